@@ -1,0 +1,27 @@
+# make sweep: the quickstart.  make test: everything.  Both set up .venv first.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+sweep: .venv/ready
+	snakemake --cores all
+
+test: .venv/ready lint
+	pytest -n 2 --dist loadfile
+
+lint: .venv/ready
+	ruff format --check .
+	ruff check .
+	snakefmt --check Snakefile workflow/Snakefile rules
+	mypy
+	snakemake --lint
+
+# the lock names torch first: its CPU or CUDA build decides what the rest resolves to
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	pip install --quiet --disable-pip-version-check -r requirements.lock
+	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: sweep test lint

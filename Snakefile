@@ -1,0 +1,44 @@
+# From one labelled dataset and one MACE foundation model to the best LoRA-fine-tuned potential.
+#
+#     split -> e0s -> train (every point of the grid) -> merge -> evaluate -> report, track
+#
+# Settings: config/config.yaml; their reference: config/README.md; the grid: rules/common.smk.
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/e0s.smk"
+include: "rules/train.smk"
+include: "rules/merge.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+include: "rules/track.smk"
+
+
+localrules:
+    all,
+    report,
+    figures,
+    track,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+        rules.figures.output,
+        rules.track.output,
+
+
+onsuccess:
+    print(open(rules.report.output.summary).read())

@@ -1,0 +1,157 @@
+"""Adapters as files: adapter.safetensors (the tensors) and adapter.json (all else).
+
+An adapter is bound to the weights it was trained on by their fingerprint, and stored in the
+layout of the full foundation model, also where training ran on one trimmed to fewer elements.
+So `load_adapter` needs nothing but the foundation model.
+"""
+
+import json
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from lora.config import UserError
+from lora.files import write_bytes, write_json
+from lora.foundation import (
+    fingerprint,
+    full_rows,
+    get_e0s,
+    reads_elements,
+    restore_elements,
+    set_e0s,
+)
+from lora.inject import inject_lora, injection_settings, lora_layers
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+TENSORS, CARD = "adapter.safetensors", "adapter.json"
+SOFTWARE = ("mace-lora-sweep", "mace-torch", "e3nn", "torch")
+
+
+def save_adapter(model: nn.Module, folder: str | Path, **notes: Any) -> Path:
+    """Write the adapters of an injected model to `folder`.
+
+    Args:
+        model: injected by `inject_lora`, trained or not, trimmed to some elements or not
+        folder: made if need be
+        **notes: anything that json can hold, kept under "notes"
+
+    Returns: the folder.  Raises ValueError if the model holds no LoRA layers.
+    """
+    settings = injection_settings(model)
+    tensors = {}
+    for name, layer in lora_layers(model):
+        a, b = layer.lora_A.detach(), layer.lora_B.detach()
+        if hasattr(model, "kept_elements") and reads_elements(name):
+            rows = a.view(-1, layer.rank)  # [n_kept, rank]
+            a = full_rows(model, rows).flatten()
+        tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"] = a, b
+    card = {"method": "lora", **settings, "layers": [name for name, _ in lora_layers(model)]}
+    return _write(model, Path(folder), tensors, card, notes)
+
+
+def save_weights(model: nn.Module, base: nn.Module, folder: str | Path, **notes: Any) -> Path:
+    """Write whole weights in place of adapters: all that was trained of a trimmed `model`.
+
+    What `naive` and `freeze` points keep, in the layout of their foundation model `base`;
+    `load_adapter` reads it as it reads an adapter.
+    """
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    state = restore_elements(model, base).state_dict()
+    tensors = {name: state[name].detach() for name in trained}
+    return _write(model, Path(folder), tensors, {"method": "weights", "layers": trained}, notes)
+
+
+def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
+    """Put a saved adapter, and the E0s it was trained with, on its foundation model, in place.
+
+    Args:
+        model: the foundation model that the adapter was trained on, as `load_foundation` gives it
+        folder: what `save_adapter` wrote
+
+    Returns: the contents of adapter.json.
+
+    Raises UserError: the files are missing or damaged, or the model is another one.
+    """
+    card = read_card(folder)
+    path = Path(folder) / TENSORS
+    try:
+        tensors = load_file(path)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read ({error}); train this point again") from None
+    found = getattr(model, "base_fingerprint", None) or fingerprint(model)
+    if found != card["base"]["fingerprint"]:
+        raise UserError(
+            f"{folder}: this adapter belongs to the base {card['base']['fingerprint']}"
+            f"{_named(card['base'].get('name'))}, the model given is {found}; "
+            "load it onto the foundation model it was trained on"
+        )
+    if card["method"] == "lora":
+        inject_lora(model, **{k: card[k] for k in _INJECTION})
+    dtype = next(model.parameters()).dtype
+    if str(dtype) != f"torch.{card['dtype']}":
+        log.warning("%s: trained in %s, loaded into a %s model", folder, card["dtype"], dtype)
+    state = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    unmatched = model.load_state_dict(state, strict=False).unexpected_keys
+    missing = [name for name in _expected(model, card) if name not in state]
+    if unmatched or missing:
+        raise UserError(f"{path}: does not fit the model at {(unmatched + missing)[0]}")
+    set_e0s(model, card["E0s"])
+    return card
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """The contents of adapter.json.  Raises UserError if missing, damaged or of another format."""
+    path = Path(folder) / CARD
+    try:
+        card: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as an adapter ({error})") from None
+    if card.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: has format {card.get('format')}, this version reads {FORMAT}; "
+            "use the version of mace-lora-sweep that wrote it"
+        )
+    return card
+
+
+_INJECTION = ("rank", "alpha", "scaling", "wrap_equivariant", "wrap_dense")
+
+
+def _expected(model: nn.Module, card: dict[str, Any]) -> list[str]:
+    if card["method"] != "lora":
+        return list(card["layers"])
+    return [f"{name}.lora_{x}" for name, _ in lora_layers(model) for x in "AB"]
+
+
+def _write(
+    model: nn.Module, folder: Path, tensors: dict[str, Tensor], card: dict, notes: dict
+) -> Path:
+    base = {"fingerprint": getattr(model, "base_fingerprint", None)}
+    base |= {"name": notes.pop("base_name", None)}
+    if base["fingerprint"] is None:
+        raise ValueError("the model has no base_fingerprint: load it with load_foundation")
+    e0s = get_e0s(model) if hasattr(model, "atomic_energies_fn") else {}
+    full_card = {
+        "format": FORMAT,
+        **card,
+        "base": base,
+        "head": next(iter(getattr(model, "heads", None) or ["Default"])),
+        "elements": list(e0s),
+        "E0s": e0s,
+        "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
+        "versions": {name: version(name) for name in SOFTWARE},
+        "notes": notes,
+    }
+    write_bytes(folder / TENSORS, save({k: v.contiguous().cpu() for k, v in tensors.items()}))
+    write_json(folder / CARD, full_card)
+    return folder
+
+
+def _named(name: str | None) -> str:
+    return f" ({name})" if name else ""

@@ -1,0 +1,189 @@
+"""The command `mace-lora`: one subcommand a step.  Heavy imports happen inside each.
+
+Settings have the names of the config; `mace-lora STEP --help` lists them with their defaults.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import fields
+from typing import Any
+
+from lora.config import TrainSettings, UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a step.  Returns 0, or 2 with one line on stderr for a mistake of the user."""
+    args = vars(_parser().parse_args(argv))
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    step = args.pop("step")
+    try:
+        _STEPS[step](**args)
+    except UserError as error:
+        print(f"mace-lora {step}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
+    from lora.split import SplitSettings, split
+
+    given = {"valid": valid_file, "test": test_file}
+    settings["given"] = {name: path for name, path in given.items() if path}
+    settings["test_files"] = dict(settings.pop("test_set") or [])
+    split(dataset, SplitSettings(**settings), out)
+
+
+def _e0s(**args: Any) -> None:
+    from lora.e0s import e0s
+
+    args["method"] = _explicit(args["method"])
+    e0s(**args)
+
+
+def _train(**args: Any) -> None:
+    names = [f.name for f in fields(TrainSettings)]
+    settings = TrainSettings(**{name: args.pop(name) for name in names}).resolved()
+    from lora.train import train
+
+    train(settings, **args)
+
+
+def _merge(**args: Any) -> None:
+    from lora.merge import merge
+
+    merge(**args)
+
+
+def _evaluate(**args: Any) -> None:
+    from lora.evaluate import evaluate
+
+    evaluate(**args)
+
+
+def _track(**args: Any) -> None:
+    from lora.track import track
+
+    track(**args)
+
+
+_STEPS = {
+    "split": _split,
+    "e0s": _e0s,
+    "train": _train,
+    "merge": _merge,
+    "evaluate": _evaluate,
+    "track": _track,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mace-lora", description=(__doc__ or "").split(":")[0])
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    p = steps.add_parser("split", help="training, validation and test sets, with a leakage check")
+    p.add_argument("dataset", help="labelled structures, extended xyz")
+    p.add_argument("--out", required=True, help="folder for train.xyz, valid.xyz, test.xyz")
+    p.add_argument("--method", default="random", help="random, group, blocked or given")
+    p.add_argument("--valid_fraction", type=float, default=0.1)
+    p.add_argument("--test_fraction", type=float, default=0.1)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--group_key", help="key of a structure's group, for `group`")
+    p.add_argument("--block_size", type=int, default=20, help="frames a stretch, for `blocked`")
+    p.add_argument("--near_duplicate", type=float, default=0.01, help="Å, for the leakage check")
+    p.add_argument("--valid_file", help="validation set, for `given`")
+    p.add_argument("--test_file", help="test set, for `given`")
+    p.add_argument("--test_set", nargs=2, action="append", metavar=("NAME", "FILE"))
+    for key in ("energy", "forces", "stress"):
+        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"what the file calls the {key}")
+
+    p = steps.add_parser("e0s", help="atomic reference energies of the new level of theory")
+    p.add_argument("train_file", help="train.xyz of the split")
+    _foundation(p)
+    p.add_argument("--method", default="estimated", help="a name, or JSON values {symbol: eV}")
+    p.add_argument("--max_error", type=float, default=500.0, help="gate, meV/atom")
+    p.add_argument("--no_stop", dest="stop", action="store_false", help="only warn at the gate")
+    p.add_argument("--dtype", default="float64")
+    p.add_argument("--out", required=True, help="e0s.json")
+    _threads(p)
+
+    p = steps.add_parser("train", help="fine-tune: LoRA, naive or freeze")
+    p.add_argument("train_file", help="train.xyz of the split")
+    p.add_argument("valid_file", help="valid.xyz of the split")
+    _foundation(p)
+    p.add_argument("--e0s_file", required=True, help="e0s.json")
+    p.add_argument("--out", required=True, help="folder of the point")
+    for f in fields(TrainSettings):
+        _setting(p, f)
+    _threads(p)
+
+    p = steps.add_parser("merge", help="write an adapter into its foundation model, with proof")
+    _foundation(p)
+    p.add_argument("--adapter", help="folder of the adapter; without it only the E0s are set")
+    p.add_argument("--e0s_file", help="e0s.json, where there is no adapter")
+    p.add_argument("--check_file", required=True, help="structures for the proof")
+    p.add_argument("--dtype", default="float64", help="where there is no adapter")
+    p.add_argument("--out", required=True, help="the .model file")
+    _threads(p)
+
+    p = steps.add_parser("evaluate", help="errors of a merged model")
+    p.add_argument("model_file", help="a MACE .model file")
+    p.add_argument("--valid_file", required=True)
+    p.add_argument("--test_file", required=True)
+    p.add_argument("--batch_size", type=int, default=32)
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--out", required=True, help="json file; parity data go to .parquet beside it")
+    _threads(p)
+
+    p = steps.add_parser("track", help="fill MLflow from the files of a sweep")
+    p.add_argument("results", help="results folder of the sweep")
+    p.add_argument("--points", nargs="+", required=True)
+    p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
+    p.add_argument("--experiment", default="mace-lora-sweep")
+    return parser
+
+
+def _foundation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--foundation", required=True, help=".model file, or a name MACE knows")
+    parser.add_argument("--head", help="which head of a model that has several")
+
+
+def _threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="CPU threads")
+
+
+def _setting(parser: argparse.ArgumentParser, f: Any) -> None:
+    """An option for a field of TrainSettings."""
+    kind = {"int": int, "float": float, "str": str}.get(str(getattr(f.type, "__name__", f.type)))
+    if f.type is bool:
+        action = argparse.BooleanOptionalAction
+        parser.add_argument(
+            f"--{f.name}", action=action, default=f.default, help=f.metadata["help"]
+        )
+        return
+    parser.add_argument(
+        f"--{f.name}",
+        type=kind or float,  # the optional ones are floats
+        default=f.default,
+        choices=f.metadata["choices"],
+        help=f"{f.metadata['help']} (default {f.default})",
+    )
+
+
+def _explicit(method: str) -> str | dict[str, float]:
+    if not method.startswith("{"):
+        return method
+    try:
+        values: dict[str, float] = json.loads(method)
+    except ValueError as error:
+        raise UserError(f"e0s: {method} is not JSON ({error})") from None
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The settings of a training, their defaults per method, and the checks between them.
+
+Standard library only, so that the command line and the tests of the workflow stay quick.
+Names are those of `mace_run_train`.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+SCALINGS = ("mace", "rank_stable")
+METHODS = ("lora", "naive", "freeze")
+LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
+SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
+DTYPES = ("float32", "float64")
+
+# MACE's guidance for fine-tuning (its documentation, September 2026)
+METHOD_DEFAULTS: dict[str, dict[str, float]] = {
+    "lora": {"lr": 1e-2, "ema_decay": 0.99, "clip_grad": 10.0},
+    "naive": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
+    "freeze": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
+}
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one line with where, what, and what to do."""
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One fine-tuning.  A None of lr, ema_decay or clip_grad means the method's default."""
+
+    method: str = _setting("lora", "lora, naive (all weights) or freeze", METHODS)
+    rank: int = _setting(4, "rank of A and B (lora)")
+    alpha: float = _setting(1.0, "numerator of the LoRA scaling (lora)")
+    scaling: str = _setting("mace", "alpha/r as MACE, or alpha/sqrt(r) (lora)", SCALINGS)
+    freeze: int = _setting(5, "MACE's freeze level: 1 embedding, 5 +interactions, 6 +products")
+    seed: int = _setting(3, "of A's start values and of the shuffling")
+    loss: str = _setting("weighted", "MACE's loss", LOSSES)
+    energy_weight: float = _setting(1.0, "of the energy in the loss")
+    forces_weight: float = _setting(100.0, "of the forces in the loss")
+    stress_weight: float = _setting(1.0, "of the stress in the loss")
+    virials_weight: float = _setting(1.0, "of the virials in the loss")
+    huber_delta: float = _setting(0.01, "of the Huber losses (eV, eV/Å)")
+    lr: float | None = _setting(None, "learning rate; default 0.01 lora, 0.001 naive and freeze")
+    weight_decay: float = _setting(0.0, "L2 penalty on the trained weights")
+    amsgrad: bool = _setting(True, "AMSGrad variant of Adam")
+    ema: bool = _setting(True, "validate and keep the moving average of the weights")
+    ema_decay: float | None = _setting(None, "default 0.99 lora, 0.999 naive and freeze")
+    clip_grad: float | None = _setting(
+        None, "largest gradient norm, 0 for no clipping; default 10 lora, 1 naive and freeze"
+    )
+    batch_size: int = _setting(10, "structures a step")
+    valid_batch_size: int = _setting(32, "structures a batch of validation")
+    max_num_epochs: int = _setting(100, "largest number of epochs")
+    patience: int = _setting(50, "epochs without a better validation loss before stopping")
+    scheduler: str = _setting("ReduceLROnPlateau", "of the learning rate", SCHEDULERS)
+    lr_factor: float = _setting(0.8, "ReduceLROnPlateau: factor")
+    scheduler_patience: int = _setting(10, "ReduceLROnPlateau: epochs before the factor")
+    lr_scheduler_gamma: float = _setting(0.9993, "ExponentialLR: factor an epoch")
+    default_dtype: str = _setting("float64", "of the training", DTYPES)
+    device: str = _setting("cpu", "cpu or cuda, as torch names it")
+
+    def resolved(self) -> "TrainSettings":
+        """Fill the method's defaults in and check; `replace`d fields only, self is unchanged.
+
+        Raises UserError for a value out of bounds, named as the config names it.
+        """
+        self._check_choices()
+        defaults = METHOD_DEFAULTS[self.method]
+        filled = {k: v for k, v in defaults.items() if getattr(self, k) is None}
+        out = replace(self, **filled)
+        out._check_bounds()
+        return out
+
+    def _check_choices(self) -> None:
+        for f in fields(self):
+            choices = f.metadata["choices"]
+            if choices and getattr(self, f.name) not in choices:
+                raise UserError(
+                    f"{f.name}: {getattr(self, f.name)!r} is not known; "
+                    f"use one of {', '.join(choices)}"
+                )
+
+    def _check_bounds(self) -> None:
+        positive = ["rank", "alpha", "lr", "batch_size", "valid_batch_size", "max_num_epochs"]
+        positive += ["patience", "lr_factor", "lr_scheduler_gamma", "huber_delta"]
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: {getattr(self, name)} must be above 0")
+        weights = ["energy_weight", "forces_weight", "stress_weight", "virials_weight"]
+        for name in [*weights, "weight_decay", "clip_grad", "scheduler_patience"]:
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
+        if not 0 < self.ema_decay < 1:  # type: ignore[operator]  # filled in above
+            raise UserError(f"ema_decay: {self.ema_decay} must lie between 0 and 1")
+        if self.freeze not in (1, 5, 6):
+            raise UserError(f"freeze: {self.freeze} is not one of MACE's levels 1, 5, 6")
+        if self.energy_weight + self.forces_weight == 0:
+            raise UserError("energy_weight and forces_weight: both are 0, nothing would be learnt")

@@ -1,0 +1,103 @@
+"""Structures to MACE's graphs, and batched predictions.
+
+With `foundation.py` this is all that knows MACE's insides (besides the linear layers).
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from lora._upstream import default_dtype, upstream
+from lora.structures import ENERGY, FORCES, STRESS
+
+
+def graphs(structures: list[Atoms], model: nn.Module) -> list[Any]:
+    """MACE's graph of each structure, with neighbour list and labels, in the model's dtype."""
+    data = upstream("mace.data")
+    tools = upstream("mace.tools")
+    keys = data.KeySpecification(
+        info_keys={"energy": ENERGY, "stress": STRESS}, arrays_keys={"forces": FORCES}
+    )
+    table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
+    configs = (data.config_from_atoms(atoms, key_specification=keys) for atoms in structures)
+    cutoff = float(model.r_max)
+    with default_dtype(model.r_max.dtype):
+        return [data.AtomicData.from_config(c, z_table=table, cutoff=cutoff) for c in configs]
+
+
+def batches(
+    dataset: list[Any], batch_size: int, device: str = "cpu", shuffle: int | None = None
+) -> Iterator[Any]:
+    """MACE's batches; `shuffle` is the seed of the order, None keeps the order of the data."""
+    order = np.arange(len(dataset))
+    if shuffle is not None:
+        order = np.random.default_rng(shuffle).permutation(len(dataset))
+    batch_of = upstream("mace.tools.torch_geometric").Batch.from_data_list
+    for start in range(0, len(order), batch_size):
+        yield batch_of([dataset[i] for i in order[start : start + batch_size]]).to(device)
+
+
+def predict(
+    model: nn.Module, dataset: list[Any], batch_size: int = 32, stress: bool = False
+) -> dict[str, np.ndarray]:
+    """Energies [n], forces [n_atoms of all, 3] and, if asked, stresses [n, 3, 3].
+
+    Units: eV, eV/Å, eV/Å^3.  Also "seconds", the wall time of all batches.
+    """
+    device = next(model.parameters()).device
+    kept: dict[str, list[Tensor]] = {"energy": [], "forces": []} | (
+        {"stress": []} if stress else {}
+    )
+    started = time.perf_counter()
+    with frozen(model):
+        for batch in batches(dataset, batch_size, str(device)):
+            out = model(batch.to_dict(), training=False, compute_stress=stress)
+            for key, values in kept.items():
+                values.append(out[key].detach().cpu())
+    result = {key: torch.cat(values).numpy() for key, values in kept.items()}
+    return result | {"seconds": np.array(time.perf_counter() - started)}
+
+
+class frozen:
+    """Context in which no parameter asks for a gradient: forces need only those of positions."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for parameter in self.trained:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self.trained:
+            parameter.requires_grad_(True)
+
+
+def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
+    """The labels: energy [n] (eV), forces [n_atoms of all, 3] (eV/Å), n_atoms [n]."""
+    return {
+        "energy": np.array([atoms.info[ENERGY] for atoms in structures]),
+        "forces": np.concatenate([atoms.arrays[FORCES] for atoms in structures]),
+        "n_atoms": np.array([len(atoms) for atoms in structures]),
+    }
+
+
+def has_stress(structures: list[Atoms]) -> bool:
+    """Whether every structure has a stress label."""
+    return all(STRESS in atoms.info for atoms in structures)
+
+
+def set_threads(threads: int | None) -> None:
+    """Use this many CPU threads (None: torch's choice), and no TorchScript fuser.
+
+    The fuser compiles again for every new shape of a batch: through the first epochs that
+    costs more than it ever saves.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    torch._C._jit_set_texpr_fuser_enabled(False)

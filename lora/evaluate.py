@@ -1,0 +1,129 @@
+"""Step `evaluate`: errors of one merged model on the validation and test sets.
+
+evaluate/{point}.json, {point}.parquet
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from ase import Atoms
+
+from lora.config import UserError
+from lora.data import graphs, has_stress, predict, reference, set_threads
+from lora.e0s import check_elements
+from lora.files import write_json
+from lora.foundation import fingerprint, trim_elements
+from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    model_file: str | Path,
+    valid_file: str | Path,
+    test_file: str | Path,
+    out: str | Path,
+    batch_size: int = 32,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> dict:
+    """Evaluate a merged model; write errors to `out` and parity data to the parquet beside it.
+
+    The sets are "valid", on which points are chosen, and each `test_set` of test.xyz.  Each
+    has its errors in all and by config_type: RMSE and MAE of the energy (meV/atom), of the
+    force components (meV/Å) and, where every structure has one, of the stress (meV/Å^3).
+
+    Returns the contents of the json file.
+    """
+    set_threads(threads)
+    model = torch.load(model_file, map_location=device, weights_only=False)
+    sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
+    for atoms in load_structures(test_file):
+        sets.setdefault(atoms.info["test_set"], []).append(atoms)
+    sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
+    sets = {k: v for k, v in sets.items() if v}
+    everything = [atoms for members in sets.values() for atoms in members]
+    check_elements(model, everything, test_file)
+    print_digest = fingerprint(model)
+    model = trim_elements(model, elements_of(everything))
+
+    result: dict = {"point": Path(out).stem, "fingerprint": print_digest, "sets": {}}
+    tables, seconds = [], 0.0
+    for name, members in sets.items():
+        stress = has_stress(members)
+        predicted = predict(model, graphs(members, model), batch_size, stress)
+        seconds += float(predicted["seconds"])
+        table = parity(members, predicted, name)
+        tables.append(table)
+        by_type = {str(k): errors(part) for k, part in table.groupby("config_type")}
+        result["sets"][name] = {
+            "n_structures": len(members),
+            **errors(table),
+            "config_types": by_type,
+        }
+        log.info(
+            "%-12s %5d structures: E %8.2f meV/atom, F %8.2f meV/Å (RMSE)",
+            *(name, len(members)),
+            *(result["sets"][name][k] for k in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a")),
+        )
+    n_atoms = sum(len(atoms) for atoms in everything)
+    result |= {"seconds": round(seconds, 3), "atoms_per_second": round(n_atoms / seconds, 1)}
+    if not np.isfinite(pd.concat(tables)["predicted"]).all():
+        raise UserError(f"{model_file}: predicts energies or forces that are not finite numbers")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(tables).to_parquet(Path(out).with_suffix(".parquet"), index=False)
+    write_json(out, result)
+    return result
+
+
+def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:
+    """Reference and prediction of every number, a row each.
+
+    Columns: test_set, config_type, structure, quantity (energy in eV/atom; force, a component
+    in eV/Å; stress, a component in eV/Å^3), reference, predicted.
+    """
+    truth = reference(structures)
+    types = np.array([str(a.info.get("config_type", "Default")) for a in structures])
+    n_atoms, index = truth["n_atoms"], np.arange(len(structures))
+    rows = [
+        ("energy", index, truth["energy"] / n_atoms, predicted["energy"] / n_atoms),
+        ("force", np.repeat(index, 3 * n_atoms), truth["forces"], predicted["forces"]),
+    ]
+    if "stress" in predicted:
+        stress = np.array([atoms.info[STRESS] for atoms in structures])
+        rows.append(("stress", np.repeat(index, 9), stress, predicted["stress"]))
+    parts = [
+        pd.DataFrame(
+            {
+                "test_set": name,
+                "config_type": types[which],
+                "structure": which,
+                "quantity": quantity,
+                "reference": np.ravel(expected),
+                "predicted": np.ravel(found),
+            }
+        )
+        for quantity, which, expected, found in rows
+    ]
+    return pd.concat(parts)
+
+
+UNITS = {
+    "energy": ("e", "mev_per_atom"),
+    "force": ("f", "mev_per_a"),
+    "stress": ("stress", "mev_per_a3"),
+}
+
+
+def errors(table: pd.DataFrame) -> dict[str, float]:
+    """RMSE and MAE of each quantity of a parity table, in meV/atom, meV/Å, meV/Å^3."""
+    out = {}
+    for quantity, part in table.groupby("quantity"):
+        short, unit = UNITS[quantity]
+        difference = 1e3 * (part["predicted"] - part["reference"]).to_numpy()
+        out[f"rmse_{short}_{unit}"] = float(np.sqrt(np.mean(difference**2)))
+        out[f"mae_{short}_{unit}"] = float(np.mean(np.abs(difference)))
+    return out

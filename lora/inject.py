@@ -1,0 +1,137 @@
+"""Put LoRA layers into a model, and merge them back."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from torch import nn
+
+from lora._upstream import FCLayer, o3
+from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRALayer, LoRAO3Linear
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Injection:
+    """How a model was injected; kept on the model as `model.lora_injection`."""
+
+    rank: int
+    alpha: float
+    scaling: str
+    wrap_equivariant: bool
+    wrap_dense: bool
+
+
+def inject_lora(
+    module: nn.Module,
+    rank: int = 4,
+    alpha: float = 1.0,
+    wrap_equivariant: bool = True,
+    wrap_dense: bool = True,
+    cueq_config: object | None = None,
+    *,
+    scaling: str = "mace",
+) -> list[str]:
+    """Wrap the linear layers of a model in place, and freeze all else.
+
+    Args:
+        module: a MACE model, or any module that holds `o3.Linear`, `nn.Linear` or e3nn FC layers
+        rank: of A and B
+        alpha: the update is scaled by alpha/rank (see `scaling`)
+        wrap_equivariant: wrap `o3.Linear`
+        wrap_dense: wrap `nn.Linear` and the layers of `FullyConnectedNet`
+        cueq_config: cuEquivariance settings of the model; enabled ones are refused for now
+        scaling: "mace" (e3nn's path weights included) or "rank_stable" (alpha/sqrt(rank))
+
+    Returns: the names of the wrapped layers, sorted.
+
+    Raises:
+        ValueError: the model is injected already, or nothing in it can be wrapped.
+    """
+    if getattr(cueq_config, "enabled", False):
+        raise ValueError(
+            "cueq_config is enabled: adapters live in the e3nn layout, convert the model to "
+            "e3nn first (mace.cli.convert_cueq_e3nn)"
+        )
+    if dict(lora_layers(module)):
+        raise ValueError("the model holds LoRA layers already: merge them first")
+    before = count_parameters(module)
+
+    wrapper: type[LoRALayer]
+    for name, child in list(module.named_modules()):
+        if wrap_equivariant and isinstance(child, o3.Linear):
+            if not (child.internal_weights and child.weight_numel and _shares_irrep(child)):
+                continue
+            wrapper = LoRAO3Linear
+        elif wrap_dense and isinstance(child, nn.Linear):
+            wrapper = LoRADenseLinear
+        elif wrap_dense and isinstance(child, FCLayer):
+            wrapper = LoRAFCLayer
+        else:
+            continue
+        _replace(module, name, wrapper(child, rank, alpha, scaling))
+
+    wrapped = sorted(name for name, _ in lora_layers(module))
+    if not wrapped:
+        raise ValueError("nothing to wrap: no o3.Linear, nn.Linear or e3nn FC layer was found")
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
+    module.lora_injection = Injection(rank, alpha, scaling, wrap_equivariant, wrap_dense)
+
+    after = count_parameters(module)
+    log.info(
+        "LoRA rank %d, alpha %g, scaling %s: %d layers wrapped; trainable parameters %d of %d "
+        "before, %d of %d after",
+        *(rank, alpha, scaling, len(wrapped), *before, *after),
+    )
+    return wrapped
+
+
+def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
+    """Write every adapter into its base layer and take the wrappers away.
+
+    Returns the model with its original architecture (the same object if `inplace`, else a
+    merged copy), all parameters trainable again.
+    """
+    if not inplace:
+        model = copy.deepcopy(model)
+    for name, layer in list(lora_layers(model)):
+        _replace(model, name, layer.merge())
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    if hasattr(model, "lora_injection"):
+        del model.lora_injection
+    return model
+
+
+def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoRALayer]]:
+    """The LoRA layers of a model with their names, in the model's order."""
+    for name, child in module.named_modules():
+        if isinstance(child, LoRALayer):
+            yield name, child
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """(trainable, total) numbers of parameters, truly counted."""
+    parameters = list(module.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return trainable, sum(p.numel() for p in parameters)
+
+
+def injection_settings(module: nn.Module) -> dict[str, object]:
+    """The settings of `inject_lora` as keyword arguments that would repeat it."""
+    injection = getattr(module, "lora_injection", None)
+    if injection is None:
+        raise ValueError("the model holds no LoRA layers: call inject_lora first")
+    return asdict(injection)
+
+
+def _shares_irrep(linear: o3.Linear) -> bool:
+    return any(ins.i_in >= 0 for ins in linear.instructions)
+
+
+def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, new)

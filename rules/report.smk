@@ -1,0 +1,66 @@
+rule report:
+    # the table of points, the chosen one, and what to do next
+    input:
+        errors=expand(rules.evaluate.output.errors, point=ALL_POINTS),
+        trainings=expand(rules.train.output.record, point=POINTS),
+        e0s=rules.e0s.output,
+    output:
+        table=f"{RESULTS}/report/sweep.csv",
+        html=report(
+            f"{RESULTS}/report/sweep.html",
+            caption="../workflow/report/table.rst",
+            category="Choice",
+            labels={"what": "table of points"},
+        ),
+        best=f"{RESULTS}/report/best.json",
+        summary=f"{RESULTS}/report/summary.txt",
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        ENV
+    params:
+        results=subpath(output.table, ancestor=2),
+        select=config["select"],
+        scaling=config["grid"]["scaling"],
+    script:
+        "../workflow/scripts/table.py"
+
+
+rule figures:
+    # heat maps, learning curves, parity plots; the numbers behind each lie beside it as csv
+    input:
+        table=rules.report.output.table,
+        best=rules.report.output.best,
+        metrics=expand(rules.train.output.metrics, point=POINTS),
+        parity=expand(rules.evaluate.output.parity, point=ALL_POINTS),
+    output:
+        heatmap=report(
+            f"{RESULTS}/report/heatmap.svg",
+            caption="../workflow/report/heatmap.rst",
+            category="Choice",
+            labels={"what": "rank x alpha"},
+        ),
+        parameters=report(
+            f"{RESULTS}/report/parameters.svg",
+            caption="../workflow/report/parameters.rst",
+            category="Choice",
+            labels={"what": "error against trainable parameters"},
+        ),
+        curves=report(
+            f"{RESULTS}/report/learning_curves.svg",
+            caption="../workflow/report/learning_curves.rst",
+            category="Training",
+            labels={"what": "learning curves"},
+        ),
+        parity=report(
+            f"{RESULTS}/report/parity.svg",
+            caption="../workflow/report/parity.rst",
+            category="Errors",
+            labels={"what": "parity of the chosen model"},
+        ),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    conda:
+        ENV
+    script:
+        "../workflow/scripts/figures.py"

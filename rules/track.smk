@@ -1,0 +1,19 @@
+rule track:
+    # MLflow filled from the files above; nothing else ever writes to it
+    input:
+        errors=expand(rules.evaluate.output.errors, point=ALL_POINTS),
+        proofs=expand(rules.merge.output.proof, point=ALL_POINTS),
+        trainings=expand(rules.train.output.record, point=POINTS),
+    output:
+        f"{RESULTS}/track/runs.json",
+    log:
+        f"{RESULTS}/logs/track.log",
+    conda:
+        ENV
+    params:
+        results=subpath(output[0], ancestor=2),
+        points=ALL_POINTS,
+        settings=as_flags(config["tracking"]),
+        code=code_of("track"),
+    shell:
+        "mace-lora track {params.results:q} {params.settings} --points {params.points:q} 2> {log:q}"

@@ -1,0 +1,218 @@
+"""The LoRA layers and their injection, on a table of architectures (design, section 5)."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from e3nn.util.test import assert_equivariant
+from scipy.spatial.transform import Rotation
+from torch import nn
+
+from lora import inject_lora, merge_lora_weights
+from lora._upstream import default_dtype, o3, upstream
+from lora.data import graphs, predict
+from lora.inject import count_parameters, lora_layers
+from lora.layers import LoRAO3Linear
+from tests.models import BASE, CASES, IDS, Case, make_model, perturb, structures
+
+OUTPUTS = ("energy", "forces", "stress")
+
+
+def outputs(model: nn.Module, atoms: list | None = None) -> dict[str, np.ndarray]:
+    return predict(model, graphs(atoms or structures(), model), stress=True)
+
+
+def difference(a: dict, b: dict) -> float:
+    return max(np.abs(a[k] - b[k]).max() for k in OUTPUTS)
+
+
+def tolerance(case: Case, bound: float) -> float:
+    """The bound of the design holds in float64; float32 has nine digits less."""
+    return bound if case.dtype == torch.float64 else 2e-4
+
+
+@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_contract(case: Case, scaling: str) -> None:
+    base = make_model(case)
+    before = outputs(base)
+    state = copy.deepcopy(base.state_dict())
+    model = copy.deepcopy(base)
+
+    inject_lora(model, rank=3, alpha=2.0, scaling=scaling)
+    start = outputs(model)
+    for key in OUTPUTS:  # the untrained model is the base
+        scale = np.abs(before[key]).max()
+        assert np.abs(start[key] - before[key]).max() <= tolerance(case, 1e-12) * scale
+
+    perturb(model)
+    trained = outputs(model)
+    assert difference(trained, before) > 1e-2  # else all below would hold for nothing
+
+    merged = merge_lora_weights(model, inplace=False)
+    assert difference(outputs(merged), trained) <= tolerance(case, 1e-9)
+    assert type(merged) is type(base)
+    assert {k: v.shape for k, v in merged.state_dict().items()} == {
+        k: v.shape for k, v in state.items()
+    }
+    assert not dict(lora_layers(merged)) and dict(lora_layers(model))  # the original is untouched
+    assert all(p.requires_grad for p in merged.parameters() if p.numel())
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["adapter", "merged"])
+@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
+def test_symmetries_of_a_trained_model(case: Case, merged: bool) -> None:
+    model = make_model(case)
+    inject_lora(model, rank=2)
+    perturb(model)
+    model = merge_lora_weights(model) if merged else model
+    rng = np.random.default_rng(7)
+    rotation = -Rotation.random(rng=rng).as_matrix()  # a rotation times the inversion
+    original, moved, order = structures(), structures(), []
+    for atoms in moved:
+        permutation = rng.permutation(len(atoms))
+        order.append(permutation)
+        atoms.positions = (atoms.positions @ rotation.T + rng.normal(size=3))[permutation]
+        atoms.cell = atoms.cell @ rotation.T
+        atoms.numbers = atoms.numbers[permutation]
+    a, b = outputs(model, original), outputs(model, moved)
+    assert np.abs(a["energy"] - b["energy"]).max() < 1e-9
+    split = np.cumsum([len(atoms) for atoms in original])[:-1]
+    for fa, fb, permutation in zip(
+        np.split(a["forces"], split), np.split(b["forces"], split), order, strict=True
+    ):
+        assert np.abs((fa @ rotation.T)[permutation] - fb).max() < 1e-9
+    crystal = [i for i, atoms in enumerate(original) if atoms.pbc.all()]  # MACE invents other cells
+    sa, sb = a["stress"][crystal], b["stress"][crystal]
+    assert np.abs(rotation @ sa @ rotation.T - sb).max() < 1e-9
+    assert np.abs(a["forces"]).max() > 0.1 and np.abs(sa).max() > 1e-4
+
+
+@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
+def test_same_factors_in_upstreams_wrappers(case: Case) -> None:
+    """Upstream's own LoRA, with our A and B, computes the same energies and forces."""
+    ours, theirs = make_model(case), make_model(case)
+    inject_lora(ours, rank=3, alpha=2.0)
+    perturb(ours)
+    upstream("mace.modules.lora").inject_lora(theirs, rank=3, alpha=2.0)
+    layers = dict(lora_layers(ours))
+    wrapped = {
+        name for name, m in theirs.named_modules() if type(m).__module__ == "mace.modules.lora"
+    }
+    assert set(layers) == wrapped
+    with torch.no_grad():
+        for name, layer in layers.items():
+            module = theirs.get_submodule(name)
+            for factor in ("lora_A", "lora_B"):
+                target = getattr(module, factor)
+                target = getattr(target, "weight", target)
+                assert target.shape == getattr(layer, factor).shape
+                target.copy_(getattr(layer, factor))
+    a, data = outputs(ours), graphs(structures(), theirs)
+    batch = next(iter_batches(data))
+    b = theirs(batch.to_dict(), training=False)  # grad mode on: upstream's training path
+    assert np.abs(a["energy"] - b["energy"].detach().numpy()).max() < 1e-9
+    assert np.abs(a["forces"] - b["forces"].detach().numpy()).max() < 1e-9
+
+
+def iter_batches(data: list):
+    from lora.data import batches
+
+    return batches(data, len(data))
+
+
+def test_only_adapters_move() -> None:
+    model = make_model()
+    reference = copy.deepcopy(model.state_dict())
+    inject_lora(model, rank=2)
+    trainable = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert trainable and all(n.endswith(("lora_A", "lora_B")) for n in trainable)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
+    batch = next(iter_batches(graphs(structures(), model)))
+    for _ in range(2):  # at the first step only B moves, as B = 0 hides A
+        optimizer.zero_grad()
+        out = model(batch.to_dict(), training=True)
+        (out["energy"].square().sum() + out["forces"].square().sum()).backward()
+        optimizer.step()
+    moved = model.state_dict()
+    for name, value in reference.items():
+        stem, _, leaf = name.rpartition(".")
+        wrapped = f"{stem}.base.{leaf}"
+        assert torch.equal(moved[wrapped if wrapped in moved else name], value)
+    for name in trainable:
+        factor = model.get_parameter(name)
+        assert factor.abs().max() > 0.01, name
+
+
+def test_counts() -> None:
+    model = make_model()
+    n = sum(p.numel() for p in model.parameters())
+    inject_lora(model, rank=2)
+    trainable, total = count_parameters(model)
+    by_hand = sum(x.lora_A.numel() + x.lora_B.numel() for _, x in lora_layers(model))
+    assert (trainable, total) == (by_hand, n + by_hand)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """e3nn makes its constants in the default dtype."""
+    with default_dtype(torch.float64):
+        yield
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
+def test_layer_is_equivariant_and_follows_the_formula(scaling: str) -> None:
+    torch.manual_seed(0)
+    base = o3.Linear("4x0e + 3x1o + 2x0e", "5x0e + 2x1o + 2x2e", biases=True)
+    layer = LoRAO3Linear(base, rank=2, alpha=3.0, scaling=scaling)
+    assert (layer.lora_A.abs() < 1e-2).all() and (layer.lora_A != 0).all()  # N(0, 1e-3)
+    assert (layer.lora_B == 0).all()
+    perturb(nn.ModuleDict({"x": layer}))
+    assert_equivariant(layer, irreps_in=base.irreps_in, irreps_out=base.irreps_out)
+    x = torch.randn(7, base.irreps_in.dim)
+    change = layer(x) - base(x)
+    assert change.abs().max() > 1e-3
+    if scaling == "mace":  # y = W x + (alpha/r) B(A(x)), with e3nn's own maps
+        a = o3.Linear(base.irreps_in, layer.bottleneck)
+        b = o3.Linear(layer.bottleneck, base.irreps_out)
+        with torch.no_grad():
+            a.weight.copy_(layer.lora_A)
+            b.weight.copy_(layer.lora_B)
+        assert torch.allclose(change, 1.5 * b(a(x)), atol=1e-12)
+
+
+def test_rank_stable_is_the_same_for_every_layer_type() -> None:
+    model = make_model()
+    inject_lora(model, rank=4, alpha=3.0, scaling="rank_stable")
+    assert {layer.scale for _, layer in lora_layers(model)} == {1.5}
+    assert all(
+        p.coefficient == 1
+        for _, layer in lora_layers(model)
+        if isinstance(layer, LoRAO3Linear)
+        for p in layer.paths
+    )
+
+
+def test_wrap_switches() -> None:
+    equivariant, dense, both = (make_model() for _ in range(3))
+    a = inject_lora(equivariant, rank=1, wrap_dense=False)
+    b = inject_lora(dense, rank=1, wrap_equivariant=False)
+    assert sorted(a + b) == inject_lora(both, rank=1) and a and b
+
+
+def test_refusals() -> None:
+    model = make_model(BASE)
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        inject_lora(copy.deepcopy(model), rank=0)
+    with pytest.raises(ValueError, match="scaling must be one of"):
+        inject_lora(copy.deepcopy(model), scaling="peft")
+    with pytest.raises(ValueError, match="nothing to wrap"):
+        inject_lora(nn.Sequential(nn.ReLU()))
+    inject_lora(model)
+    with pytest.raises(ValueError, match="LoRA layers already"):
+        inject_lora(model)
+    with pytest.raises(ValueError, match="share no irrep"):
+        LoRAO3Linear(o3.Linear("2x0e", "2x1o"))

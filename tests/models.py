@@ -1,0 +1,113 @@
+"""Tiny MACE models with random weights, in the shapes that users have, and structures for them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from torch import nn
+
+from lora._upstream import default_dtype, o3, upstream
+from lora.foundation import fingerprint
+from lora.structures import ENERGY, FORCES, STRESS
+
+
+@dataclass(frozen=True)
+class Case:
+    """One architecture; the fields are the arguments of MACE's model classes."""
+
+    name: str
+    cls: str = "ScaleShiftMACE"
+    channels: int = 4
+    max_l: int = 1
+    correlation: int = 2
+    first: str = "RealAgnosticResidualInteractionBlock"
+    interaction: str = "RealAgnosticResidualInteractionBlock"
+    elements: tuple[int, ...] = (1, 6, 7, 8)
+    dtype: torch.dtype = torch.float64
+    seed: int = 0
+
+
+BASE = Case("scaleshift_L1")
+CASES = [
+    BASE,
+    replace(BASE, name="mace_L0", cls="MACE", max_l=0),
+    replace(BASE, name="L2_correlation3", max_l=2, correlation=3),
+    replace(BASE, name="agnostic_first", first="RealAgnosticInteractionBlock"),
+    replace(
+        BASE,
+        name="density",
+        first="RealAgnosticDensityInteractionBlock",
+        interaction="RealAgnosticDensityResidualInteractionBlock",
+    ),
+    replace(
+        BASE,
+        name="nonlinear",
+        first="RealAgnosticResidualNonLinearInteractionBlock",
+        interaction="RealAgnosticResidualNonLinearInteractionBlock",
+    ),
+    replace(BASE, name="89_elements", elements=tuple(range(1, 90))),
+    replace(BASE, name="float32", dtype=torch.float32),
+]
+IDS = [case.name for case in CASES]
+
+
+def make_model(case: Case = BASE) -> nn.Module:
+    """A model of random weights, in eval mode, with E0s and a fingerprint."""
+    modules = upstream("mace.modules")
+    torch.manual_seed(case.seed)
+    irreps = o3.Irreps(f"{case.channels}x0e + {case.channels}x1o + {case.channels}x2e")
+    scale = {"atomic_inter_scale": 0.7, "atomic_inter_shift": 0.1}
+    n = len(case.elements)
+    with default_dtype(case.dtype):
+        model = getattr(modules, case.cls)(
+            r_max=4.0,
+            num_bessel=4,
+            num_polynomial_cutoff=5,
+            max_ell=2,
+            interaction_cls=modules.interaction_classes[case.interaction],
+            interaction_cls_first=modules.interaction_classes[case.first],
+            num_interactions=2,
+            num_elements=n,
+            hidden_irreps=irreps[: case.max_l + 1],
+            MLP_irreps=o3.Irreps("6x0e"),
+            atomic_energies=np.linspace(-3.0, -5.0, n),
+            avg_num_neighbors=6.0,
+            atomic_numbers=list(case.elements),
+            correlation=case.correlation,
+            gate=torch.nn.functional.silu,
+            radial_MLP=[8, 8],
+            **(scale if case.cls == "ScaleShiftMACE" else {}),
+        )
+    model.eval()
+    model.base_fingerprint = fingerprint(model)
+    return model
+
+
+def structures(seed: int = 0, stress: bool = True) -> list[Atoms]:
+    """Molecules, a periodic cell, a lone atom and a pair beyond the cutoff, with random labels."""
+    rng = np.random.default_rng(seed)
+    out = [molecule(name) for name in ("CH3CHO", "HCOOH", "CH3NO2")]
+    diamond = bulk("C", "diamond", a=3.6) * (2, 1, 1)
+    pair = Atoms("OH", positions=[[0, 0, 0], [0, 0, 9.0]])
+    out += [diamond, Atoms("N"), pair]
+    for atoms in out:
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        atoms.info = {ENERGY: -4.0 * len(atoms) + rng.normal()}
+        atoms.arrays[FORCES] = rng.normal(size=(len(atoms), 3))
+        if stress:
+            atoms.info[STRESS] = rng.normal(scale=0.01, size=9)
+        if not atoms.pbc.any():
+            atoms.cell = np.eye(3) * 20.0  # stress of a molecule needs a volume
+    return out
+
+
+def perturb(model: nn.Module, size: float = 0.8, seed: int = 1) -> None:
+    """Give every LoRA factor a value that is plainly not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("lora_A", "lora_B")):
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.copy_(size * noise)

@@ -1,0 +1,136 @@
+"""Figures of a sweep, each an SVG with its numbers beside it as csv.
+
+Called by the rule `figures` with what it names in `snakemake`.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+# Okabe and Ito's colours, told apart by colour-blind readers too
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
+plt.rcParams.update(
+    {
+        "axes.prop_cycle": plt.cycler(color=COLOURS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 11,
+        "svg.fonttype": "none",
+        "figure.constrained_layout.use": True,
+    }
+)
+QUANTITIES = [
+    ("rmse_e_mev_per_atom", "energy RMSE (meV/atom)"),
+    ("rmse_f_mev_per_a", "force RMSE (meV/Å)"),
+]
+
+
+def save(figure: plt.Figure, data: pd.DataFrame, path: str) -> None:
+    """Write the figure, and the numbers in it as csv beside it."""
+    figure.savefig(path)
+    plt.close(figure)
+    data.to_csv(Path(path).with_suffix(".csv"), index=False, float_format="%.6g")
+
+
+def heatmap(table: pd.DataFrame, path: str) -> None:
+    """Mean over seeds of the errors at each rank and alpha: a row a set, a column a quantity."""
+    lora = table[table["method"] == "lora"]
+    sets = list(dict.fromkeys(table["test_set"]))
+    figure, axes = plt.subplots(
+        len(sets), 2, figsize=(8, 2.6 * len(sets)), squeeze=False, layout="constrained"
+    )
+    for test_set, row in zip(sets, axes, strict=True):
+        for (metric, label), ax in zip(QUANTITIES, row, strict=True):
+            part = lora[lora["test_set"] == test_set]
+            if part.empty:
+                ax.set_axis_off()
+                continue
+            grid = part.pivot_table(index="alpha", columns="rank", values=metric, aggfunc="mean")
+            ax.imshow(grid, cmap="cividis_r", aspect="auto", origin="lower")
+            ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns])
+            ax.set_yticks(range(grid.shape[0]), [f"{a:g}" for a in grid.index])
+            middle = np.nanmean([np.nanmin(grid), np.nanmax(grid)])
+            for (i, j), value in np.ndenumerate(grid.to_numpy()):
+                colour = "white" if value > middle else "black"
+                ax.text(j, i, f"{value:.3g}", ha="center", va="center", color=colour)
+            ax.set(xlabel="rank", ylabel="alpha", title=f"{test_set}: {label}")
+            ax.spines[:].set_visible(False)
+    save(figure, lora, path)
+
+
+def parameters(table: pd.DataFrame, path: str) -> None:
+    """Force error against trainable parameters; the baselines as lines."""
+    sets = [s for s in dict.fromkeys(table["test_set"]) if s != "valid"]
+    figure, axes = plt.subplots(1, len(sets), figsize=(3.6 * len(sets), 3.4), squeeze=False)
+    for test_set, ax in zip(sets, axes[0], strict=True):
+        part = table[table["test_set"] == test_set]
+        for alpha, line in part[part["method"] == "lora"].groupby("alpha"):
+            mean = line.groupby("trainable_parameters")["rmse_f_mev_per_a"].mean()
+            ax.plot(mean.index, mean.to_numpy(), "o-", label=f"LoRA, alpha {alpha:g}")
+        styles = {"naive": "--", "freeze": ":", "foundation": "-."}
+        for method, style in styles.items():
+            value = part[part["method"] == method]["rmse_f_mev_per_a"].mean()
+            if np.isfinite(value):
+                ax.axhline(value, color="black", linestyle=style, label=method)
+        ax.set(xscale="log", yscale="log", title=test_set, xlabel="trainable parameters")
+    axes[0][0].set_ylabel(QUANTITIES[1][1])
+    axes[0][-1].legend(fontsize=8)
+    columns = ["point", "method", "alpha", "trainable_parameters", "test_set", "rmse_f_mev_per_a"]
+    save(figure, table[columns], path)
+
+
+def learning_curves(files: list[str], path: str) -> None:
+    """Validation errors of every training against the epoch."""
+    parts = []
+    for name in files:
+        lines = [json.loads(line) for line in Path(name).read_text().splitlines()]
+        parts.append(pd.DataFrame(lines).assign(point=Path(name).parent.name))
+    data = pd.concat(parts)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    names = ["valid_rmse_e_mev_per_atom", "valid_rmse_f_mev_per_a"]
+    for column, (_, label), ax in zip(names, QUANTITIES, axes, strict=True):
+        for i, (point, part) in enumerate(data.groupby("point", sort=False)):
+            style = "-" if point.startswith("lora") else "--"
+            ax.plot(part["epoch"], part[column], style, color=COLOURS[i % 8], label=point)
+        ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
+    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    save(figure, data, path)
+
+
+def parity(table: pd.DataFrame, point: str, path: str) -> None:
+    """Predicted against reference, a colour each config_type, of one model on its test sets."""
+    table = table[table["test_set"] != "valid"]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
+    labels = {"energy": "energy (eV/atom), shifted by its mean", "force": "force component (eV/Å)"}
+    for (quantity, label), ax in zip(labels.items(), axes, strict=True):
+        part = table[table["quantity"] == quantity]
+        shift = part["reference"].mean() if quantity == "energy" else 0.0
+        for name, members in part.groupby("config_type", sort=False):
+            x, y = members["reference"] - shift, members["predicted"] - shift
+            ax.plot(x, y, ".", markersize=3, label=name, rasterized=True)
+        ends = np.array([part["reference"].min(), part["reference"].max()]) - shift
+        ax.plot(ends, ends, color="black", linewidth=0.8)
+        ax.set(xlabel=f"reference {label}", ylabel="predicted")
+    axes[0].legend(fontsize=8, markerscale=3)
+    figure.suptitle(point, fontsize=11)
+    save(figure, table, path)
+
+
+def main(snakemake: object) -> None:
+    table = pd.read_csv(snakemake.input.table)
+    best = json.loads(Path(snakemake.input.best).read_text())["point"]
+    heatmap(table, snakemake.output.heatmap)
+    parameters(table, snakemake.output.parameters)
+    learning_curves(snakemake.input.metrics, snakemake.output.curves)
+    of_best = next(path for path in snakemake.input.parity if Path(path).stem == best)
+    parity(pd.read_parquet(of_best), best, snakemake.output.parity)
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  # snakemake puts it there
