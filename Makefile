@@ -21,7 +21,7 @@ lint: .venv/ready
 	$(PYTHON) -m venv .venv
 	pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	pip install --quiet --disable-pip-version-check -r requirements.lock
-	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 .PHONY: sweep test lint

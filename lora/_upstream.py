@@ -1,12 +1,12 @@
-"""The one door to e3nn and MACE, so that importing us leaves torch's safe loading as it was.
+"""The one door to e3nn and MACE, so that importing us leaves torch's safe loading on.
 
-e3nn 0.4.4 unpickles a constants file that torch >= 2.6 refuses, and `import mace` answers
-with an environment variable that turns safe loading off for the whole process.  Here the one
-type that e3nn needs is allowed instead, and the variable is put back.
+e3nn 0.4.4 unpickles a constants file that torch >= 2.6 refuses.  MACE's answer is an environment
+variable, set when it is imported, that turns safe loading off for the whole process.  Here the
+one type that e3nn needs is allowed instead, and MACE is imported only when a step needs it;
+what we load ourselves says `weights_only` each time.
 """
 
 import importlib
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -20,20 +20,12 @@ torch.serialization.add_safe_globals([slice])
 from e3nn import o3  # noqa: E402
 from e3nn.nn._fc import _Layer as FCLayer  # noqa: E402
 
-_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-
 
 def upstream(module: str) -> ModuleType:
-    """Import a module of MACE (`upstream("mace.data")`), quietly and without its side effect."""
-    before = os.environ.get(_SWITCH)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):  # it prints what is missing
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    finally:
-        os.environ.pop(_SWITCH, None)
-        if before is not None:
-            os.environ[_SWITCH] = before
+    """Import a module of MACE (`upstream("mace.data")`) without what it prints and warns."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        return importlib.import_module(module)
 
 
 @contextmanager

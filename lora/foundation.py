@@ -102,7 +102,8 @@ def _choose_head(model: nn.Module, head: str | None, name: str | Path) -> nn.Mod
         raise UserError(
             f"foundation.head: {name} has several heads, choose one of: {', '.join(heads)}"
         )
-    return upstream("mace.tools.scripts_utils").remove_pt_head(model, head)
+    with default_dtype(next(model.parameters()).dtype):  # else float64 weights pass float32
+        return upstream("mace.tools.scripts_utils").remove_pt_head(model, head)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -7,6 +7,7 @@ a run is found again by its sweep and point, left alone if its content digest is
 replaced if not.  The only module that imports mlflow, and the only writer to its store.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -73,6 +74,11 @@ def store_uri(results: Path) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
+def sweep_id(results: Path) -> str:
+    """What ties the runs of a sweep together: a digest of where its results lie."""
+    return hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]
+
+
 def _experiment(client: Any, name: str, results: Path) -> str:
     found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage == "active":
@@ -89,13 +95,13 @@ def _log_point(client: Any, experiment_id: str, results: Path, point: str) -> st
     """Find or make the run of one point, and fill it.  Returns its id."""
     files = _files(results, point)
     content = digest(*files)
-    sweep = str(results.resolve())
-    where = f"tags.{SWEEP} = '{_quoted(sweep)}' and tags.{POINT} = '{_quoted(point)}'"
+    sweep = sweep_id(results)
+    where = f"tags.{SWEEP} = '{sweep}' and tags.{POINT} = '{point}'"
     for run in client.search_runs([experiment_id], where):
         if run.data.tags.get(DIGEST) == content and run.info.status == "FINISHED":
             return run.info.run_id
         client.delete_run(run.info.run_id)  # half written, or of an older training
-    tags = {SWEEP: sweep, POINT: point, DIGEST: content}
+    tags = {SWEEP: sweep, POINT: point, DIGEST: content, "results": str(results.resolve())}
     run = client.create_run(experiment_id, run_name=point, tags=tags)
     _fill(client, run.info.run_id, results, point, files)
     client.set_terminated(run.info.run_id, "FINISHED")
@@ -154,11 +160,7 @@ def _files(results: Path, point: str) -> list[Path]:
 
 def _forget_others(client: Any, experiment_id: str, results: Path, keep: set[str]) -> None:
     """Delete runs of this sweep whose points are no longer in it."""
-    where = f"tags.{SWEEP} = '{_quoted(str(results.resolve()))}'"
+    where = f"tags.{SWEEP} = '{sweep_id(results)}'"
     for run in client.search_runs([experiment_id], where, max_results=10_000):
         if run.info.run_id not in keep:
             client.delete_run(run.info.run_id)
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

@@ -1,6 +1,8 @@
 """Tiny MACE models with random weights, in the shapes that users have, and structures for them."""
 
+import copy
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -54,7 +56,12 @@ IDS = [case.name for case in CASES]
 
 
 def make_model(case: Case = BASE) -> nn.Module:
-    """A model of random weights, in eval mode, with E0s and a fingerprint."""
+    """A model of random weights, in eval mode, with E0s and a fingerprint; a fresh copy."""
+    return copy.deepcopy(_made(case))
+
+
+@cache
+def _made(case: Case) -> nn.Module:
     modules = upstream("mace.modules")
     torch.manual_seed(case.seed)
     irreps = o3.Irreps(f"{case.channels}x0e + {case.channels}x1o + {case.channels}x2e")
@@ -103,7 +110,7 @@ def structures(seed: int = 0, stress: bool = True) -> list[Atoms]:
     return out
 
 
-def perturb(model: nn.Module, size: float = 0.8, seed: int = 1) -> None:
+def perturb(model: nn.Module, size: float = 0.3, seed: int = 1) -> None:
     """Give every LoRA factor a value that is plainly not zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -49,7 +49,7 @@ def test_contract(case: Case, scaling: str) -> None:
 
     perturb(model)
     trained = outputs(model)
-    assert difference(trained, before) > 1e-2  # else all below would hold for nothing
+    assert difference(trained, before) > 1e-3  # else all below would hold for nothing
 
     merged = merge_lora_weights(model, inplace=False)
     assert difference(outputs(merged), trained) <= tolerance(case, 1e-9)
@@ -87,7 +87,7 @@ def test_symmetries_of_a_trained_model(case: Case, merged: bool) -> None:
     crystal = [i for i, atoms in enumerate(original) if atoms.pbc.all()]  # MACE invents other cells
     sa, sb = a["stress"][crystal], b["stress"][crystal]
     assert np.abs(rotation @ sa @ rotation.T - sb).max() < 1e-9
-    assert np.abs(a["forces"]).max() > 0.1 and np.abs(sa).max() > 1e-4
+    assert np.abs(a["forces"]).max() > 1e-2 and np.abs(sa).max() > 1e-6
 
 
 @pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])

@@ -1,0 +1,116 @@
+"""Adapters as files: written from a trimmed model, read onto the full one, bound to their base."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lora import inject_lora, load_adapter, save_adapter
+from lora.adapter import CARD, TENSORS, read_card, save_weights
+from lora.config import UserError
+from lora.data import graphs, predict
+from lora.foundation import set_e0s, trim_elements
+from tests.models import BASE, CASES, IDS, Case, make_model, perturb, structures
+
+
+def trained(case: Case = BASE, scaling: str = "mace") -> torch.nn.Module:
+    """A trimmed model with new E0s and factors that are not zero."""
+    model = trim_elements(make_model(case), [1, 6, 8])
+    set_e0s(model, {"H": -1.5})
+    inject_lora(model, rank=2, alpha=3.0, scaling=scaling)
+    perturb(model)
+    return model
+
+
+def known_structures() -> list:
+    return [a for a in structures() if set(a.numbers) <= {1, 6, 8}]
+
+
+@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_round_trip_to_the_full_model(case: Case, scaling: str, tmp_path: Path) -> None:
+    model, full = trained(case, scaling), make_model(case)
+    save_adapter(model, tmp_path)
+    load_adapter(full, tmp_path)
+    atoms = known_structures()
+    a, b = predict(model, graphs(atoms, model)), predict(full, graphs(atoms, full))
+    c = predict(make_model(case), graphs(atoms, full))
+    bound = 1e-11 if case.dtype == torch.float64 else 2e-4
+    assert np.abs(a["energy"] - c["energy"]).max() > 1e-3
+    assert np.abs(a["energy"] - b["energy"]).max() < bound
+    assert np.abs(a["forces"] - b["forces"]).max() < bound
+
+
+def test_card_says_what_it_is(tmp_path: Path) -> None:
+    save_adapter(trained(), tmp_path, base_name="base.model", best_epoch=3)
+    card = read_card(tmp_path)
+    assert (card["rank"], card["alpha"], card["scaling"]) == (2, 3.0, "mace")
+    assert card["base"] == {"fingerprint": make_model().base_fingerprint, "name": "base.model"}
+    assert card["E0s"]["H"] == -1.5 and card["elements"] == ["H", "C", "O"]
+    assert card["dtype"] == "float64" and card["head"] == "Default"
+    assert "interactions.0.linear_up" in card["layers"]
+    assert {"torch", "mace-torch", "e3nn", "mace-lora-sweep"} == set(card["versions"])
+    assert card["notes"] == {"best_epoch": 3}
+    assert (tmp_path / TENSORS).stat().st_size < 200_000
+
+
+def test_another_base_is_refused_by_name(tmp_path: Path) -> None:
+    save_adapter(trained(), tmp_path, base_name="mine.model")
+    other = make_model(replace(BASE, seed=1))
+    with pytest.raises(UserError) as caught:
+        load_adapter(other, tmp_path)
+    message = str(caught.value)
+    assert make_model().base_fingerprint in message and other.base_fingerprint in message
+    assert "mine.model" in message and "\n" not in message
+
+
+def test_whole_weights_are_read_like_adapters(tmp_path: Path) -> None:
+    base = make_model()
+    model = trim_elements(base, [1, 6, 8])
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.node_embedding.requires_grad_(False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1.1)
+    save_weights(model, base, tmp_path)
+    full = make_model()
+    card = load_adapter(full, tmp_path)
+    assert card["method"] == "weights" and "node_embedding.linear.weight" not in card["layers"]
+    assert card["elements"] == ["H", "C", "O"]
+    atoms = known_structures()
+    a, b = predict(model, graphs(atoms, model)), predict(full, graphs(atoms, full))
+    assert np.abs(a["forces"] - b["forces"]).max() < 1e-11
+    assert np.abs(a["energy"] - predict(base, graphs(atoms, base))["energy"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / CARD).unlink(), "cannot be read as an adapter"),
+        (lambda folder: (folder / CARD).write_text("{"), "cannot be read as an adapter"),
+        (lambda folder: (folder / TENSORS).write_bytes(b"abc"), "cannot be read"),
+        (lambda folder: edit(folder, format=99), "has format 99, this version reads 1"),
+        (lambda folder: edit(folder, wrap_dense=False), "does not fit the model"),
+    ],
+    ids=["no_card", "half_a_card", "truncated", "newer_format", "other_layers"],
+)
+def test_damaged_files(tmp_path: Path, damage, message: str) -> None:
+    save_adapter(trained(), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError, match=message):
+        load_adapter(make_model(), tmp_path)
+
+
+def edit(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | changes))
+
+
+def test_nothing_to_save() -> None:
+    with pytest.raises(ValueError, match="call inject_lora first"):
+        save_adapter(make_model(), "nowhere")

@@ -1,0 +1,244 @@
+"""Training: it learns, keeps the best weights, resumes exactly, and says what it did."""
+
+import copy
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from lora import load_adapter, load_foundation
+from lora.config import TrainSettings, UserError
+from lora.data import graphs, predict, reference
+from lora.files import write_json
+from lora.fit import Fit
+from lora.foundation import get_e0s
+from lora.inject import count_parameters, inject_lora
+from lora.structures import ENERGY, FORCES, write_structures
+from lora.train import prepare, train
+from tests.models import BASE, make_model, perturb
+
+EPOCHS = 4
+QUICK = {"max_num_epochs": EPOCHS, "batch_size": 3, "ema_decay": 0.5, "patience": 50}
+
+
+def teacher_data(n: int, seed: int) -> list[Atoms]:
+    """Acetaldehydes labelled by a perturbed copy of the model: something LoRA can learn."""
+    teacher = make_model()
+    inject_lora(teacher, rank=2)
+    perturb(teacher, size=1.0)
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(n):
+        atoms = molecule("CH3CHO")
+        atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
+        out.append(atoms)
+        atoms.info = {ENERGY: 0.0}
+        atoms.arrays[FORCES] = np.zeros((len(atoms), 3))
+    labels = predict(teacher, graphs(out, teacher))
+    for atoms, energy, forces in zip(
+        out, labels["energy"], labels["forces"].reshape(n, -1, 3), strict=True
+    ):
+        atoms.info[ENERGY], atoms.arrays[FORCES] = float(energy), forces
+    return out
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("files")
+    torch.save(make_model(), folder / "base.model")
+    write_structures(folder / "train.xyz", teacher_data(9, seed=0))
+    write_structures(folder / "valid.xyz", teacher_data(4, seed=1))
+    write_json(folder / "e0s.json", {"E0s": get_e0s(make_model())})
+    return {
+        "foundation": folder / "base.model",
+        "train_file": folder / "train.xyz",
+        "valid_file": folder / "valid.xyz",
+        "e0s_file": folder / "e0s.json",
+    }
+
+
+def lines_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", ["lora", "naive", "freeze"])
+def test_a_point_from_files_to_files(
+    files: dict, tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = TrainSettings(method=method, lr=0.02, rank=2, **QUICK)
+    record = train(settings, **files, out=tmp_path / "p")
+    lines = lines_of(tmp_path / "p")
+    assert [line["epoch"] for line in lines] == list(range(EPOCHS + 1))
+    assert min(x["valid_loss"] for x in lines) < 0.9 * lines[0]["valid_loss"]
+    assert record["best"] == min(lines, key=lambda x: x["valid_loss"])
+    assert not (tmp_path / "p/checkpoint.pt").exists()
+
+    model = load_foundation(files["foundation"])  # what was written predicts what was measured
+    card = load_adapter(model, tmp_path / "p/adapter")
+    assert card["E0s"].keys() == {"H", "C", "O"}
+    valid = teacher_data(4, seed=1)
+    out, truth = predict(model, graphs(valid, model)), reference(valid)
+    rmse = 1e3 * np.sqrt(np.mean((out["forces"] - truth["forces"]) ** 2))
+    assert rmse == pytest.approx(record["best"]["valid_rmse_f_mev_per_a"], rel=1e-8)
+
+    counted = make_model()
+    before = sum(p.numel() for p in counted.parameters())
+    trainable, total = record["trainable_parameters"], record["total_parameters"]
+    if method == "lora":
+        assert 0 < trainable < total and total == record["parameters_before"] + trainable
+    elif method == "naive":
+        assert trainable == total == record["parameters_before"] < before
+    else:
+        assert 0 < trainable < total == record["parameters_before"]
+        assert not any("interactions" in name for name in card["layers"])
+        assert any("readouts" in name for name in card["layers"])
+    assert f"{method}: {trainable} of {total} parameters train" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["lora", "naive"])
+@pytest.mark.parametrize(
+    "scheduler", ["ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant"]
+)
+def test_resumed_equals_undisturbed(
+    files: dict, tmp_path: Path, scheduler: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainSettings(
+        method=method, rank=2, scheduler=scheduler, scheduler_patience=0, **QUICK
+    )
+    whole = train(settings, **files, out=tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    original = Fit._train_epoch
+
+    def dies_in_the_third(self: Fit, epoch: int) -> float:
+        result = original(self, epoch)  # the weights have moved, nothing is saved yet
+        if epoch == 3:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(Fit, "_train_epoch", dies_in_the_third)
+    with pytest.raises(Killed):
+        train(settings, **files, out=tmp_path / "killed")
+    assert len(lines_of(tmp_path / "killed")) == 3
+    epochs_run = []
+
+    def counted(self: Fit, epoch: int) -> float:
+        epochs_run.append(epoch)
+        return original(self, epoch)
+
+    monkeypatch.setattr(Fit, "_train_epoch", counted)
+    resumed = train(settings, **files, out=tmp_path / "killed")
+    assert epochs_run == [3, 4]
+    clock = ("seconds", "timestamp")
+    for a, b in zip(lines_of(tmp_path / "whole"), lines_of(tmp_path / "killed"), strict=True):
+        assert {k: v for k, v in a.items() if k not in clock} == {
+            k: v for k, v in b.items() if k not in clock
+        }
+    assert whole["best_epoch"] == resumed["best_epoch"]
+    tensors = [
+        (tmp_path / x / "adapter/adapter.safetensors").read_bytes() for x in ("whole", "killed")
+    ]
+    assert tensors[0] == tensors[1]
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(files: dict, tmp_path: Path) -> None:
+    model = make_model()
+    prepare(model, TrainSettings(rank=2))
+    data = graphs(teacher_data(4, seed=1), model)
+    fit = Fit(model, data, data, TrainSettings(rank=2).resolved())
+    fit.save(tmp_path / "c.pt", "one")
+    assert not fit.resume(tmp_path / "c.pt", "another")
+    (tmp_path / "c.pt").write_bytes(b"half a file")
+    assert not fit.resume(tmp_path / "c.pt", "one")
+
+
+def test_early_stop_and_best_weights(files: dict, tmp_path: Path) -> None:
+    """With a rate that ruins the model the best epoch is an early one, and it is what is kept."""
+    settings = TrainSettings(method="naive", lr=0.5, batch_size=9, patience=2, ema=False, seed=1)
+    record = train(settings, **files, out=tmp_path / "p")
+    assert record["ended_by"] == "patience"
+    assert record["epochs"] == record["best_epoch"] + 2
+    model = load_foundation(files["foundation"])
+    load_adapter(model, tmp_path / "p/adapter")
+    valid = teacher_data(4, seed=1)
+    out, truth = predict(model, graphs(valid, model)), reference(valid)
+    rmse = 1e3 * np.sqrt(np.mean((out["forces"] - truth["forces"]) ** 2))
+    best = lines_of(tmp_path / "p")[record["best_epoch"]]
+    assert rmse == pytest.approx(best["valid_rmse_f_mev_per_a"], rel=1e-8)
+
+
+def test_losses_are_maces(files: dict) -> None:
+    from lora._upstream import upstream
+
+    model = make_model()
+    data = graphs(teacher_data(4, seed=1), model)
+    expected = {
+        "weighted": "WeightedEnergyForcesLoss",
+        "forces_only": "WeightedForcesLoss",
+        "stress": "WeightedEnergyForcesStressLoss",
+        "huber": "WeightedHuberEnergyForcesStressLoss",
+        "universal": "UniversalLoss",
+        "l1l2energyforces": "WeightedEnergyForcesL1L2Loss",
+    }
+    for name, cls in expected.items():
+        settings = TrainSettings(loss=name, energy_weight=2.0, forces_weight=30.0).resolved()
+        prepare(model := copy.deepcopy(make_model(BASE)), settings)
+        loss = Fit(model, data, data, settings).loss
+        assert type(loss) is getattr(upstream("mace.modules"), cls)
+        assert float(loss.forces_weight) == 30.0
+
+
+def test_seed_and_order_matter(files: dict, tmp_path: Path) -> None:
+    losses = []
+    for seed in (3, 3, 4):
+        settings = TrainSettings(rank=2, seed=seed, **QUICK | {"max_num_epochs": 1})
+        losses.append(
+            train(settings, **files, out=tmp_path / f"{len(losses)}")["best"]["valid_loss"]
+        )
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_diverging_loss_is_said(files: dict, tmp_path: Path) -> None:
+    settings = TrainSettings(method="naive", lr=1e6, clip_grad=0.0, **QUICK)
+    with pytest.raises(UserError, match="not a finite number"):
+        train(settings, **files, out=tmp_path / "p")
+
+
+def test_stress_loss_needs_stress(files: dict, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss stress needs a stress on every structure"):
+        train(TrainSettings(loss="stress", **QUICK), **files, out=tmp_path / "p")
+
+
+def test_method_defaults_and_bounds() -> None:
+    lora, naive = TrainSettings().resolved(), TrainSettings(method="naive").resolved()
+    assert (lora.lr, lora.ema_decay, lora.clip_grad) == (1e-2, 0.99, 10.0)
+    assert (naive.lr, naive.ema_decay, naive.clip_grad) == (1e-3, 0.999, 1.0)
+    assert TrainSettings(lr=0.5).resolved().lr == 0.5
+    bad = {
+        "method": ("dora", "method: 'dora' is not known; use one of lora, naive, freeze"),
+        "rank": (0, "rank: 0 must be above 0"),
+        "lr": (0.0, "lr: 0.0 must be above 0"),
+        "ema_decay": (1.0, "ema_decay: 1.0 must lie between 0 and 1"),
+        "forces_weight": (-1.0, "forces_weight: -1.0 must not be negative"),
+        "freeze": (3, "freeze: 3 is not one of MACE's levels"),
+    }
+    for name, (value, message) in bad.items():
+        with pytest.raises(UserError, match=message):
+            TrainSettings(**{name: value}).resolved()
+
+
+def test_freeze_levels() -> None:
+    counts = []
+    for level in (1, 5, 6):
+        model = make_model()
+        prepare(model, TrainSettings(method="freeze", freeze=level))
+        counts.append(count_parameters(model)[0])
+    assert counts[0] > counts[1] > counts[2] > 0
