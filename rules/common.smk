@@ -36,7 +36,7 @@ def check_config():
 def data_files():
     """The labelled files that the config names, by key."""
     named = {"data.file": config["data"]["file"]}
-    named |= {f"data.test_sets.{k}": v for k, v in config["data"]["test_sets"].items()}
+    named |= {f"data.test_sets.{x['name']}": x["file"] for x in config["data"]["test_sets"]}
     given = {f"split.{k}": config["split"].get(k) for k in ("valid_file", "test_file")}
     return named | {k: v for k, v in given.items() if v}
 
@@ -75,10 +75,7 @@ def train_flags(wildcards):
 def split_flags():
     """The settings of `data` and `split` as options of `mace-lora split`."""
     keys = {k: v for k, v in config["data"].items() if k.endswith("_key")}
-    sets = [
-        f"--test_set {shlex.quote(k)} {shlex.quote(v)}"
-        for k, v in config["data"]["test_sets"].items()
-    ]
+    sets = [f"--test_set {x['name']} {shlex.quote(x['file'])}" for x in config["data"]["test_sets"]]
     return " ".join([as_flags(config["split"] | keys), *sets])
 
 

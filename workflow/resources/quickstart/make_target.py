@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 SEED = 20261123
 #           set    temperature (K), frames; one frame every 20 fs
 MD_SETS = {"300K": (300, 260), "600K": (600, 60)}
+LABELLED = 200  # of the 300 K frames; the later ones are left unlabelled
 NEB_IMAGES, COPIES_PER_IMAGE, DISPLACEMENT = 11, 2, 0.03  # the last in Å
 
 # cis-enol malonaldehyde, roughly; C3, O2 and their hydrogen mirror C1, O1 and theirs
@@ -118,7 +119,7 @@ def label() -> None:
     for name in ("path", "600K", "300K"):
         todo = read(HERE / f"geometries_{name}.xyz", ":")
         if name == "300K":  # the main set carries the free atoms, for `e0s: isolated`
-            todo = free_atoms + todo
+            todo = free_atoms + todo[:LABELLED]
         target = HERE / f"malonaldehyde_{name}.xyz"
         done = len(read(target, ":")) if target.exists() else 0
         for k, atoms in enumerate(todo[done:], start=done):

@@ -1,0 +1,190 @@
+"""A whole sweep of tiny points through the real workflow, and what makes which part stale."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lora.structures import write_structures
+from tests.lora.test_train import teacher_data
+from tests.models import make_model
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+POINTS = ["lora_r1_a1_s3", "lora_r1_a0.5_s3", "naive_s3"]
+
+
+class Sweep:
+    """A copy of the workflow with data of its own, as a user would have it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
+            source = ROOT / name
+            ignore = shutil.ignore_patterns("__pycache__", "quickstart")
+            if source.is_dir():
+                shutil.copytree(source, home / name, ignore=ignore)
+            else:
+                shutil.copy(source, home / name)
+        torch.save(make_model(), home / "base.model")
+        write_structures(home / "data.xyz", teacher_data(12, seed=0))
+        write_structures(home / "hot.xyz", teacher_data(3, seed=5))
+        self.config = {
+            "results": "out",
+            "foundation": {"model": "base.model"},
+            "data": {"file": "data.xyz", "test_sets": [{"name": "hot", "file": "hot.xyz"}]},
+            "split": {"valid_fraction": 0.25, "test_fraction": 0.25},
+            "grid": {"rank": [1], "alpha": [1, 0.5]},
+            "baselines": ["foundation", "naive"],
+            "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
+        }
+
+    def run(self, *args: str) -> str:
+        """Run snakemake; the library is the copy's.  Returns what it printed."""
+        (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
+        done = subprocess.run(
+            ["snakemake", "--cores", "2", *args],
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+        return done.stdout + done.stderr
+
+    def todo(self) -> dict[str, int]:
+        """What a dry run would do: {rule: number of jobs}."""
+        printed = self.run("--dry-run", "--quiet", "rules")
+        printed += self.run("--dry-run")
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", printed, re.M | re.S)
+        lines = table.group(1).splitlines() if table else []
+        counts = {name: int(n) for name, n in (line.split() for line in lines)}
+        return {k: v for k, v in counts.items() if k not in ("all", "total")}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    made = Sweep(tmp_path_factory.mktemp("a sweep"))
+    made.printed = made.run()
+    return made
+
+
+def test_everything_is_there(sweep: Sweep) -> None:
+    out = sweep.home / "out"
+    for point in POINTS:
+        for name in ("adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl"):
+            assert (out / "train" / point / name).is_file()
+    for point in [*POINTS, "foundation"]:
+        proof = json.loads((out / "merge" / point / "merge.json").read_text())
+        assert max(proof["max_abs_difference"].values()) < 1e-9
+        assert (out / "evaluate" / f"{point}.parquet").is_file()
+    table = pd.read_csv(out / "report/sweep.csv")
+    assert set(table["point"]) == {*POINTS, "foundation"}
+    assert set(table["test_set"]) == {"valid", "test", "hot"}
+    assert len(table) == 4 * 3
+    for column in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a", "mae_f_mev_per_a"):
+        assert table[column].notna().all()
+    assert set(json.loads((out / "track/runs.json").read_text())["runs"]) == {*POINTS, "foundation"}
+    for name in ("heatmap", "parameters", "learning_curves", "parity"):
+        assert (out / f"report/{name}.svg").read_text().lstrip().startswith("<?xml")
+        assert (out / f"report/{name}.csv").is_file()
+    best = json.loads((out / "report/best.json").read_text())
+    valid = table[table["test_set"] == "valid"].set_index("point")["rmse_f_mev_per_a"]
+    assert best["point"] == valid.idxmin()
+    assert (sweep.home / best["model"]).is_file()
+    for words in (best["model"], "snakemake --report", "mlflow ui", "against naive_s3"):
+        assert words in sweep.printed
+    assert "parameters train" in (out / "logs/train/naive_s3.log").read_text()
+
+
+def test_chosen_model_runs_in_ase(sweep: Sweep) -> None:
+    from lora._upstream import upstream
+
+    best = json.loads((sweep.home / "out/report/best.json").read_text())
+    atoms = teacher_data(1, seed=9)[0]
+    atoms.calc = upstream("mace.calculators").MACECalculator(
+        model_paths=str(sweep.home / best["model"]), device="cpu", default_dtype="float64"
+    )
+    assert abs(atoms.get_potential_energy()) < 1e3
+
+
+def test_again_does_nothing(sweep: Sweep) -> None:
+    assert sweep.todo() == {}
+
+
+def test_touching_does_nothing(sweep: Sweep) -> None:
+    for path in sweep.home.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts and "out" not in path.parts:
+            path.touch()
+    todo = sweep.todo()
+    assert not {"split", "e0s", "train", "merge", "evaluate", "track"} & set(todo)
+
+
+def test_one_more_alpha_trains_one_point(sweep: Sweep) -> None:
+    sweep.config["grid"]["alpha"].append(8)
+    try:
+        todo = sweep.todo()
+    finally:
+        sweep.config["grid"]["alpha"].pop()
+    assert (todo["train"], todo["merge"], todo["evaluate"]) == (1, 1, 1)
+    assert "split" not in todo and "e0s" not in todo
+
+
+def test_other_settings_make_their_points_stale(sweep: Sweep) -> None:
+    sweep.config["methods"] = {"naive": {"lr": 0.5}}
+    try:
+        assert sweep.todo()["train"] == 1
+    finally:
+        del sweep.config["methods"]
+
+
+@pytest.mark.parametrize(
+    ("module", "stale", "fresh"),
+    [
+        ("evaluate", {"evaluate", "report"}, {"split", "e0s", "train", "merge"}),
+        ("fit", {"train", "merge", "evaluate"}, {"split", "e0s"}),
+        ("track", {"track"}, {"split", "e0s", "train", "merge", "evaluate", "report"}),
+    ],
+)
+def test_editing_a_step_makes_it_stale(
+    sweep: Sweep, module: str, stale: set[str], fresh: set[str]
+) -> None:
+    path = sweep.home / "lora" / f"{module}.py"
+    before = path.read_text()
+    path.write_text(before + "\n# edited\n")
+    try:
+        todo = set(sweep.todo())
+    finally:
+        path.write_text(before)
+    assert stale <= todo
+    assert not fresh & todo
+    assert "train" not in sweep.todo()
+
+
+def test_report_is_one_page(sweep: Sweep) -> None:
+    sweep.run("--report", "report.html")
+    page = (sweep.home / "report.html").read_text()
+    assert "heatmap.svg" in page and "sweep.html" in page
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?://', page)
+
+
+def test_points_have_canonical_names(sweep: Sweep) -> None:
+    names = {p.name for p in (sweep.home / "out/train").iterdir()}
+    assert names == set(POINTS)
+
+
+def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
+    broken = Sweep(tmp_path / "broken")
+    text = (broken.home / "data.xyz").read_text()
+    (broken.home / "data.xyz").write_text(text.replace("REF_energy", "energy_of_mine"))
+    with pytest.raises(AssertionError, match="frame 0: has no REF_energy"):
+        broken.run()
+    assert not (broken.home / "out/train").exists()
