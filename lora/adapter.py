@@ -120,7 +120,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return card
 
 
-_INJECTION = ("rank", "alpha", "scaling", "wrap_equivariant", "wrap_dense")
+_INJECTION = ("rank", "alpha", "scaling", "wrap_equivariant", "wrap_dense", "targets")
 
 
 def _expected(model: nn.Module, card: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-from lora.config import TrainSettings, UserError
+from lora.config import Targets, TrainSettings, UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,13 +42,16 @@ def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: 
 def _e0s(**args: Any) -> None:
     from lora.e0s import e0s
 
-    args["method"] = _explicit(args["method"])
+    if args["method"].startswith("{"):  # explicit values
+        args["method"] = _json(args["method"], "e0s")
     e0s(**args)
 
 
 def _train(**args: Any) -> None:
     names = [f.name for f in fields(TrainSettings)]
-    settings = TrainSettings(**{name: args.pop(name) for name in names}).resolved()
+    chosen = {name: args.pop(name) for name in names}
+    chosen["targets"] = Targets.from_dict(_json(chosen["targets"], "targets"))
+    settings = TrainSettings(**chosen).resolved()
     from lora.train import train
 
     train(settings, **args)
@@ -166,6 +169,9 @@ def _setting(parser: argparse.ArgumentParser, f: Any) -> None:
             f"--{f.name}", action=action, default=f.default, help=f.metadata["help"]
         )
         return
+    if f.type is Targets:
+        parser.add_argument("--targets", default="{}", help=f.metadata["help"])
+        return
     parser.add_argument(
         f"--{f.name}",
         type=kind or float,  # the optional ones are floats
@@ -175,13 +181,11 @@ def _setting(parser: argparse.ArgumentParser, f: Any) -> None:
     )
 
 
-def _explicit(method: str) -> str | dict[str, float]:
-    if not method.startswith("{"):
-        return method
+def _json(text: str, what: str) -> dict[str, Any]:
     try:
-        values: dict[str, float] = json.loads(method)
+        values: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise UserError(f"e0s: {method} is not JSON ({error})") from None
+        raise UserError(f"{what}: {text} is not JSON ({error})") from None
     return values
 
 

@@ -5,6 +5,7 @@ Names are those of `mace_run_train`.
 """
 
 from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 SCALINGS = ("mace", "rank_stable")
@@ -25,6 +26,55 @@ class UserError(Exception):
     """A mistake in what the user gave: one line with where, what, and what to do."""
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Which layers get adapters.  Patterns are globs over layer names: `interactions.*.linear_up`.
+
+    include, exclude: layers that match an include and no exclude are wrapped
+    irreps: of the bottleneck of equivariant layers (`0e`, `1o`); empty means all they share.
+        Dense layers carry scalars, so they are wrapped only if `0e` is among them
+    rank_pattern, alpha_pattern: {pattern: value} in place of the point's; the first match counts
+    """
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    irreps: tuple[str, ...] = ()
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    alpha_pattern: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Targets":
+        """From what JSON or YAML holds.  Raises UserError for a key or value it does not know."""
+        known = {f.name for f in fields(cls)}
+        for key, value in values.items():
+            if key not in known:
+                raise UserError(f"targets.{key} is not known; use {', '.join(sorted(known))}")
+            if isinstance(value, str):
+                raise UserError(f"targets.{key}: {value!r} must be a list")
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, (list, tuple))}
+        return cls(**{**values, **lists})
+
+    def chosen(self, name: str) -> bool:
+        """Whether the layer of this name gets an adapter."""
+        return _matches(name, self.include) and not _matches(name, self.exclude)
+
+    def rank_of(self, name: str, rank: int) -> int:
+        """The rank of a layer; `rank` where no pattern matches."""
+        return next((r for p, r in self.rank_pattern.items() if fnmatchcase(name, p)), rank)
+
+    def alpha_of(self, name: str, alpha: float) -> float:
+        """The alpha of a layer; `alpha` where no pattern matches."""
+        return next((a for p, a in self.alpha_pattern.items() if fnmatchcase(name, p)), alpha)
+
+    def patterns(self) -> list[str]:
+        """Every pattern in it, each of which has to match a layer."""
+        return [*self.include, *self.exclude, *self.rank_pattern, *self.alpha_pattern]
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
 
@@ -37,6 +87,7 @@ class TrainSettings:
     rank: int = _setting(4, "rank of A and B (lora)")
     alpha: float = _setting(1.0, "numerator of the LoRA scaling (lora)")
     scaling: str = _setting("mace", "alpha/r as MACE, or alpha/sqrt(r) (lora)", SCALINGS)
+    targets: Targets = _setting(Targets(), "which layers get adapters, as JSON (lora)")
     freeze: int = _setting(5, "MACE's freeze level: 1 embedding, 5 +interactions, 6 +products")
     seed: int = _setting(3, "of A's start values and of the shuffling")
     loss: str = _setting("weighted", "MACE's loss", LOSSES)

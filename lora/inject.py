@@ -4,11 +4,13 @@ import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 
 from torch import nn
 
 from lora._upstream import FCLayer, o3
-from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRALayer, LoRAO3Linear
+from lora.config import Targets, UserError
+from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRALayer, LoRAO3Linear, shared_irreps
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ class Injection:
     scaling: str
     wrap_equivariant: bool
     wrap_dense: bool
+    targets: Targets
 
 
 def inject_lora(
@@ -33,6 +36,7 @@ def inject_lora(
     cueq_config: object | None = None,
     *,
     scaling: str = "mace",
+    targets: Targets | dict | None = None,
 ) -> list[str]:
     """Wrap the linear layers of a model in place, and freeze all else.
 
@@ -44,11 +48,13 @@ def inject_lora(
         wrap_dense: wrap `nn.Linear` and the layers of `FullyConnectedNet`
         cueq_config: cuEquivariance settings of the model; enabled ones are refused for now
         scaling: "mace" (e3nn's path weights included) or "rank_stable" (alpha/sqrt(rank))
+        targets: which layers and irreps, and ranks and alphas of single layers; default all
 
     Returns: the names of the wrapped layers, sorted.
 
     Raises:
         ValueError: the model is injected already, or nothing in it can be wrapped.
+        UserError: a pattern of the targets matches no layer; the message lists the layers.
     """
     if getattr(cueq_config, "enabled", False):
         raise ValueError(
@@ -57,28 +63,25 @@ def inject_lora(
         )
     if dict(lora_layers(module)):
         raise ValueError("the model holds LoRA layers already: merge them first")
+    chosen = targets if isinstance(targets, Targets) else Targets.from_dict(targets or {})
     before = count_parameters(module)
 
-    wrapper: type[LoRALayer]
-    for name, child in list(module.named_modules()):
-        if wrap_equivariant and isinstance(child, o3.Linear):
-            if not (child.internal_weights and child.weight_numel and _shares_irrep(child)):
-                continue
-            wrapper = LoRAO3Linear
-        elif wrap_dense and isinstance(child, nn.Linear):
-            wrapper = LoRADenseLinear
-        elif wrap_dense and isinstance(child, FCLayer):
-            wrapper = LoRAFCLayer
-        else:
-            continue
-        _replace(module, name, wrapper(child, rank, alpha, scaling))
-
-    wrapped = sorted(name for name, _ in lora_layers(module))
-    if not wrapped:
+    candidates = _candidates(module, wrap_equivariant, wrap_dense, chosen.irreps)
+    if not candidates:
         raise ValueError("nothing to wrap: no o3.Linear, nn.Linear or e3nn FC layer was found")
+    _check_patterns(chosen, list(_candidates(module, wrap_equivariant, wrap_dense, ())))
+    wrapped = sorted(name for name in candidates if chosen.chosen(name))
+    if not wrapped:
+        raise UserError("targets: exclude leaves no layer to wrap")
+    for name, wrapper in candidates.items():
+        if name in wrapped:
+            own = {"rank": chosen.rank_of(name, rank), "alpha": chosen.alpha_of(name, alpha)}
+            only = {"irreps": chosen.irreps} if wrapper is LoRAO3Linear else {}
+            layer = wrapper(module.get_submodule(name), **own, scaling=scaling, **only)
+            _replace(module, name, layer)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
-    module.lora_injection = Injection(rank, alpha, scaling, wrap_equivariant, wrap_dense)
+    module.lora_injection = Injection(rank, alpha, scaling, wrap_equivariant, wrap_dense, chosen)
 
     after = count_parameters(module)
     log.info(
@@ -87,6 +90,32 @@ def inject_lora(
         *(rank, alpha, scaling, len(wrapped), *before, *after),
     )
     return wrapped
+
+
+def _candidates(
+    module: nn.Module, equivariant: bool, dense: bool, irreps: tuple[str, ...]
+) -> dict[str, type[LoRALayer]]:
+    """The layers that can be wrapped, and by what."""
+    wanted = {o3.Irrep(ir) for ir in irreps}
+    found: dict[str, type[LoRALayer]] = {}
+    for name, child in module.named_modules():
+        if isinstance(child, o3.Linear):
+            shared = shared_irreps(child.irreps_in, child.irreps_out)
+            shared = shared & wanted if wanted else shared
+            if equivariant and child.internal_weights and child.weight_numel and shared:
+                found[name] = LoRAO3Linear
+        elif dense and (not wanted or o3.Irrep("0e") in wanted):
+            if isinstance(child, nn.Linear):
+                found[name] = LoRADenseLinear
+            elif isinstance(child, FCLayer):
+                found[name] = LoRAFCLayer
+    return found
+
+
+def _check_patterns(targets: Targets, names: list[str]) -> None:
+    for pattern in targets.patterns():
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(f"targets: {pattern!r} matches no layer; layers: {', '.join(names)}")
 
 
 def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
@@ -126,10 +155,6 @@ def injection_settings(module: nn.Module) -> dict[str, object]:
     if injection is None:
         raise ValueError("the model holds no LoRA layers: call inject_lora first")
     return asdict(injection)
-
-
-def _shares_irrep(linear: o3.Linear) -> bool:
-    return any(ins.i_in >= 0 for ins in linear.instructions)
 
 
 def _replace(root: nn.Module, name: str, new: nn.Module) -> None:

@@ -65,14 +65,19 @@ class LoRALayer(nn.Module):
         return f"rank={self.rank}, alpha={self.alpha:g}, scaling={self.scaling}"
 
 
-class Path(NamedTuple):
-    """One block of an equivariant weight: where it lies in W, A and B, and its shape."""
+def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
+    """Irreps that occur in both: what a linear map can connect."""
+    return {ir for _, ir in irreps_in} & {ir for _, ir in irreps_out}
 
-    in_w: slice
+
+class Path(NamedTuple):
+    """One block of an equivariant weight: where it lies in A and B, and its shape."""
+
     in_a: slice
     in_b: slice
     shape: tuple[int, int]  # (mul_in, mul_out)
     coefficient: float  # pw_A pw_B / pw_base for `mace`, 1 for `rank_stable`
+    gap: int  # numbers of W before this block that no path covers
 
 
 class LoRAO3Linear(LoRALayer):
@@ -83,15 +88,24 @@ class LoRAO3Linear(LoRALayer):
     Their composition is one equivariant linear map with the per-path weight
     `W + s (pw_A pw_B / pw_base) A B`, where pw are e3nn's path weights, 1/sqrt(fan-in).
 
+    `irreps` keeps the bottleneck to some of the shared irreps; the others are not adapted.
+
     Raises ValueError if input and output share no irrep.
     """
 
     def __init__(
-        self, base: o3.Linear, rank: int = 4, alpha: float = 1.0, scaling: str = "mace"
+        self,
+        base: o3.Linear,
+        rank: int = 4,
+        alpha: float = 1.0,
+        scaling: str = "mace",
+        irreps: tuple[str, ...] = (),
     ) -> None:
         super().__init__(base, rank, alpha, scaling)
         self.irreps_in, self.irreps_out = base.irreps_in, base.irreps_out
-        shared = {ir for _, ir in self.irreps_in} & {ir for _, ir in self.irreps_out}
+        shared = shared_irreps(self.irreps_in, self.irreps_out)
+        if irreps:
+            shared &= {o3.Irrep(ir) for ir in irreps}
         if not shared:
             raise ValueError(f"{self.irreps_in} and {self.irreps_out} share no irrep")
         self.bottleneck = o3.Irreps([(rank, ir) for ir in sorted(shared)])
@@ -113,24 +127,28 @@ class LoRAO3Linear(LoRALayer):
                 if ir == ir_out:
                     start_b[ir, i_out], size_b = size_b, size_b + self.rank * mul
 
-        paths, offset = [], 0
+        paths, gap = [], 0
         for ins in self.base.instructions:
             if ins.i_in < 0:  # a bias
                 continue
             mul_in, mul_out = ins.path_shape
             ir = self.irreps_in[ins.i_in].ir
+            if ir not in self.bottleneck:
+                gap += mul_in * mul_out
+                continue
             a, b = start_a[ins.i_in], start_b[ir, ins.i_out]
             path_weights = fan_in[ir] ** -0.5 * self.rank**-0.5 / ins.path_weight
             paths.append(
                 Path(
-                    in_w=slice(offset, offset + mul_in * mul_out),
                     in_a=slice(a, a + mul_in * self.rank),
                     in_b=slice(b, b + self.rank * mul_out),
                     shape=(mul_in, mul_out),
                     coefficient=path_weights if self.scaling == "mace" else 1.0,
+                    gap=gap,
                 )
             )
-            offset += mul_in * mul_out
+            gap = 0
+        self.tail = gap
         return paths, size_a, size_b
 
     def factors(self, path: Path) -> tuple[Tensor, Tensor]:
@@ -142,8 +160,12 @@ class LoRAO3Linear(LoRALayer):
     def delta(self) -> Tensor:
         blocks = []
         for path in self.paths:
+            if path.gap:  # blocks of the weight that are not adapted
+                blocks.append(self.lora_A.new_zeros(path.gap))
             a, b = self.factors(path)
             blocks.append((self.scale * path.coefficient) * (a @ b).flatten())
+        if self.tail:
+            blocks.append(self.lora_A.new_zeros(self.tail))
         return torch.cat(blocks)  # [weight_numel]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -116,7 +116,8 @@ def prepare(model: nn.Module, settings: TrainSettings) -> None:
     """Inject LoRA, or say which weights train (`naive`: all; `freeze`: by MACE's levels)."""
     torch.manual_seed(settings.seed)
     if settings.method == "lora":
-        inject_lora(model, settings.rank, settings.alpha, scaling=settings.scaling)
+        own = {"scaling": settings.scaling, "targets": settings.targets}
+        inject_lora(model, settings.rank, settings.alpha, **own)
         return
     for parameter in model.parameters():
         parameter.requires_grad_(True)

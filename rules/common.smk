@@ -141,6 +141,7 @@ FOUNDATION_FLAGS = as_flags({"foundation": FOUNDATION, "head": config["foundatio
 POINTS = make_points()
 ALL_POINTS = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
 DTYPE = config["train"].get("default_dtype", "float64")
+GPUS = 1 if config["train"].get("device", "cpu").startswith("cuda") else 0
 ENV = ROOT / "envs/mace-lora.yaml"
 
 

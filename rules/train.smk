@@ -15,6 +15,8 @@ rule train:
     conda:
         ENV
     threads: 1
+    resources:
+        gpu=GPUS,  # on one machine with one GPU: snakemake --resources gpu=1
     params:
         out=subpath(output.record, parent=True),
         foundation=FOUNDATION_FLAGS,

@@ -44,6 +44,19 @@ def test_round_trip_to_the_full_model(case: Case, scaling: str, tmp_path: Path) 
     assert np.abs(a["forces"] - b["forces"]).max() < bound
 
 
+def test_targets_are_stored_and_repeated(tmp_path: Path) -> None:
+    model = make_model()
+    targets = {"exclude": ["readouts.*"], "irreps": ["1o"], "rank_pattern": {"products.*": 1}}
+    inject_lora(model, rank=3, targets=targets)
+    perturb(model)
+    save_adapter(model, tmp_path)
+    full = make_model()
+    load_adapter(full, tmp_path)
+    atoms = known_structures()
+    a, b = predict(model, graphs(atoms, model)), predict(full, graphs(atoms, full))
+    assert np.array_equal(a["forces"], b["forces"])
+
+
 def test_card_says_what_it_is(tmp_path: Path) -> None:
     save_adapter(trained(), tmp_path, base_name="base.model", best_epoch=3)
     card = read_card(tmp_path)

@@ -12,6 +12,7 @@ from torch import nn
 
 from lora import inject_lora, merge_lora_weights
 from lora._upstream import default_dtype, o3, upstream
+from lora.config import UserError
 from lora.data import graphs, predict
 from lora.inject import count_parameters, lora_layers
 from lora.layers import LoRAO3Linear
@@ -216,3 +217,74 @@ def test_refusals() -> None:
         inject_lora(model)
     with pytest.raises(ValueError, match="share no irrep"):
         LoRAO3Linear(o3.Linear("2x0e", "2x1o"))
+
+
+# --- targets
+
+
+def test_include_exclude_and_patterns() -> None:
+    model = make_model()
+    targets = {
+        "include": ["interactions.*", "readouts.*"],
+        "exclude": ["*.conv_tp_weights.*"],
+        "rank_pattern": {"readouts.*": 1, "interactions.1.*": 5},
+        "alpha_pattern": {"*.linear_up": 7.0},
+    }
+    wrapped = inject_lora(model, rank=3, alpha=2.0, targets=targets)
+    assert wrapped == [
+        "interactions.0.linear",
+        "interactions.0.linear_up",
+        "interactions.1.linear",
+        "interactions.1.linear_up",
+        "readouts.0.linear",
+        "readouts.1.linear_1",
+        "readouts.1.linear_2",
+    ]
+    layers = dict(lora_layers(model))
+    assert {name: (x.rank, x.alpha) for name, x in layers.items()} == {
+        "interactions.0.linear": (3, 2.0),
+        "interactions.0.linear_up": (3, 7.0),
+        "interactions.1.linear": (5, 2.0),
+        "interactions.1.linear_up": (5, 7.0),
+        "readouts.0.linear": (1, 2.0),
+        "readouts.1.linear_1": (1, 2.0),
+        "readouts.1.linear_2": (1, 2.0),
+    }
+
+
+@pytest.mark.parametrize("irrep", ["0e", "1o"])
+def test_one_irrep_is_adapted_and_the_others_are_not(irrep: str) -> None:
+    base, model = make_model(CASES[2]), make_model(CASES[2])  # max_L 2
+    wrapped = inject_lora(model, rank=2, targets={"irreps": [irrep]})
+    perturb(model, size=3.0)
+    before, after = outputs(base), outputs(model)
+    assert difference(before, after) > 1e-3
+    assert any("conv_tp_weights" in name for name in wrapped) == (irrep == "0e")
+    for name, layer in lora_layers(model):
+        if not isinstance(layer, LoRAO3Linear):
+            continue
+        start = 0
+        for ins in layer.base.instructions:
+            size = ins.path_shape[0] * ins.path_shape[1]
+            block = layer.delta()[start : start + size]
+            wanted = str(layer.irreps_in[ins.i_in].ir) == irrep
+            assert (block.abs().max() > 0) == wanted, name
+            start += size
+    assert difference(outputs(merge_lora_weights(model, inplace=False)), after) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"include": ["interaction.*"]}, "'interaction.*' matches no layer; layers: node_emb"),
+        ({"exclude": ["nothing"]}, "'nothing' matches no layer"),
+        ({"rank_pattern": {"linearup": 3}}, "'linearup' matches no layer"),
+        ({"exclude": ["*"]}, "exclude leaves no layer"),
+        ({"only": ["*"]}, "targets.only is not known; use alpha_pattern, exclude"),
+        ({"include": "*"}, "targets.include: '\\*' must be a list"),
+    ],
+    ids=["include", "exclude", "rank_pattern", "all_out", "key", "text"],
+)
+def test_targets_that_miss_are_said(targets: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        inject_lora(make_model(), targets=targets)
