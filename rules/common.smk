@@ -82,9 +82,7 @@ def split_flags():
 def e0s_flags():
     """The settings of `e0s` as options of `mace-lora e0s`."""
     settings = config["e0s"]
-    method = settings["method"]
-    method = json.dumps(method) if isinstance(method, dict) else method
-    flags = as_flags({"method": method, "max_error": settings["max_error"]})
+    flags = as_flags({key: settings[key] for key in ("method", "max_error")})
     dtype = as_flags({"dtype": DTYPE})
     return " ".join([flags, dtype, "" if settings["stop"] else "--no_stop"])
 
@@ -108,6 +106,8 @@ def as_flags(settings):
     for key, value in settings.items():
         if isinstance(value, bool):
             flags.append(f"--{key}" if value else f"--no-{key}")
+        elif isinstance(value, dict):
+            flags += [f"--{key}", shlex.quote(json.dumps(value))]
         elif value is not None:
             text = f"{value:g}" if isinstance(value, float) else str(value)
             flags += [f"--{key}", shlex.quote(text)]

@@ -70,6 +70,8 @@ def test_schema_describes_every_key() -> None:
             assert f"`{key}`" in reference, f"config/README.md does not mention {name}.{key}"
             if "properties" in child:
                 walk(child, f"{name}.{key}")
+            elif child.get("type") == "object":
+                assert "additionalProperties" in child, f"{name}.{key}"
 
     walk(schema, "config")
     walk(schema["$defs"]["training"], "training")

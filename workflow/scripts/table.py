@@ -96,6 +96,8 @@ def words(table: pd.DataFrame, best: str, metric: str) -> list[str]:
     if lora.empty:
         return lines
     best_lora = choose(lora, metric)
+    if best_lora != best:
+        lines.append(f"Best LoRA point by the same rule: {best_lora}")
     for rival in rivals:
         if rival not in set(table["point"]):
             continue
@@ -132,7 +134,7 @@ def main(snakemake: object) -> None:
         "",
         *said,
         "",
-        f"model     {model}",
+        f"model     {model}  (each point's is {results}/merge/POINT/POINT.model)",
         f"table     {snakemake.output.table}",
         "report    snakemake --report report.html",
         "compare   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui -w 1 "
