@@ -33,12 +33,15 @@ TENSORS, CARD = "adapter.safetensors", "adapter.json"
 SOFTWARE = ("mace-lora-sweep", "mace-torch", "e3nn", "torch")
 
 
-def save_adapter(model: nn.Module, folder: str | Path, **notes: Any) -> Path:
+def save_adapter(
+    model: nn.Module, folder: str | Path, e0s: dict[str, float] | None = None, **notes: Any
+) -> Path:
     """Write the adapters of an injected model to `folder`.
 
     Args:
         model: injected by `inject_lora`, trained or not, trimmed to some elements or not
         folder: made if need be
+        e0s: of the fine-tuned elements (eV); default those of the elements the model knows
         **notes: anything that json can hold, kept under "notes"
 
     Returns: the folder.  Raises ValueError if the model holds no LoRA layers.
@@ -52,7 +55,7 @@ def save_adapter(model: nn.Module, folder: str | Path, **notes: Any) -> Path:
             a = full_rows(model, rows).flatten()
         tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"] = a, b
     card = {"method": "lora", **settings, "layers": [name for name, _ in lora_layers(model)]}
-    return _write(model, Path(folder), tensors, card, notes)
+    return _write(model, Path(folder), tensors, card, notes, e0s)
 
 
 def save_weights(model: nn.Module, base: nn.Module, folder: str | Path, **notes: Any) -> Path:
@@ -130,13 +133,19 @@ def _expected(model: nn.Module, card: dict[str, Any]) -> list[str]:
 
 
 def _write(
-    model: nn.Module, folder: Path, tensors: dict[str, Tensor], card: dict, notes: dict
+    model: nn.Module,
+    folder: Path,
+    tensors: dict[str, Tensor],
+    card: dict,
+    notes: dict,
+    e0s: dict[str, float] | None = None,
 ) -> Path:
     base = {"fingerprint": getattr(model, "base_fingerprint", None)}
     base |= {"name": notes.pop("base_name", None)}
     if base["fingerprint"] is None:
         raise ValueError("the model has no base_fingerprint: load it with load_foundation")
-    e0s = get_e0s(model) if hasattr(model, "atomic_energies_fn") else {}
+    if e0s is None:
+        e0s = get_e0s(model) if hasattr(model, "atomic_energies_fn") else {}
     full_card = {
         "format": FORMAT,
         **card,

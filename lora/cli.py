@@ -63,6 +63,12 @@ def _merge(**args: Any) -> None:
     merge(**args)
 
 
+def _truncate(**args: Any) -> None:
+    from lora.truncate import truncate
+
+    truncate(**args)
+
+
 def _evaluate(**args: Any) -> None:
     from lora.evaluate import evaluate
 
@@ -79,6 +85,7 @@ _STEPS = {
     "split": _split,
     "e0s": _e0s,
     "train": _train,
+    "truncate": _truncate,
     "merge": _merge,
     "evaluate": _evaluate,
     "track": _track,
@@ -123,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="folder of the point")
     for f in fields(TrainSettings):
         _setting(p, f)
+    _threads(p)
+
+    p = steps.add_parser("truncate", help="cut an adapter to a lower rank, exactly")
+    _foundation(p)
+    p.add_argument("--adapter", required=True, help="folder of the adapter")
+    p.add_argument("--rank", type=int, help="of every layer")
+    p.add_argument("--energy", type=float, help="share of the squared singular values to keep")
+    p.add_argument("--out", required=True, help="folder for adapter/ and spectrum.json")
     _threads(p)
 
     p = steps.add_parser("merge", help="write an adapter into its foundation model, with proof")

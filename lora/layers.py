@@ -109,23 +109,23 @@ class LoRAO3Linear(LoRALayer):
         if not shared:
             raise ValueError(f"{self.irreps_in} and {self.irreps_out} share no irrep")
         self.bottleneck = o3.Irreps([(rank, ir) for ir in sorted(shared)])
+        self.in_a: dict[int, slice] = {}  # where A keeps the rows of an input, by its index
+        self.in_b: dict[int, slice] = {}  # and B the columns of an output
         self.paths, size_a, size_b = self._paths()
         self._add_factors((size_a,), (size_b,))
 
     def _paths(self) -> tuple[list[Path], int, int]:
         """Lay out A and B as e3nn would: one block a pair of equal irreps, input-major."""
         fan_in: dict[object, int] = {}  # of an irrep of the bottleneck
-        start_a: dict[int, int] = {}  # by index in irreps_in
-        start_b: dict[tuple[object, int], int] = {}  # by irrep and index in irreps_out
         size_a = size_b = 0
         for i_in, (mul, ir) in enumerate(self.irreps_in):
             if ir in self.bottleneck:
-                start_a[i_in], size_a = size_a, size_a + mul * self.rank
+                self.in_a[i_in] = slice(size_a, size_a := size_a + mul * self.rank)
                 fan_in[ir] = fan_in.get(ir, 0) + mul
         for _, ir in self.bottleneck:
             for i_out, (mul, ir_out) in enumerate(self.irreps_out):
                 if ir == ir_out:
-                    start_b[ir, i_out], size_b = size_b, size_b + self.rank * mul
+                    self.in_b[i_out] = slice(size_b, size_b := size_b + self.rank * mul)
 
         paths, gap = [], 0
         for ins in self.base.instructions:
@@ -136,12 +136,11 @@ class LoRAO3Linear(LoRALayer):
             if ir not in self.bottleneck:
                 gap += mul_in * mul_out
                 continue
-            a, b = start_a[ins.i_in], start_b[ir, ins.i_out]
             path_weights = fan_in[ir] ** -0.5 * self.rank**-0.5 / ins.path_weight
             paths.append(
                 Path(
-                    in_a=slice(a, a + mul_in * self.rank),
-                    in_b=slice(b, b + self.rank * mul_out),
+                    in_a=self.in_a[ins.i_in],
+                    in_b=self.in_b[ins.i_out],
                     shape=(mul_in, mul_out),
                     coefficient=path_weights if self.scaling == "mace" else 1.0,
                     gap=gap,

@@ -8,7 +8,7 @@ import pytest
 
 from lora.cli import main
 
-STEPS = ["split", "e0s", "train", "merge", "evaluate", "track"]
+STEPS = ["split", "e0s", "train", "truncate", "merge", "evaluate", "track"]
 
 
 @pytest.mark.parametrize("step", STEPS)

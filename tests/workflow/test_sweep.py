@@ -26,6 +26,7 @@ class Sweep:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        home.mkdir(exist_ok=True)
         for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
             source = ROOT / name
             ignore = shutil.ignore_patterns("__pycache__", "quickstart")

@@ -1,0 +1,209 @@
+"""Step `truncate`: a trained adapter cut to a lower rank, and its spectrum.
+
+    truncate/{point}/adapter/, spectrum.json
+
+The singular values of a layer's weight change say how many ranks it really uses.  Cutting to
+the largest ones is the best approximation of that rank (Eckart and Young, 1936), per layer and
+irrep.  It needs QR and SVD of the thin factors only: with A = Q_a R_a and B^T = Q_b R_b the
+singular values of A B are those of the small matrix R_a R_b^T.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora.adapter import load_adapter, read_card, save_adapter
+from lora.config import UserError
+from lora.data import set_threads
+from lora.files import write_json
+from lora.foundation import load_foundation
+from lora.inject import lora_layers
+from lora.layers import LoRADenseLinear, LoRALayer, LoRAO3Linear
+
+log = logging.getLogger(__name__)
+
+Pairs = dict[str, tuple[Tensor, Tensor]]
+
+
+def truncate(
+    foundation: str | Path,
+    adapter: str | Path,
+    out: str | Path,
+    rank: int | None = None,
+    energy: float | None = None,
+    head: str | None = None,
+    threads: int | None = None,
+) -> dict:
+    """Cut an adapter to a rank, or to the lowest ranks that keep a share of its energy.
+
+    Args:
+        foundation, head: as for `load_foundation`
+        adapter: folder of a trained LoRA adapter
+        out: folder for adapter/ and spectrum.json
+        rank: of every layer; layers of a lower rank stay as they are
+        energy: in (0, 1]; each layer keeps the lowest rank with this share of the sum of squared
+            singular values in each of its irreps
+
+    Returns the contents of spectrum.json.  Raises UserError: bad rank or energy, not LoRA.
+    """
+    if (rank is None) == (energy is None):
+        raise UserError("truncate: give either rank or energy")
+    if rank is not None and rank < 1:
+        raise UserError(f"rank: {rank} must be at least 1")
+    if energy is not None and not 0 < energy <= 1:
+        raise UserError(f"energy: {energy} must lie in (0, 1]")
+    set_threads(threads)
+    card = read_card(adapter)
+    if card["method"] != "lora":
+        raise UserError(f"{adapter}: holds whole weights, not a LoRA adapter to cut")
+    model = load_foundation(foundation, head, getattr(torch, card["dtype"]))
+    load_adapter(model, adapter)
+    before = {name: spectrum(layer) for name, layer in lora_layers(model)}
+    ranks = truncate_lora(model, rank, energy)
+    elements = {symbol: card["E0s"][symbol] for symbol in card["elements"]}
+    notes = {**card["notes"], "cut_from": str(adapter), "base_name": card["base"]["name"]}
+    save_adapter(model, Path(out) / "adapter", elements, **notes)
+    result = {
+        "cut_from_rank": card["rank"],
+        "ranks": ranks,
+        "singular_values": {
+            name: {part: values.tolist() for part, values in parts.items()}
+            for name, parts in before.items()
+        },
+        "effective_rank": {
+            name: {part: effective_rank(values) for part, values in parts.items()}
+            for name, parts in before.items()
+        },
+    }
+    write_json(Path(out) / "spectrum.json", result)
+    log.info("%s cut to ranks %s", adapter, sorted(set(ranks.values())))
+    return result
+
+
+def truncate_lora(
+    model: nn.Module, rank: int | None = None, energy: float | None = None
+) -> dict[str, int]:
+    """Cut the LoRA layers of a model in place.  Returns the rank of each layer afterwards."""
+    ranks = {}
+    for name, layer in list(lora_layers(model)):
+        wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
+        ranks[name] = min(layer.rank, wanted)
+        if ranks[name] < layer.rank:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, cut(layer, ranks[name]))
+    injection: Any = model.lora_injection
+    targets = replace(injection.targets, rank_pattern=ranks)
+    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    return ranks
+
+
+def cut(layer: LoRALayer, rank: int) -> LoRALayer:
+    """A layer on the same base with the best approximation of this rank."""
+    only = {}
+    if isinstance(layer, LoRAO3Linear):
+        only["irreps"] = tuple(str(ir) for _, ir in layer.bottleneck)
+    new = type(layer)(layer.base, rank, layer.alpha, layer.scaling, **only)
+    share = (_unit(layer) / _unit(new)) ** 0.5
+    pairs: Pairs = {}
+    for part, (left, right) in factor_pairs(layer).items():
+        u, values, v = _thin_svd(left, right)
+        root = values[:rank].sqrt()
+        kept = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
+        short = rank - len(root)  # a part can have fewer rows or columns than the rank
+        pairs[part] = (
+            nn.functional.pad(kept[0], (0, short)),
+            nn.functional.pad(kept[1], (0, 0, 0, short)),
+        )
+    _set_pairs(new, pairs)
+    return new
+
+
+@torch.no_grad()
+def spectrum(layer: LoRALayer) -> dict[str, Tensor]:
+    """Singular values of the weight change, {irrep: [<= rank]}, largest first.
+
+    In the norm in which the layer stores its weight, where a typical base weight of an
+    equivariant layer is about 1.
+    """
+    pairs = factor_pairs(layer)
+    return {part: _unit(layer) * _thin_svd(*pair)[1] for part, pair in pairs.items()}
+
+
+def effective_rank(values: Tensor) -> float:
+    """exp of the entropy of the squared singular values' shares (Roy and Vetterli, 2007)."""
+    share = values.square() / values.square().sum().clamp_min(1e-300)
+    return float(torch.exp(torch.special.entr(share).sum()))
+
+
+@torch.no_grad()
+def factor_pairs(layer: LoRALayer) -> Pairs:
+    """The factors as matrices, {irrep: (left [m, rank], right [rank, n])}.
+
+    The change of the weight is `_unit(layer) * left @ right`.
+    """
+    a, b, r = layer.lora_A, layer.lora_B, layer.rank
+    if isinstance(layer, LoRADenseLinear):
+        return {"0e": (b, a)}
+    if not isinstance(layer, LoRAO3Linear):
+        return {"0e": (a, b)}
+    pairs = {}
+    for _, ir in layer.bottleneck:
+        rows = [a[s].view(-1, r) for i, s in layer.in_a.items() if layer.irreps_in[i].ir == ir]
+        columns = [b[s].view(r, -1) for i, s in layer.in_b.items() if layer.irreps_out[i].ir == ir]
+        pairs[str(ir)] = torch.cat(rows), torch.cat(columns, dim=1)
+    return pairs
+
+
+@torch.no_grad()
+def _set_pairs(layer: LoRALayer, pairs: Pairs) -> None:
+    """The reverse of `factor_pairs`."""
+    if not isinstance(layer, LoRAO3Linear):
+        left, right = pairs["0e"]
+        swap = isinstance(layer, LoRADenseLinear)
+        layer.lora_A.copy_(right if swap else left)
+        layer.lora_B.copy_(left if swap else right)
+        return
+    for part, (left, right) in pairs.items():
+        row = column = 0
+        for i, where in layer.in_a.items():
+            mul, ir = layer.irreps_in[i]
+            if str(ir) == part:
+                layer.lora_A[where] = left[row : row + mul].reshape(-1)
+                row += mul
+        for i, where in layer.in_b.items():
+            mul, ir = layer.irreps_out[i]
+            if str(ir) == part:
+                layer.lora_B[where] = right[:, column : column + mul].reshape(-1)
+                column += mul
+
+
+def _unit(layer: LoRALayer) -> float:
+    """The factor between A B and the change of the weight; one for all paths of a layer."""
+    if not isinstance(layer, LoRAO3Linear):
+        return layer.scale
+    coefficients = {round(path.coefficient, 12) for path in layer.paths}
+    if len(coefficients) != 1:
+        raise ValueError("a layer whose paths have different weights cannot be cut exactly")
+    return layer.scale * layer.paths[0].coefficient
+
+
+def _thin_svd(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U [m, k], singular values [k], V [k, n] of left [m, r] @ right [r, n], k <= r."""
+    q_left, r_left = torch.linalg.qr(left)
+    q_right, r_right = torch.linalg.qr(right.T)
+    u, values, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+    return q_left @ u, values, v @ q_right.T
+
+
+def _rank_that_keeps(spectra: dict[str, Tensor], energy: float) -> int:
+    """The lowest rank that keeps the share of energy in every part."""
+    ranks = [1]
+    for values in spectra.values():
+        kept = values.square().cumsum(0)
+        if kept[-1] > 0:
+            ranks.append(int((kept < energy * kept[-1] * (1 - 1e-12)).sum()) + 1)
+    return max(ranks)
