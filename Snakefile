@@ -19,6 +19,7 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/e0s.smk"
 include: "rules/train.smk"
+include: "rules/truncate.smk"
 include: "rules/merge.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
@@ -29,6 +30,7 @@ localrules:
     all,
     report,
     figures,
+    rank_curve,
     track,
 
 
@@ -37,6 +39,7 @@ rule all:
     input:
         rules.report.output,
         rules.figures.output,
+        rules.rank_curve.output if CUTS else [],
         rules.track.output,
 
 

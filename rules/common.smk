@@ -62,6 +62,16 @@ def make_points():
     return {name: {**settings_of(s["method"]), **s} for name, s in points.items()}
 
 
+def make_cuts():
+    """The highest rank of each LoRA training cut to the lower ones: {name: (trained point, rank)}."""
+    if not config["rank_curve"]:
+        return {}
+    top = max(config["grid"]["rank"])
+    sources = [name for name, s in POINTS.items() if s.get("rank") == top]
+    lower = [rank for rank in config["grid"]["rank"] if rank < top]
+    return {f"{name}_cut{rank}": (name, rank) for name in sources for rank in lower}
+
+
 def settings_of(method):
     """Settings of all trainings, with those of one method over them."""
     return config["train"] | config["methods"].get(method, {})
@@ -88,9 +98,22 @@ def e0s_flags():
 
 
 def adapter_files(wildcards):
-    """The adapter of a point; the point `foundation` has none."""
+    """The adapter of a point, trained or cut; the point `foundation` has none."""
+    if wildcards.point in CUTS:
+        return expand(rules.truncate.output[:2], point=wildcards.point)
     made = wildcards.point in POINTS
     return expand(rules.train.output[:2], point=wildcards.point) if made else []
+
+
+def uncut_files(wildcards):
+    """The trained adapter that a cut point is cut from."""
+    return expand(rules.train.output[:2], point=CUTS[wildcards.point][0])
+
+
+def truncate_flags(wildcards, input):
+    """Which adapter to cut, and to what."""
+    adapter = Path(input.adapter[0]).parent
+    return as_flags({"adapter": str(adapter), "rank": CUTS[wildcards.point][1]})
 
 
 def merge_flags(wildcards, input):
@@ -139,7 +162,9 @@ FOUNDATION = config["foundation"]["model"]
 FOUNDATION_FILE = [FOUNDATION] if Path(FOUNDATION).is_file() else []  # else a name MACE knows
 FOUNDATION_FLAGS = as_flags({"foundation": FOUNDATION, "head": config["foundation"]["head"]})
 POINTS = make_points()
-ALL_POINTS = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
+CUTS = make_cuts()
+TRACKED = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
+ALL_POINTS = TRACKED + list(CUTS)
 DTYPE = config["train"].get("default_dtype", "float64")
 GPUS = 1 if config["train"].get("device", "cpu").startswith("cuda") else 0
 ENV = ROOT / "envs/mace-lora.yaml"

@@ -21,6 +21,7 @@ rule report:
     params:
         results=subpath(output.table, ancestor=2),
         select=config["select"],
+        cuts=CUTS,
         scaling=config["grid"]["scaling"],
     script:
         "../workflow/scripts/table.py"

@@ -1,8 +1,8 @@
 rule track:
     # MLflow filled from the files above; nothing else ever writes to it
     input:
-        errors=expand(rules.evaluate.output.errors, point=ALL_POINTS),
-        proofs=expand(rules.merge.output.proof, point=ALL_POINTS),
+        errors=expand(rules.evaluate.output.errors, point=TRACKED),
+        proofs=expand(rules.merge.output.proof, point=TRACKED),
         trainings=expand(rules.train.output.record, point=POINTS),
     output:
         f"{RESULTS}/track/runs.json",
@@ -12,7 +12,7 @@ rule track:
         ENV
     params:
         results=subpath(output[0], ancestor=2),
-        points=ALL_POINTS,
+        points=TRACKED,
         settings=as_flags(config["tracking"]),
         code=code_of("track"),
     shell:

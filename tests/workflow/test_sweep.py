@@ -18,7 +18,9 @@ from tests.models import make_model
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-POINTS = ["lora_r1_a1_s3", "lora_r1_a0.5_s3", "naive_s3"]
+POINTS = ["lora_r1_a0.5_s3", "lora_r2_a0.5_s3", "naive_s3"]
+FIGURES = ["heatmap", "parameters", "learning_curves", "parity", "rank_curve", "spectrum"]
+CUT = "lora_r2_a0.5_s3_cut1"
 
 
 class Sweep:
@@ -42,7 +44,8 @@ class Sweep:
             "foundation": {"model": "base.model"},
             "data": {"file": "data.xyz", "test_sets": [{"name": "hot", "file": "hot.xyz"}]},
             "split": {"valid_fraction": 0.25, "test_fraction": 0.25},
-            "grid": {"rank": [1], "alpha": [1, 0.5]},
+            "grid": {"rank": [1, 2], "alpha": [0.5]},
+            "rank_curve": True,
             "baselines": ["foundation", "naive"],
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
         }
@@ -83,18 +86,20 @@ def test_everything_is_there(sweep: Sweep) -> None:
     for point in POINTS:
         for name in ("adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl"):
             assert (out / "train" / point / name).is_file()
-    for point in [*POINTS, "foundation"]:
+    for point in [*POINTS, "foundation", CUT]:
         proof = json.loads((out / "merge" / point / "merge.json").read_text())
         assert max(proof["max_abs_difference"].values()) < 1e-9
         assert (out / "evaluate" / f"{point}.parquet").is_file()
     table = pd.read_csv(out / "report/sweep.csv")
-    assert set(table["point"]) == {*POINTS, "foundation"}
+    assert set(table["point"]) == {*POINTS, "foundation", CUT}
     assert set(table["test_set"]) == {"valid", "test", "hot"}
-    assert len(table) == 4 * 3
+    assert len(table) == 5 * 3
+    cut = table[table["point"] == CUT].iloc[0]
+    assert (cut["method"], cut["rank"]) == ("cut", 1)
     for column in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a", "mae_f_mev_per_a"):
         assert table[column].notna().all()
     assert set(json.loads((out / "track/runs.json").read_text())["runs"]) == {*POINTS, "foundation"}
-    for name in ("heatmap", "parameters", "learning_curves", "parity"):
+    for name in FIGURES:
         assert (out / f"report/{name}.svg").read_text().lstrip().startswith("<?xml")
         assert (out / f"report/{name}.csv").is_file()
     best = json.loads((out / "report/best.json").read_text())
@@ -129,13 +134,14 @@ def test_touching_does_nothing(sweep: Sweep) -> None:
     assert not {"split", "e0s", "train", "merge", "evaluate", "track"} & set(todo)
 
 
-def test_one_more_alpha_trains_one_point(sweep: Sweep) -> None:
+def test_one_more_alpha_trains_only_its_points(sweep: Sweep) -> None:
     sweep.config["grid"]["alpha"].append(8)
     try:
         todo = sweep.todo()
     finally:
         sweep.config["grid"]["alpha"].pop()
-    assert (todo["train"], todo["merge"], todo["evaluate"]) == (1, 1, 1)
+    assert (todo["train"], todo["truncate"]) == (2, 1)  # ranks 1 and 2; 2 cut to 1
+    assert (todo["merge"], todo["evaluate"]) == (3, 3)
     assert "split" not in todo and "e0s" not in todo
 
 

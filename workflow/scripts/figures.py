@@ -12,6 +12,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
@@ -36,6 +37,13 @@ def save(figure: plt.Figure, data: pd.DataFrame, path: str) -> None:
     figure.savefig(path)
     plt.close(figure)
     data.to_csv(Path(path).with_suffix(".csv"), index=False, float_format="%.6g")
+
+
+def plain(ax: plt.Axes) -> None:
+    """Plain numbers on a logarithmic axis: 60 and not 6 x 10^1."""
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        axis(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 
 def heatmap(table: pd.DataFrame, path: str) -> None:
@@ -79,6 +87,9 @@ def parameters(table: pd.DataFrame, path: str) -> None:
             if np.isfinite(value):
                 ax.axhline(value, color="black", linestyle=style, label=method)
         ax.set(xscale="log", yscale="log", title=test_set, xlabel="trainable parameters")
+        counts = sorted(part.loc[part["method"] == "lora", "trainable_parameters"].unique())
+        ax.set_xticks(counts, [f"{n / 1000:.3g}k" for n in counts], minor=False)
+        plain(ax)
     axes[0][0].set_ylabel(QUANTITIES[1][1])
     axes[0][-1].legend(fontsize=8)
     columns = ["point", "method", "alpha", "trainable_parameters", "test_set", "rmse_f_mev_per_a"]

@@ -24,10 +24,18 @@ def row_of(point: str, record: dict | None) -> dict:
         return {"point": point, "method": "foundation", "trainable_parameters": 0}
     settings = record["settings"]
     row = {"point": point, "method": settings["method"], "seed": settings["seed"]}
-    if settings["method"] == "lora":
+    if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
     row |= {k: record[k] for k in [*COUNTS, "epochs", "best_epoch", "peak_memory_mb"]}
     return row | {"train_seconds": record["seconds"]}
+
+
+def cut_record(record: dict, rank: int) -> dict:
+    """The record of a training whose adapter was cut: fewer numbers, no training of its own."""
+    settings = record["settings"] | {"method": "cut", "rank": rank}
+    share = rank / record["settings"]["rank"]
+    kept = {"trainable_parameters": round(share * record["trainable_parameters"])}
+    return record | {"settings": settings} | kept
 
 
 def make_table(evaluated: list[dict], records: dict[str, dict]) -> pd.DataFrame:
@@ -41,7 +49,7 @@ def make_table(evaluated: list[dict], records: dict[str, dict]) -> pd.DataFrame:
     table = pd.DataFrame(rows).reindex(
         columns=[*COLUMNS, *COUNTS, "test_set", *_errors(rows), *TIMES]
     )
-    order = table["method"].map({"lora": 0, "naive": 1, "freeze": 2, "foundation": 3})
+    order = table["method"].map({"lora": 0, "cut": 1, "naive": 2, "freeze": 3, "foundation": 4})
     table = table.assign(_order=order).sort_values(
         ["_order", "rank", "alpha", "point"], kind="stable"
     )
@@ -115,6 +123,8 @@ def words(table: pd.DataFrame, best: str, metric: str) -> list[str]:
 
 def main(snakemake: object) -> None:
     records = {r["point"]: r for r in map(read, snakemake.input.trainings)}
+    cuts = snakemake.params.cuts.items()
+    records |= {name: cut_record(records[source], rank) for name, (source, rank) in cuts}
     table = make_table([read(path) for path in snakemake.input.errors], records)
     metric = snakemake.params.select["metric"]
     best = choose(table, metric)
