@@ -9,6 +9,7 @@ structures with the same key are one (`group`), or a contiguous stretch of the f
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,8 @@ def split(dataset: str | Path, settings: SplitSettings, out: str | Path) -> dict
     Returns the contents of split.json.  Raises UserError: bad settings or data.
     """
     settings.check()
-    read = lambda path: read_structures(  # noqa: E731
-        path, settings.energy_key, settings.forces_key, settings.stress_key
-    )
+    keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
+    read = partial(read_structures, **keys)
     structures = read(dataset)
     free = [atoms for atoms in structures if is_isolated_atom(atoms)]
     todo = [i for i, atoms in enumerate(structures) if not is_isolated_atom(atoms)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from e3nn.nn import FullyConnectedNet
 from e3nn.util.test import assert_equivariant
 from scipy.spatial.transform import Rotation
 from torch import nn
@@ -15,7 +16,7 @@ from lora._upstream import default_dtype, o3, upstream
 from lora.config import UserError
 from lora.data import graphs, predict
 from lora.inject import count_parameters, lora_layers
-from lora.layers import LoRAO3Linear
+from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
 from tests.models import BASE, CASES, IDS, Case, make_model, perturb, structures
 
 OUTPUTS = ("energy", "forces", "stress")
@@ -288,3 +289,27 @@ def test_one_irrep_is_adapted_and_the_others_are_not(irrep: str) -> None:
 def test_targets_that_miss_are_said(targets: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         inject_lora(make_model(), targets=targets)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("cls", [LoRADenseLinear, LoRAFCLayer])
+def test_dense_layers_follow_the_formula(cls: type) -> None:
+    """With variances, activation and bias that MACE itself does not use today."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 5)
+    if cls is LoRADenseLinear:
+        bases, transposed = [nn.Linear(5, 3)], True
+    else:
+        net = FullyConnectedNet([5, 4, 3], torch.tanh, variance_in=2.0, variance_out=3.0)
+        bases, transposed = [net[0]], False
+        bases.append(FullyConnectedNet([5, 3], None, variance_in=2.0, variance_out=3.0)[0])
+    for base in bases:
+        layer = cls(base, rank=2, alpha=3.0)
+        assert torch.allclose(layer(x), base(x), atol=1e-14)
+        perturb(nn.ModuleDict({"x": layer}))
+        a, b = (layer.lora_B, layer.lora_A) if transposed else (layer.lora_A, layer.lora_B)
+        changed = copy.deepcopy(base)
+        with torch.no_grad():
+            changed.weight += 1.5 * a @ b
+        assert torch.allclose(layer(x), changed(x), atol=1e-13)
+        assert (layer(x) - base(x)).abs().max() > 1e-3

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,22 @@ def test_early_stop_and_best_weights(files: dict, tmp_path: Path) -> None:
     rmse = 1e3 * np.sqrt(np.mean((out["forces"] - truth["forces"]) ** 2))
     best = lines_of(tmp_path / "p")[record["best_epoch"]]
     assert rmse == pytest.approx(best["valid_rmse_f_mev_per_a"], rel=1e-8)
+
+
+def test_the_moving_average_is_what_is_validated_and_kept(files: dict, tmp_path: Path) -> None:
+    """One step from zero: B is lr * sign(gradient), its average after one update is known."""
+    settings = TrainSettings(rank=1, lr=0.01, ema_decay=0.5, batch_size=9, max_num_epochs=1)
+    kept = {}
+    for name, ema in (("raw", False), ("averaged", True)):
+        own = replace(settings, ema=ema, scheduler="constant")
+        train(own, **files, out=tmp_path / name)
+        model = load_foundation(files["foundation"])
+        load_adapter(model, tmp_path / name / "adapter")
+        kept[name] = model.get_parameter("interactions.0.linear_up.lora_B").detach()
+    # torch-ema warms up: decay = min(0.5, (1 + 1) / (10 + 1)) at its first update
+    decay = min(0.5, 2 / 11)
+    assert kept["raw"].abs().max() > 1e-3
+    assert torch.allclose(kept["averaged"], (1 - decay) * kept["raw"], rtol=1e-10)
 
 
 def test_losses_are_maces(files: dict) -> None:
