@@ -78,7 +78,7 @@ def inject_lora(
             own = {"rank": chosen.rank_of(name, rank), "alpha": chosen.alpha_of(name, alpha)}
             only = {"irreps": chosen.irreps} if wrapper is LoRAO3Linear else {}
             layer = wrapper(module.get_submodule(name), **own, scaling=scaling, **only)
-            _replace(module, name, layer)
+            replace_layer(module, name, layer)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
     module.lora_injection = Injection(rank, alpha, scaling, wrap_equivariant, wrap_dense, chosen)
@@ -127,7 +127,7 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
     if not inplace:
         model = copy.deepcopy(model)
     for name, layer in list(lora_layers(model)):
-        _replace(model, name, layer.merge())
+        replace_layer(model, name, layer.merge())
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     if hasattr(model, "lora_injection"):
@@ -157,6 +157,7 @@ def injection_settings(module: nn.Module) -> dict[str, object]:
     return asdict(injection)
 
 
-def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
+def replace_layer(root: nn.Module, name: str, new: nn.Module) -> None:
+    """Put a module in the place of the one that has this name."""
     parent, _, child = name.rpartition(".")
     setattr(root.get_submodule(parent), child, new)

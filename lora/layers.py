@@ -34,6 +34,7 @@ class LoRALayer(nn.Module):
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
         self.base = base
         self.rank, self.alpha, self.scaling = rank, float(alpha), scaling
+        self.enabled = True  # see lora.algebra.disabled
         for parameter in base.parameters():
             parameter.requires_grad_(False)
 
@@ -52,8 +53,9 @@ class LoRALayer(nn.Module):
         raise NotImplementedError  # each layer type has its own
 
     def weight(self) -> Tensor:
-        """The merged weight, `W + delta`."""
-        return self.base.weight + self.delta()
+        """The merged weight, `W + delta`; the base's own while the adapter is disabled."""
+        base: Tensor = self.base.weight
+        return base + self.delta() if self.enabled else base
 
     def merge(self) -> nn.Module:
         """Write the merged weight into the base layer and return that layer."""

@@ -19,14 +19,22 @@ from torch import Tensor, nn
 from lora.adapter import load_adapter, read_card, save_adapter
 from lora.config import UserError
 from lora.data import set_threads
+from lora.factors import (
+    Pairs,
+    effective_rank,
+    factor_pairs,
+    like,
+    set_pairs,
+    spectrum,
+    thin_svd,
+    unit,
+)
 from lora.files import write_json
 from lora.foundation import load_foundation
-from lora.inject import lora_layers
-from lora.layers import LoRADenseLinear, LoRALayer, LoRAO3Linear
+from lora.inject import lora_layers, replace_layer
+from lora.layers import LoRALayer
 
 log = logging.getLogger(__name__)
-
-Pairs = dict[str, tuple[Tensor, Tensor]]
 
 
 def truncate(
@@ -93,8 +101,7 @@ def truncate_lora(
         wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
         ranks[name] = min(layer.rank, wanted)
         if ranks[name] < layer.rank:
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, cut(layer, ranks[name]))
+            replace_layer(model, name, cut(layer, ranks[name]))
     injection: Any = model.lora_injection
     targets = replace(injection.targets, rank_pattern=ranks)
     model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
@@ -103,14 +110,11 @@ def truncate_lora(
 
 def cut(layer: LoRALayer, rank: int) -> LoRALayer:
     """A layer on the same base with the best approximation of this rank."""
-    only = {}
-    if isinstance(layer, LoRAO3Linear):
-        only["irreps"] = tuple(str(ir) for _, ir in layer.bottleneck)
-    new = type(layer)(layer.base, rank, layer.alpha, layer.scaling, **only)
-    share = (_unit(layer) / _unit(new)) ** 0.5
+    new = like(layer, rank)
+    share = (unit(layer) / unit(new)) ** 0.5
     pairs: Pairs = {}
     for part, (left, right) in factor_pairs(layer).items():
-        u, values, v = _thin_svd(left, right)
+        u, values, v = thin_svd(left, right)
         root = values[:rank].sqrt()
         kept = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
         short = rank - len(root)  # a part can have fewer rows or columns than the rank
@@ -118,85 +122,8 @@ def cut(layer: LoRALayer, rank: int) -> LoRALayer:
             nn.functional.pad(kept[0], (0, short)),
             nn.functional.pad(kept[1], (0, 0, 0, short)),
         )
-    _set_pairs(new, pairs)
+    set_pairs(new, pairs)
     return new
-
-
-@torch.no_grad()
-def spectrum(layer: LoRALayer) -> dict[str, Tensor]:
-    """Singular values of the weight change, {irrep: [<= rank]}, largest first.
-
-    In the norm in which the layer stores its weight, where a typical base weight of an
-    equivariant layer is about 1.
-    """
-    pairs = factor_pairs(layer)
-    return {part: _unit(layer) * _thin_svd(*pair)[1] for part, pair in pairs.items()}
-
-
-def effective_rank(values: Tensor) -> float:
-    """exp of the entropy of the squared singular values' shares (Roy and Vetterli, 2007)."""
-    share = values.square() / values.square().sum().clamp_min(1e-300)
-    return float(torch.exp(torch.special.entr(share).sum()))
-
-
-@torch.no_grad()
-def factor_pairs(layer: LoRALayer) -> Pairs:
-    """The factors as matrices, {irrep: (left [m, rank], right [rank, n])}.
-
-    The change of the weight is `_unit(layer) * left @ right`.
-    """
-    a, b, r = layer.lora_A, layer.lora_B, layer.rank
-    if isinstance(layer, LoRADenseLinear):
-        return {"0e": (b, a)}
-    if not isinstance(layer, LoRAO3Linear):
-        return {"0e": (a, b)}
-    pairs = {}
-    for _, ir in layer.bottleneck:
-        rows = [a[s].view(-1, r) for i, s in layer.in_a.items() if layer.irreps_in[i].ir == ir]
-        columns = [b[s].view(r, -1) for i, s in layer.in_b.items() if layer.irreps_out[i].ir == ir]
-        pairs[str(ir)] = torch.cat(rows), torch.cat(columns, dim=1)
-    return pairs
-
-
-@torch.no_grad()
-def _set_pairs(layer: LoRALayer, pairs: Pairs) -> None:
-    """The reverse of `factor_pairs`."""
-    if not isinstance(layer, LoRAO3Linear):
-        left, right = pairs["0e"]
-        swap = isinstance(layer, LoRADenseLinear)
-        layer.lora_A.copy_(right if swap else left)
-        layer.lora_B.copy_(left if swap else right)
-        return
-    for part, (left, right) in pairs.items():
-        row = column = 0
-        for i, where in layer.in_a.items():
-            mul, ir = layer.irreps_in[i]
-            if str(ir) == part:
-                layer.lora_A[where] = left[row : row + mul].reshape(-1)
-                row += mul
-        for i, where in layer.in_b.items():
-            mul, ir = layer.irreps_out[i]
-            if str(ir) == part:
-                layer.lora_B[where] = right[:, column : column + mul].reshape(-1)
-                column += mul
-
-
-def _unit(layer: LoRALayer) -> float:
-    """The factor between A B and the change of the weight; one for all paths of a layer."""
-    if not isinstance(layer, LoRAO3Linear):
-        return layer.scale
-    coefficients = {round(path.coefficient, 12) for path in layer.paths}
-    if len(coefficients) != 1:
-        raise ValueError("a layer whose paths have different weights cannot be cut exactly")
-    return layer.scale * layer.paths[0].coefficient
-
-
-def _thin_svd(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U [m, k], singular values [k], V [k, n] of left [m, r] @ right [r, n], k <= r."""
-    q_left, r_left = torch.linalg.qr(left)
-    q_right, r_right = torch.linalg.qr(right.T)
-    u, values, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-    return q_left @ u, values, v @ q_right.T
 
 
 def _rank_that_keeps(spectra: dict[str, Tensor], energy: float) -> int:

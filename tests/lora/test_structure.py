@@ -15,8 +15,9 @@ LIBRARY = ROOT / "lora"
 FLOORS = [
     {"config", "files", "_upstream"},
     {"layers", "structures"},
-    {"inject", "data", "foundation"},
+    {"inject", "data", "foundation", "factors"},
     {"adapter", "fit"},
+    {"algebra"},
     {"split", "e0s", "train", "truncate", "merge", "evaluate", "track"},
     {"cli"},
 ]

@@ -11,10 +11,11 @@ from lora._upstream import o3
 from lora.adapter import read_card
 from lora.config import UserError
 from lora.data import graphs, predict
+from lora.factors import effective_rank, spectrum
 from lora.foundation import trim_elements
 from lora.inject import lora_layers
 from lora.layers import LoRALayer, LoRAO3Linear
-from lora.truncate import cut, effective_rank, spectrum, truncate, truncate_lora
+from lora.truncate import cut, truncate, truncate_lora
 from tests.models import CASES, IDS, Case, make_model, perturb, structures
 
 

@@ -1,0 +1,97 @@
+"""Adapters switched off, scaled and added up.
+
+The change of a weight is linear in B, so all of this is exact.  To undo a merge, merge a copy
+(`merge_lora_weights(model, inplace=False)`) and keep the model with its adapters.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora.adapter import load_adapter, read_card
+from lora.config import UserError
+from lora.factors import Pairs, factor_pairs, like, set_pairs, unit
+from lora.foundation import get_e0s, set_e0s
+from lora.inject import lora_layers, replace_layer
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Inside the block the model computes with its base weights; the adapters cost nothing.
+
+    E0s are no part of the layers and stay those of the adapter.
+    """
+    layers = [layer for _, layer in lora_layers(model)]
+    before = [layer.enabled for layer in layers]
+    for layer in layers:
+        layer.enabled = False
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer.enabled = was
+
+
+@torch.no_grad()
+def scale_adapters(model: nn.Module, factor: float) -> None:
+    """Multiply every weight change of the model by `factor`, in place."""
+    for _, layer in lora_layers(model):
+        layer.lora_B.mul_(factor)
+
+
+def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
+    """Put a weighted sum of saved adapters of one base on that base, in place.
+
+    The sum of ranks r1 and r2 has rank r1 + r2, so it is exact; `truncate_lora` makes it small
+    again.  E0s are summed as their differences from the base's.
+
+    Args:
+        model: the foundation model of all of them, without adapters
+        weights: {folder of an adapter: its weight in the sum}
+
+    Raises UserError: no adapters, one of another base, or adapters of different layers.
+    """
+    if not weights:
+        raise UserError("add_adapters: give at least one adapter")
+    base_e0s, shift = get_e0s(model), dict.fromkeys(get_e0s(model), 0.0)
+    parts: list[tuple[float, dict[str, Any]]] = []
+    injection: Any = None
+    for folder, weight in weights.items():
+        if read_card(folder)["method"] != "lora":
+            raise UserError(f"{folder}: holds whole weights, not a LoRA adapter to add")
+        load_adapter(model, folder)
+        layers = dict(lora_layers(model))
+        if parts and layers.keys() != parts[0][1].keys():
+            raise UserError(f"{folder}: adapts other layers than the first adapter")
+        parts.append((weight, layers))
+        for symbol, energy in get_e0s(model).items():
+            shift[symbol] += weight * (energy - base_e0s[symbol])
+        injection = injection or model.lora_injection  # the sum is written as the first is
+        for name, layer in layers.items():
+            replace_layer(model, name, layer.base)
+        set_e0s(model, base_e0s)
+
+    ranks = {}
+    for name, first in parts[0][1].items():
+        own = [(weight, layers[name]) for weight, layers in parts]
+        ranks[name] = sum(layer.rank for _, layer in own)
+        new = like(first, ranks[name])
+        lefts: dict[str, list[Tensor]] = {}
+        rights: dict[str, list[Tensor]] = {}
+        for weight, layer in own:
+            for part, (left, right) in factor_pairs(layer).items():
+                lefts.setdefault(part, []).append(left)
+                rights.setdefault(part, []).append(weight * unit(layer) / unit(new) * right)
+        pairs: Pairs = {p: (torch.cat(lefts[p], dim=1), torch.cat(rights[p])) for p in lefts}
+        set_pairs(new, pairs)
+        replace_layer(model, name, new)
+    targets = replace(injection.targets, rank_pattern=ranks)
+    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
+    set_e0s(model, {symbol: base_e0s[symbol] + shift[symbol] for symbol in base_e0s})
