@@ -8,6 +8,7 @@ reach A and B by autograd alone, nothing is cached, and `merge` writes exactly w
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from lora.config import SCALINGS
 INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
 
 
-class LoRALayer(nn.Module):
+class LoRALayer(nn.Module, ABC):
     """What the three layers share.  A subclass says what its weight change is.
 
     base:    the wrapped layer, frozen; its own weight keeps its shape and layout
@@ -48,9 +49,9 @@ class LoRALayer(nn.Module):
         """s of `W + s A B`, before e3nn's path weights: alpha/r, or alpha/sqrt(r)."""
         return self.alpha / (self.rank if self.scaling == "mace" else math.sqrt(self.rank))
 
+    @abstractmethod
     def delta(self) -> Tensor:
         """The change of the base weight, in its shape."""
-        raise NotImplementedError  # each layer type has its own
 
     def weight(self) -> Tensor:
         """The merged weight, `W + delta`; the base's own while the adapter is disabled."""
