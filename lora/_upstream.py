@@ -28,6 +28,11 @@ def upstream(module: str) -> ModuleType:
         return importlib.import_module(module)
 
 
+def is_cueq(module: torch.nn.Module) -> bool:
+    """Whether a layer is one of cuEquivariance's; tells without importing it."""
+    return type(module).__module__.partition(".")[0] == "cuequivariance_torch"
+
+
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Make new tensors in `dtype` inside the block: MACE and e3nn read torch's global."""
@@ -39,4 +44,4 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-__all__ = ["FCLayer", "default_dtype", "o3", "upstream"]
+__all__ = ["FCLayer", "default_dtype", "is_cueq", "o3", "upstream"]

@@ -15,15 +15,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lora.config import UserError
+from lora.elements import full_lora_a, get_e0s, restore_elements, set_e0s
 from lora.files import write_bytes, write_json
-from lora.foundation import (
-    fingerprint,
-    full_rows,
-    get_e0s,
-    reads_elements,
-    restore_elements,
-    set_e0s,
-)
+from lora.foundation import fingerprint
 from lora.inject import inject_lora, injection_settings, lora_layers
 
 log = logging.getLogger(__name__)
@@ -49,11 +43,9 @@ def save_adapter(
     settings = injection_settings(model)
     tensors = {}
     for name, layer in lora_layers(model):
-        a, b = layer.lora_A.detach(), layer.lora_B.detach()
-        if hasattr(model, "kept_elements") and reads_elements(name):
-            rows = a.view(-1, layer.rank)  # [n_kept, rank]
-            a = full_rows(model, rows).flatten()
-        tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"] = a, b
+        trimmed = hasattr(model, "kept_elements")
+        a = full_lora_a(model, name, layer) if trimmed else layer.lora_A.detach()
+        tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"] = a, layer.lora_B.detach()
     card = {"method": "lora", **settings, "layers": [name for name, _ in lora_layers(model)]}
     return _write(model, Path(folder), tensors, card, notes, e0s)
 

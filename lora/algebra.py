@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lora.adapter import load_adapter, read_card
 from lora.config import UserError
-from lora.factors import Pairs, factor_pairs, like, set_pairs, unit
-from lora.foundation import get_e0s, set_e0s
-from lora.inject import lora_layers, replace_layer
+from lora.elements import get_e0s, set_e0s
+from lora.factors import Pairs, factor_pairs, like, set_pairs
+from lora.inject import lora_layers, replace_layer, take_adapters, train_adapters_only
 
 
 @contextmanager
@@ -65,16 +65,14 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         if read_card(folder)["method"] != "lora":
             raise UserError(f"{folder}: holds whole weights, not a LoRA adapter to add")
         load_adapter(model, folder)
-        layers = dict(lora_layers(model))
+        e0s, layers = get_e0s(model), take_adapters(model)
+        set_e0s(model, base_e0s)
         if parts and layers.keys() != parts[0][1].keys():
             raise UserError(f"{folder}: adapts other layers than the first adapter")
         parts.append((weight, layers))
-        for symbol, energy in get_e0s(model).items():
+        for symbol, energy in e0s.items():
             shift[symbol] += weight * (energy - base_e0s[symbol])
         injection = injection or model.lora_injection  # the sum is written as the first is
-        for name, layer in layers.items():
-            replace_layer(model, name, layer.base)
-        set_e0s(model, base_e0s)
 
     ranks = {}
     for name, first in parts[0][1].items():
@@ -86,12 +84,11 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         for weight, layer in own:
             for part, (left, right) in factor_pairs(layer).items():
                 lefts.setdefault(part, []).append(left)
-                rights.setdefault(part, []).append(weight * unit(layer) / unit(new) * right)
+                rights.setdefault(part, []).append(weight * layer.scale / new.scale * right)
         pairs: Pairs = {p: (torch.cat(lefts[p], dim=1), torch.cat(rights[p])) for p in lefts}
         set_pairs(new, pairs)
         replace_layer(model, name, new)
     targets = replace(injection.targets, rank_pattern=ranks)
     model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
+    train_adapters_only(model)
     set_e0s(model, {symbol: base_e0s[symbol] + shift[symbol] for symbol in base_e0s})

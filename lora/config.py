@@ -4,6 +4,7 @@ Standard library only, so that the command line and the tests of the workflow st
 Names are those of `mace_run_train`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -31,14 +32,17 @@ class Targets:
     """Which layers get adapters.  Patterns are globs over layer names: `interactions.*.linear_up`.
 
     include, exclude: layers that match an include and no exclude are wrapped
-    irreps: of the bottleneck of equivariant layers (`0e`, `1o`); empty means all they share.
+    irreps: which ones of equivariant layers are adapted (`0e`, `1o`); empty means all.
         Dense layers carry scalars, so they are wrapped only if `0e` is among them
+    skip_tp, symmetric_contraction: whether these products get adapters, too
     rank_pattern, alpha_pattern: {pattern: value} in place of the point's; the first match counts
     """
 
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     irreps: tuple[str, ...] = ()
+    skip_tp: bool = False
+    symmetric_contraction: bool = False
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
 
@@ -49,30 +53,41 @@ class Targets:
         for key, value in values.items():
             if key not in known:
                 raise UserError(f"targets.{key} is not known; use {', '.join(sorted(known))}")
-            if isinstance(value, str):
-                raise UserError(f"targets.{key}: {value!r} must be a list")
+            kind = type(getattr(cls(), key))
+            if not isinstance(value, (list, tuple) if kind is tuple else kind):
+                wanted = {tuple: "a list", dict: "a mapping", bool: "true or false"}[kind]
+                raise UserError(f"targets.{key}: {value!r} must be {wanted}")
         lists = {k: tuple(v) for k, v in values.items() if isinstance(v, (list, tuple))}
         return cls(**{**values, **lists})
 
     def chosen(self, name: str) -> bool:
         """Whether the layer of this name gets an adapter."""
-        return _matches(name, self.include) and not _matches(name, self.exclude)
+        return bool(_first(name, self.include)) and not _first(name, self.exclude)
 
     def rank_of(self, name: str, rank: int) -> int:
         """The rank of a layer; `rank` where no pattern matches."""
-        return next((r for p, r in self.rank_pattern.items() if fnmatchcase(name, p)), rank)
+        pattern = _first(name, self.rank_pattern)
+        return self.rank_pattern[pattern] if pattern else rank
 
     def alpha_of(self, name: str, alpha: float) -> float:
         """The alpha of a layer; `alpha` where no pattern matches."""
-        return next((a for p, a in self.alpha_pattern.items() if fnmatchcase(name, p)), alpha)
+        pattern = _first(name, self.alpha_pattern)
+        return self.alpha_pattern[pattern] if pattern else alpha
 
-    def patterns(self) -> list[str]:
-        """Every pattern in it, each of which has to match a layer."""
-        return [*self.include, *self.exclude, *self.rank_pattern, *self.alpha_pattern]
+    def check(self, names: Iterable[str]) -> None:
+        """Raises UserError if a pattern matches none of the layers; the message lists them."""
+        for pattern in [*self.include, *self.exclude, *self.rank_pattern, *self.alpha_pattern]:
+            if not any(_first(name, (pattern,)) for name in names):
+                off = [x for x in ("skip_tp", "symmetric_contraction") if not getattr(self, x)]
+                more = f" (also {', '.join(off)}, where set to true)" if off else ""
+                raise UserError(
+                    f"targets: {pattern!r} matches no layer; layers: {', '.join(names)}{more}"
+                )
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _first(name: str, patterns: Iterable[str]) -> str | None:
+    """The first of the glob patterns that matches a name."""
+    return next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None)
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -114,6 +129,7 @@ class TrainSettings:
     lr_scheduler_gamma: float = _setting(0.9993, "ExponentialLR: factor an epoch")
     default_dtype: str = _setting("float64", "of the training", DTYPES)
     device: str = _setting("cpu", "cpu or cuda, as torch names it")
+    enable_cueq: bool = _setting(False, "train on cuEquivariance's kernels")
 
     def resolved(self) -> "TrainSettings":
         """Fill the method's defaults in and check; `replace`d fields only, self is unchanged.

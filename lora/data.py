@@ -24,10 +24,17 @@ def graphs(structures: list[Atoms], model: nn.Module) -> list[Any]:
         info_keys={"energy": ENERGY, "stress": STRESS}, arrays_keys={"forces": FORCES}
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
-    configs = (data.config_from_atoms(atoms, key_specification=keys) for atoms in structures)
-    cutoff = float(model.r_max)
+    heads = list(getattr(model, "heads", None) or ["Default"])
+    wanted = [atoms.info.get("head") for atoms in structures]
+    configs = [
+        data.config_from_atoms(
+            atoms, key_specification=keys, head_name=head if head in heads else heads[0]
+        )
+        for atoms, head in zip(structures, wanted, strict=True)
+    ]
+    make = data.AtomicData.from_config
     with default_dtype(model.r_max.dtype):
-        return [data.AtomicData.from_config(c, z_table=table, cutoff=cutoff) for c in configs]
+        return [make(c, z_table=table, cutoff=float(model.r_max), heads=heads) for c in configs]
 
 
 def batches(
@@ -49,18 +56,32 @@ def predict(
 
     Units: eV, eV/Å, eV/Å^3.  Also "seconds", the wall time of all batches.
     """
-    device = next(model.parameters()).device
     kept: dict[str, list[Tensor]] = {"energy": [], "forces": []} | (
         {"stress": []} if stress else {}
     )
     started = time.perf_counter()
     with frozen(model):
-        for batch in batches(dataset, batch_size, str(device)):
+        for batch in batches(dataset, batch_size, device_of(model)):
             out = model(batch.to_dict(), training=False, compute_stress=stress)
             for key, values in kept.items():
                 values.append(out[key].detach().cpu())
     result = {key: torch.cat(values).numpy() for key, values in kept.items()}
     return result | {"seconds": np.array(time.perf_counter() - started)}
+
+
+def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
+    """Interaction energy [1] and forces [n, 3] on a small made-up cluster of some elements."""
+    chosen = [numbers[i % len(numbers)] for i in range(6)]
+    spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
+    batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))
+    with frozen(model):
+        out = model(batch.to_dict(), training=False)
+    return {"energies": out["interaction_energy"].detach(), "forces": out["forces"].detach()}
+
+
+def device_of(model: nn.Module) -> str:
+    """Where the model lies."""
+    return str(next(model.parameters()).device)
 
 
 class frozen:
@@ -93,11 +114,14 @@ def has_stress(structures: list[Atoms]) -> bool:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use this many CPU threads (None: torch's choice), and no TorchScript fuser.
+    """Use this many CPU threads (None: torch's choice), and TorchScript without its profiler.
 
-    The fuser compiles again for every new shape of a batch: through the first epochs that
-    costs more than it ever saves.
+    Profiling and fusing compile again for every new shape of a batch: through the first epochs
+    that costs more than it ever saves, and the last digits of a model's first calls would differ
+    from those of its later ones, so that a resumed training would not equal an undisturbed one.
     """
     if threads:
         torch.set_num_threads(threads)
     torch._C._jit_set_texpr_fuser_enabled(False)
+    torch._C._jit_set_profiling_executor(False)
+    torch._C._jit_set_profiling_mode(False)

@@ -15,8 +15,9 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
+from lora.elements import elements, get_e0s, trim_elements
 from lora.files import write_json
-from lora.foundation import elements, get_e0s, load_foundation, trim_elements
+from lora.foundation import load_foundation
 from lora.structures import (
     ENERGY,
     composition,

@@ -14,8 +14,9 @@ from ase import Atoms
 from lora.config import UserError
 from lora.data import graphs, has_stress, predict, reference, set_threads
 from lora.e0s import check_elements
+from lora.elements import trim_elements
 from lora.files import write_json
-from lora.foundation import fingerprint, trim_elements
+from lora.foundation import fingerprint
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
 
 log = logging.getLogger(__name__)

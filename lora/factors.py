@@ -1,65 +1,70 @@
 """The factors of a LoRA layer as plain matrices, whatever the layer's own layout.
 
-What cuts, adds and measures adapters works on these: {irrep: (left [m, rank], right [rank, n])},
-where the change of the weight is `unit(layer) * left @ right`.  Dense layers have the one part
-"0e".  Irreps that stand several times in a layer's input or output are one matrix.
+What cuts, adds, pads and measures adapters works on these: {irrep: (left [m, rank], right
+[rank, n])}, where the change of the weight is `layer.scale * left @ right`.  Dense layers have
+the one part "0e".  Irreps that stand several times in a layer's input or output are one matrix.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora.layers import LoRADenseLinear, LoRALayer, LoRAO3Linear
+from lora.products import LoRAContraction
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
+
+
+def _pieces(layer: LoRAO3Linear | LoRAContraction) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    """Views of A, each [rows, rank], and of B, each [rank, columns], of every irrep."""
+    a, b, r = layer.lora_A.detach(), layer.lora_B.detach(), layer.rank
+    if isinstance(layer, LoRAContraction):
+        outputs = [str(layer.irreps_out[i].ir) for i in layer.n_paths]
+        lefts = [[a[where].view(-1, r)] for where, _ in layer.element_rows()]
+        rights = [[x] for x in b.view(-1, r, layer.channels)]
+        return dict(zip(outputs, zip(lefts, rights, strict=True), strict=True))
+    pieces = {}
+    for _, ir in layer.bottleneck:
+        left = [a[s].view(-1, r) for i, s in layer.in_a.items() if layer.irreps_in[i].ir == ir]
+        right = [b[s].view(r, -1) for i, s in layer.in_b.items() if layer.irreps_out[i].ir == ir]
+        pieces[str(ir)] = left, right
+    return pieces
 
 
 @torch.no_grad()
 def factor_pairs(layer: LoRALayer) -> Pairs:
     """The factors as matrices; see the head of this file."""
-    a, b, r = layer.lora_A, layer.lora_B, layer.rank
-    if isinstance(layer, LoRADenseLinear):
-        return {"0e": (b, a)}
-    if not isinstance(layer, LoRAO3Linear):
-        return {"0e": (a, b)}
-    pairs = {}
-    for _, ir in layer.bottleneck:
-        rows = [a[s].view(-1, r) for i, s in layer.in_a.items() if layer.irreps_in[i].ir == ir]
-        columns = [b[s].view(r, -1) for i, s in layer.in_b.items() if layer.irreps_out[i].ir == ir]
-        pairs[str(ir)] = torch.cat(rows), torch.cat(columns, dim=1)
-    return pairs
+    if isinstance(layer, LoRAO3Linear | LoRAContraction):
+        return {
+            part: (torch.cat(left), torch.cat(right, dim=1))
+            for part, (left, right) in _pieces(layer).items()
+        }
+    a, b = layer.lora_A, layer.lora_B
+    return {"0e": (b, a) if isinstance(layer, LoRADenseLinear) else (a, b)}
 
 
 @torch.no_grad()
 def set_pairs(layer: LoRALayer, pairs: Pairs) -> None:
-    """The reverse of `factor_pairs`."""
-    if not isinstance(layer, LoRAO3Linear):
-        left, right = pairs["0e"]
-        swap = isinstance(layer, LoRADenseLinear)
-        layer.lora_A.copy_(right if swap else left)
-        layer.lora_B.copy_(left if swap else right)
+    """The reverse of `factor_pairs`; lower ranks are filled up with zeros."""
+    pairs = {part: padded(*pair, layer.rank) for part, pair in pairs.items()}
+    if isinstance(layer, LoRAO3Linear | LoRAContraction):
+        for part, (lefts, rights) in _pieces(layer).items():
+            left, right = pairs[part]
+            for piece, values in zip(lefts, left.split([len(x) for x in lefts]), strict=True):
+                piece.copy_(values)
+            widths = [x.shape[1] for x in rights]
+            for piece, values in zip(rights, right.split(widths, dim=1), strict=True):
+                piece.copy_(values)
         return
-    for part, (left, right) in pairs.items():
-        row = column = 0
-        for i, where in layer.in_a.items():
-            mul, ir = layer.irreps_in[i]
-            if str(ir) == part:
-                layer.lora_A[where] = left[row : row + mul].reshape(-1)
-                row += mul
-        for i, where in layer.in_b.items():
-            mul, ir = layer.irreps_out[i]
-            if str(ir) == part:
-                layer.lora_B[where] = right[:, column : column + mul].reshape(-1)
-                column += mul
+    left, right = pairs["0e"]
+    swap = isinstance(layer, LoRADenseLinear)
+    layer.lora_A.copy_(right if swap else left)
+    layer.lora_B.copy_(left if swap else right)
 
 
-def unit(layer: LoRALayer) -> float:
-    """The factor between A B and the change of the weight; one for all paths of a layer."""
-    if not isinstance(layer, LoRAO3Linear):
-        return layer.scale
-    coefficients = {round(path.coefficient, 12) for path in layer.paths}
-    if len(coefficients) != 1:
-        raise ValueError("a layer whose paths have different weights cannot be cut exactly")
-    return layer.scale * layer.paths[0].coefficient
+def padded(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """left [m, r], right [r, n] with zeros up to [m, rank], [rank, n]; the product stays."""
+    short = rank - left.shape[1]
+    return nn.functional.pad(left, (0, short)), nn.functional.pad(right, (0, 0, 0, short))
 
 
 def thin_svd(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,7 +83,7 @@ def spectrum(layer: LoRALayer) -> dict[str, Tensor]:
     equivariant layer is about 1.
     """
     pairs = factor_pairs(layer)
-    return {part: unit(layer) * thin_svd(*pair)[1] for part, pair in pairs.items()}
+    return {part: layer.scale * thin_svd(*pair)[1] for part, pair in pairs.items()}
 
 
 def effective_rank(values: Tensor) -> float:
@@ -90,6 +95,6 @@ def effective_rank(values: Tensor) -> float:
 def like(layer: LoRALayer, rank: int) -> LoRALayer:
     """A new layer of another rank on the same base, with the same alpha, scaling and irreps."""
     only = {}
-    if isinstance(layer, LoRAO3Linear):
-        only["irreps"] = tuple(str(ir) for _, ir in layer.bottleneck)
+    if isinstance(layer, LoRAO3Linear | LoRAContraction):
+        only["irreps"] = tuple(factor_pairs(layer))
     return type(layer)(layer.base, rank, layer.alpha, layer.scaling, **only)

@@ -1,19 +1,13 @@
-"""Foundation models: load by name or file, choose the head, fingerprint, trim, restore.
+"""Foundation models: load by name or file, choose the head, fingerprint."""
 
-Together with `data.py` this is all that knows MACE's insides (besides the linear layers).
-"""
-
-import copy
 import hashlib
 import logging
-import math
 from pathlib import Path
 
 import torch
-from ase.data import atomic_numbers, chemical_symbols
-from torch import Tensor, nn
+from torch import nn
 
-from lora._upstream import default_dtype, o3, upstream
+from lora._upstream import default_dtype, upstream
 from lora.config import UserError
 
 log = logging.getLogger(__name__)
@@ -25,8 +19,6 @@ ALIASES = {
     "medium_mpa": "medium-mpa-0",
 }
 OFF_NAMES = ("small_off", "medium_off", "large_off")
-# layers that read the one-hot elements, so that their weight has a row an element
-ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embedding")
 
 
 def load_foundation(
@@ -122,164 +114,3 @@ def fingerprint(model: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-# --- elements and their energies
-
-
-def elements(model: nn.Module) -> list[int]:
-    """Atomic numbers that the model knows, in its order."""
-    return [int(z) for z in model.atomic_numbers]
-
-
-def get_e0s(model: nn.Module) -> dict[str, float]:
-    """The model's E0s (eV) by chemical symbol."""
-    values = model.atomic_energies_fn.atomic_energies.reshape(-1)
-    symbols = [chemical_symbols[z] for z in elements(model)]
-    return dict(zip(symbols, values.tolist(), strict=True))
-
-
-def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
-    """Replace the E0s (eV) of the elements given; the others keep theirs.
-
-    Raises UserError for an element that the model does not know.
-    """
-    values = model.atomic_energies_fn.atomic_energies  # [1, n_elements] or [n_elements]
-    known = elements(model)
-    for symbol, energy in e0s.items():
-        if atomic_numbers[symbol] not in known:
-            raise UserError(f"E0s: the foundation model does not know the element {symbol}")
-        values[..., known.index(atomic_numbers[symbol])] = energy
-
-
-def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
-    """A copy that knows only the elements `numbers`; on structures of those it computes the same.
-
-    Every weight with a row an element keeps the rows of `numbers`, in the model's order.
-    `trimmed.kept_elements` remembers them, for `restore_elements` and for adapters.
-
-    Raises UserError for an element that the model does not know.
-    """
-    known = elements(model)
-    unknown = [chemical_symbols[z] for z in numbers if z not in known]
-    if unknown:
-        raise UserError(
-            f"element {', '.join(unknown)}: the foundation model does not know it; it knows "
-            f"{' '.join(chemical_symbols[z] for z in known)}"
-        )
-    keep = [i for i, z in enumerate(known) if z in numbers]
-    every = list(range(len(keep)))
-    out = copy.deepcopy(model)
-    with torch.no_grad():
-        for owner, name in _element_layers(out):
-            old = getattr(owner, name)
-            new = _with_elements(old, len(keep))
-            _copy_rows(old, new, keep, every)
-            setattr(owner, name, new)
-        for owner, name in _element_tensors(out, len(known)):
-            old = getattr(owner, name)
-            setattr(owner, name, type(old)(old[keep].clone()))
-        energies = out.atomic_energies_fn
-        energies.atomic_energies = energies.atomic_energies[..., keep].clone()
-        out.atomic_numbers = out.atomic_numbers[keep].clone()
-    out.kept_elements, out.base_elements = keep, len(known)
-    return out
-
-
-def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
-    """A copy of `full` with every weight and E0 of `trimmed` written back into it.
-
-    The result has the architecture of `full`; elements that were trimmed away keep their rows.
-    """
-    keep, every = trimmed.kept_elements, list(range(len(trimmed.kept_elements)))
-    out = copy.deepcopy(full)
-    by_rows: set[Tensor] = set()  # parameters that hold elements, done row by row
-    with torch.no_grad():
-        layers = zip(_element_layers(trimmed), _element_layers(out), strict=True)
-        for (owner, name), (full_owner, _) in layers:
-            _copy_rows(getattr(owner, name), getattr(full_owner, name), every, keep)
-            by_rows.add(getattr(full_owner, name).weight)
-        tensors = zip(
-            _element_tensors(trimmed, len(keep)),
-            _element_tensors(out, len(elements(full))),
-            strict=True,
-        )
-        for (owner, name), (full_owner, _) in tensors:
-            getattr(full_owner, name)[keep] = getattr(owner, name)
-            by_rows.add(getattr(full_owner, name))
-        new_e0s = trimmed.atomic_energies_fn.atomic_energies
-        out.atomic_energies_fn.atomic_energies[..., keep] = new_e0s
-        source = dict(trimmed.named_parameters())
-        for name, parameter in out.named_parameters():
-            if parameter not in by_rows:
-                parameter.copy_(source[name])
-    return out
-
-
-def full_rows(trimmed: nn.Module, rows: Tensor) -> Tensor:
-    """Element rows [n_kept, k] of a factor of a trimmed model, as [n_full, k] of its base.
-
-    e3nn divides a linear map by sqrt(fan-in), and here the fan-in is the number of elements.
-    """
-    n_full = trimmed.base_elements
-    out = rows.new_zeros(n_full, rows.shape[1])
-    out[trimmed.kept_elements] = rows * (n_full / rows.shape[0]) ** 0.5
-    return out
-
-
-def reads_elements(name: str) -> bool:
-    """Whether the linear layer of this name takes the one-hot elements as input."""
-    return name.endswith(ELEMENT_LINEARS)
-
-
-def _element_layers(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """(owner, attribute) of each layer that takes the one-hot elements as an input."""
-    found = []
-    for name, layer in model.named_modules():
-        tensor_product = isinstance(layer, o3.FullyConnectedTensorProduct)
-        if reads_elements(name) or (name.endswith("skip_tp") and tensor_product):
-            owner, _, attribute = name.rpartition(".")
-            found.append((model.get_submodule(owner), attribute))
-    return found
-
-
-def _element_tensors(model: nn.Module, n_elements: int) -> list[tuple[nn.Module, str]]:
-    """(owner, attribute) of each bare parameter with a row an element: the contractions'."""
-    found: list[tuple[nn.Module, str]] = []
-    for layer in model.modules():
-        if not hasattr(layer, "weights_max"):
-            continue
-        names = [
-            (layer, "weights_max"),
-            *((layer.weights, str(i)) for i in range(len(layer.weights))),
-        ]
-        # an element-agnostic product has one row for all
-        found += [
-            (owner, name) for owner, name in names if getattr(owner, name).shape[0] == n_elements
-        ]
-    return found
-
-
-def _with_elements(layer: nn.Module, n: int) -> nn.Module:
-    """The same layer for n elements, weights not yet set."""
-    one_hot = o3.Irreps(f"{n}x0e")
-    with default_dtype(layer.weight.dtype):  # e3nn's constants are made in it
-        if isinstance(layer, o3.FullyConnectedTensorProduct):
-            new = o3.FullyConnectedTensorProduct(layer.irreps_in1, one_hot, layer.irreps_out)
-        else:
-            new = o3.Linear(one_hot, layer.irreps_out)
-    return new.to(layer.weight.device)
-
-
-def _copy_rows(source: nn.Module, target: nn.Module, rows: list[int], to: list[int]) -> None:
-    """target[..., to, :] = source[..., rows, :], block by block of the flat weights.
-
-    The path weights of both, 1/sqrt(fan-in), differ by the number of elements: made up for.
-    """
-    start_s = start_t = 0
-    for ins_s, ins_t in zip(source.instructions, target.instructions, strict=True):
-        size_s, size_t = math.prod(ins_s.path_shape), math.prod(ins_t.path_shape)
-        block_s = source.weight[start_s : start_s + size_s].view(-1, *ins_s.path_shape[-2:])
-        block_t = target.weight[start_t : start_t + size_t].view(-1, *ins_t.path_shape[-2:])
-        block_t[:, to] = block_s[:, rows] * (ins_s.path_weight / ins_t.path_weight)
-        start_s, start_t = start_s + size_s, start_t + size_t

@@ -4,13 +4,20 @@ import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lora._upstream import FCLayer, o3
+from lora._upstream import FCLayer, is_cueq, o3
 from lora.config import Targets, UserError
-from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRALayer, LoRAO3Linear, shared_irreps
+from lora.layers import (
+    LoRADenseLinear,
+    LoRAFCLayer,
+    LoRALayer,
+    LoRAO3Linear,
+    irreps_of,
+    shared_irreps,
+)
+from lora.products import LoRAContraction, LoRASkipTP
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +29,9 @@ class Injection:
     rank: int
     alpha: float
     scaling: str
-    wrap_equivariant: bool
-    wrap_dense: bool
     targets: Targets
+    wrap_equivariant: bool = True
+    wrap_dense: bool = True
 
 
 def inject_lora(
@@ -41,14 +48,16 @@ def inject_lora(
     """Wrap the linear layers of a model in place, and freeze all else.
 
     Args:
-        module: a MACE model, or any module that holds `o3.Linear`, `nn.Linear` or e3nn FC layers
+        module: a MACE model, or any module with `o3.Linear`, `cuet.Linear`, `nn.Linear` or e3nn
+            FC layers
         rank: of A and B
         alpha: the update is scaled by alpha/rank (see `scaling`)
-        wrap_equivariant: wrap `o3.Linear`
+        wrap_equivariant: wrap `o3.Linear` and `cuet.Linear`
         wrap_dense: wrap `nn.Linear` and the layers of `FullyConnectedNet`
-        cueq_config: cuEquivariance settings of the model; enabled ones are refused for now
+        cueq_config: MACE's cuEquivariance settings; where they are enabled the model has to run
+            on cuEquivariance already (`lora.kernels.to_cueq`), so that nothing is dropped later
         scaling: "mace" (e3nn's path weights included) or "rank_stable" (alpha/sqrt(rank))
-        targets: which layers and irreps, and ranks and alphas of single layers; default all
+        targets: which layers and irreps, products or not, and ranks and alphas of single layers
 
     Returns: the names of the wrapped layers, sorted.
 
@@ -56,32 +65,36 @@ def inject_lora(
         ValueError: the model is injected already, or nothing in it can be wrapped.
         UserError: a pattern of the targets matches no layer; the message lists the layers.
     """
-    if getattr(cueq_config, "enabled", False):
+    if getattr(cueq_config, "enabled", False) and not any(map(is_cueq, module.modules())):
         raise ValueError(
-            "cueq_config is enabled: adapters live in the e3nn layout, convert the model to "
-            "e3nn first (mace.cli.convert_cueq_e3nn)"
+            "cueq_config is enabled, but the model has no layer of cuEquivariance: convert it "
+            "first (lora.kernels.to_cueq), then inject; adapters are the same for both kernels"
         )
     if dict(lora_layers(module)):
         raise ValueError("the model holds LoRA layers already: merge them first")
     chosen = targets if isinstance(targets, Targets) else Targets.from_dict(targets or {})
     before = count_parameters(module)
 
-    candidates = _candidates(module, wrap_equivariant, wrap_dense, chosen.irreps)
+    candidates = _candidates(module, wrap_equivariant, wrap_dense, chosen)
     if not candidates:
         raise ValueError("nothing to wrap: no o3.Linear, nn.Linear or e3nn FC layer was found")
-    _check_patterns(chosen, list(_candidates(module, wrap_equivariant, wrap_dense, ())))
-    wrapped = sorted(name for name in candidates if chosen.chosen(name))
+    chosen.check(candidates)
+    wanted = {o3.Irrep(ir) for ir in chosen.irreps}
+    wrapped = sorted(
+        name
+        for name, (_, irreps) in candidates.items()
+        if chosen.chosen(name) and (not wanted or irreps & wanted)
+    )
     if not wrapped:
-        raise UserError("targets: exclude leaves no layer to wrap")
-    for name, wrapper in candidates.items():
-        if name in wrapped:
-            own = {"rank": chosen.rank_of(name, rank), "alpha": chosen.alpha_of(name, alpha)}
-            only = {"irreps": chosen.irreps} if wrapper is LoRAO3Linear else {}
-            layer = wrapper(module.get_submodule(name), **own, scaling=scaling, **only)
-            replace_layer(module, name, layer)
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
-    module.lora_injection = Injection(rank, alpha, scaling, wrap_equivariant, wrap_dense, chosen)
+        raise UserError("targets: exclude and irreps leave no layer to wrap")
+    for name in [name for name in candidates if name in wrapped]:  # in the model's order
+        wrapper, _ = candidates[name]
+        own = {"rank": chosen.rank_of(name, rank), "alpha": chosen.alpha_of(name, alpha)}
+        only = {"irreps": chosen.irreps} if wrapper not in DENSE else {}
+        layer = wrapper(module.get_submodule(name), **own, scaling=scaling, **only)
+        replace_layer(module, name, layer)
+    train_adapters_only(module)
+    module.lora_injection = Injection(rank, alpha, scaling, chosen, wrap_equivariant, wrap_dense)
 
     after = count_parameters(module)
     log.info(
@@ -92,30 +105,36 @@ def inject_lora(
     return wrapped
 
 
-def _candidates(
-    module: nn.Module, equivariant: bool, dense: bool, irreps: tuple[str, ...]
-) -> dict[str, type[LoRALayer]]:
-    """The layers that can be wrapped, and by what."""
-    wanted = {o3.Irrep(ir) for ir in irreps}
-    found: dict[str, type[LoRALayer]] = {}
+DENSE = (LoRADenseLinear, LoRAFCLayer)
+Candidates = dict[str, tuple[type[LoRALayer], set[o3.Irrep]]]
+
+
+def _candidates(module: nn.Module, equivariant: bool, dense: bool, targets: Targets) -> Candidates:
+    """The layers that can be wrapped: by what, and the irreps an adapter of them can have."""
+    found: Candidates = {}
     for name, child in module.named_modules():
-        if isinstance(child, o3.Linear):
-            shared = shared_irreps(child.irreps_in, child.irreps_out)
-            shared = shared & wanted if wanted else shared
+        kind = type(child).__name__  # of e3nn or cuEquivariance
+        if isinstance(child, nn.Linear):
+            if dense:
+                found[name] = LoRADenseLinear, {o3.Irrep("0e")}
+        elif isinstance(child, FCLayer):
+            if dense:
+                found[name] = LoRAFCLayer, {o3.Irrep("0e")}
+        elif kind == "Linear" and (is_cueq(child) or isinstance(child, o3.Linear)):
+            shared = shared_irreps(*irreps_of(child))
             if equivariant and child.internal_weights and child.weight_numel and shared:
-                found[name] = LoRAO3Linear
-        elif dense and (not wanted or o3.Irrep("0e") in wanted):
-            if isinstance(child, nn.Linear):
-                found[name] = LoRADenseLinear
-            elif isinstance(child, FCLayer):
-                found[name] = LoRAFCLayer
+                found[name] = LoRAO3Linear, shared
+        elif kind == "FullyConnectedTensorProduct" and targets.skip_tp:
+            found[name] = LoRASkipTP, {ir for _, ir in o3.Irreps(str(child.irreps_out))}
+        elif kind == "SymmetricContraction" and targets.symmetric_contraction:
+            found[name] = LoRAContraction, {ir for _, ir in o3.Irreps(str(child.irreps_out))}
     return found
 
 
-def _check_patterns(targets: Targets, names: list[str]) -> None:
-    for pattern in targets.patterns():
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise UserError(f"targets: {pattern!r} matches no layer; layers: {', '.join(names)}")
+def train_adapters_only(module: nn.Module) -> None:
+    """Let A and B of every layer ask for a gradient, and nothing else."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.endswith(("lora_A", "lora_B")))
 
 
 def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
@@ -123,7 +142,11 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
 
     Returns the model with its original architecture (the same object if `inplace`, else a
     merged copy), all parameters trainable again.
+
+    Raises ValueError while adapters are switched off: nothing would be merged.
     """
+    if not all(layer.enabled for _, layer in lora_layers(model)):
+        raise ValueError("the adapters are disabled: merge outside of `with disabled(model)`")
     if not inplace:
         model = copy.deepcopy(model)
     for name, layer in list(lora_layers(model)):
@@ -133,6 +156,14 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
     if hasattr(model, "lora_injection"):
         del model.lora_injection
     return model
+
+
+def take_adapters(model: nn.Module) -> dict[str, LoRALayer]:
+    """Take the LoRA layers off a model, which is its base again, and return them by name."""
+    layers = dict(lora_layers(model))
+    for name, layer in layers.items():
+        replace_layer(model, name, layer.base)
+    return layers
 
 
 def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoRALayer]]:

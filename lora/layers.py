@@ -1,8 +1,10 @@
 """The three LoRA layers: a frozen base layer plus a low-rank change of its weight.
 
-All three compute the merged weight `W + s A B` and call the base layer's arithmetic once with
+All of them compute the merged weight `W + s A B` and call the base layer's arithmetic once with
 it.  That is a small product of weights instead of a second pass over atoms or edges, gradients
 reach A and B by autograd alone, nothing is cached, and `merge` writes exactly what was used.
+
+A pack (`lora.pack`) gives the same arithmetic K weights at once, for K copies of the input.
 
     Hu et al., LoRA, arXiv 2106.09685;  Kalajdzievski, rank-stabilised LoRA, arXiv 2312.03732
 """
@@ -13,19 +15,22 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from lora._upstream import FCLayer, o3
+from lora._upstream import FCLayer, is_cueq, o3
 from lora.config import SCALINGS
 
 INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
 
 
 class LoRALayer(nn.Module, ABC):
-    """What the three layers share.  A subclass says what its weight change is.
+    """What all LoRA layers share.  A subclass says what A B is and how the base uses a weight.
 
     base:    the wrapped layer, frozen; its own weight keeps its shape and layout
-    lora_A, lora_B: the trained factors, in the layout of `base`
+    lora_A, lora_B: the trained factors, always in e3nn's layout
     """
+
+    equivariant = False  # whether B is an e3nn map, whose path weight is 1/sqrt(rank)
 
     def __init__(self, base: nn.Module, rank: int, alpha: float, scaling: str) -> None:
         super().__init__()
@@ -40,32 +45,68 @@ class LoRALayer(nn.Module, ABC):
             parameter.requires_grad_(False)
 
     def _add_factors(self, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:
-        like = {"dtype": self.base.weight.dtype, "device": self.base.weight.device}
+        example = next(self.base.parameters())
+        like = {"dtype": example.dtype, "device": example.device}
         self.lora_A = nn.Parameter(torch.randn(shape_a, **like) * INIT_STD)
         self.lora_B = nn.Parameter(torch.zeros(shape_b, **like))
 
     @property
     def scale(self) -> float:
-        """s of `W + s A B`, before e3nn's path weights: alpha/r, or alpha/sqrt(r)."""
-        return self.alpha / (self.rank if self.scaling == "mace" else math.sqrt(self.rank))
+        """s of `W + s A B`: alpha/sqrt(r), or MACE's alpha/r with e3nn's path weights in it.
+
+        Those of A and of the base cancel, since both read the same inputs; that of B, 1/sqrt(r),
+        stays.  So with scaling `mace` an equivariant layer has alpha/r^1.5, a dense one alpha/r.
+        """
+        if self.scaling == "rank_stable":
+            return self.alpha / math.sqrt(self.rank)
+        return self.alpha / (self.rank**1.5 if self.equivariant else self.rank)
 
     @abstractmethod
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """A B in the layout of the base weight; leading dimensions of both are kept."""
+
+    @abstractmethod
+    def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
+        """What the base computes, with another weight."""
+
+    def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
+        """K weights [K, ...] on inputs [K n, ...] that are K equal parts, a weight each."""
+        parts = zip(weights, *(x.chunk(len(weights)) for x in inputs), strict=True)
+        return torch.cat([self.run(*part) for part in parts])
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.run(self.weight(), *inputs)
+
+    def base_weight(self) -> Tensor:
+        """The frozen weight."""
+        weight: Tensor = self.base.weight
+        return weight
+
+    def set_base_weight(self, weight: Tensor) -> None:
+        """Overwrite the frozen weight."""
+        self.base.weight.copy_(weight)
+
     def delta(self) -> Tensor:
         """The change of the base weight, in its shape."""
+        return self.scale * self.product(self.lora_A, self.lora_B)
 
     def weight(self) -> Tensor:
         """The merged weight, `W + delta`; the base's own while the adapter is disabled."""
-        base: Tensor = self.base.weight
-        return base + self.delta() if self.enabled else base
+        return self.base_weight() + self.delta() if self.enabled else self.base_weight()
 
+    @torch.no_grad()
     def merge(self) -> nn.Module:
         """Write the merged weight into the base layer and return that layer."""
-        with torch.no_grad():
-            self.base.weight.copy_(self.weight())
+        self.set_base_weight(self.weight())
         return self.base
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, alpha={self.alpha:g}, scaling={self.scaling}"
+
+
+def irreps_of(layer: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
+    """Input and output of a linear layer as e3nn's irreps, of e3nn's or cuEquivariance's."""
+    return o3.Irreps(str(layer.irreps_in)), o3.Irreps(str(layer.irreps_out))
 
 
 def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
@@ -73,105 +114,146 @@ def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
     return {ir for _, ir in irreps_in} & {ir for _, ir in irreps_out}
 
 
-class Path(NamedTuple):
-    """One block of an equivariant weight: where it lies in A and B, and its shape."""
+class Block(NamedTuple):
+    """One matrix of an equivariant weight, from one input irrep to an equal output irrep."""
 
-    in_a: slice
-    in_b: slice
-    shape: tuple[int, int]  # (mul_in, mul_out)
-    coefficient: float  # pw_A pw_B / pw_base for `mace`, 1 for `rank_stable`
-    gap: int  # numbers of W before this block that no path covers
+    i_in: int
+    i_out: int
+    rows: int  # inputs
+    columns: int  # outputs
 
 
 class LoRAO3Linear(LoRALayer):
-    """LoRA of an `e3nn.o3.Linear`; equivariant because it stays one.
+    """LoRA of an `e3nn.o3.Linear` or `cuet.Linear`; equivariant because it stays one.
 
     The bottleneck has `rank` copies of each irrep that input and output share, so that
     A: irreps_in -> bottleneck and B: bottleneck -> irreps_out are equivariant linear maps.
-    Their composition is one equivariant linear map with the per-path weight
-    `W + s (pw_A pw_B / pw_base) A B`, where pw are e3nn's path weights, 1/sqrt(fan-in).
+    Their composition is one equivariant linear map with the weight `W + s A B`.
 
     `irreps` keeps the bottleneck to some of the shared irreps; the others are not adapted.
 
-    Raises ValueError if input and output share no irrep.
+    Raises ValueError if input and output share no irrep, or for a base of other path weights
+    than e3nn's default, 1/sqrt(fan-in).
     """
+
+    equivariant = True
 
     def __init__(
         self,
-        base: o3.Linear,
+        base: nn.Module,
         rank: int = 4,
         alpha: float = 1.0,
         scaling: str = "mace",
         irreps: tuple[str, ...] = (),
     ) -> None:
         super().__init__(base, rank, alpha, scaling)
-        self.irreps_in, self.irreps_out = base.irreps_in, base.irreps_out
+        self.irreps_in, self.irreps_out = self._irreps()
         shared = shared_irreps(self.irreps_in, self.irreps_out)
         if irreps:
             shared &= {o3.Irrep(ir) for ir in irreps}
         if not shared:
             raise ValueError(f"{self.irreps_in} and {self.irreps_out} share no irrep")
         self.bottleneck = o3.Irreps([(rank, ir) for ir in sorted(shared)])
+        self.blocks = self._blocks()  # all of the base, adapted or not
+        self.fan_in: dict[str, int] = {}  # by irrep
         self.in_a: dict[int, slice] = {}  # where A keeps the rows of an input, by its index
         self.in_b: dict[int, slice] = {}  # and B the columns of an output
-        self.paths, size_a, size_b = self._paths()
+        rows = {block.i_in: block.rows for block in self.blocks}
+        size_a = size_b = 0
+        for i, n in sorted(rows.items()):
+            ir = self.irreps_in[i].ir
+            self.fan_in[str(ir)] = self.fan_in.get(str(ir), 0) + n
+            if ir in self.bottleneck:
+                self.in_a[i] = slice(size_a, size_a := size_a + n * rank)
+        for _, ir in self.bottleneck:
+            for i, (mul, ir_out) in enumerate(self.irreps_out):
+                if ir == ir_out:
+                    self.in_b[i] = slice(size_b, size_b := size_b + rank * mul)
+        self._check_path_weights()
         self._add_factors((size_a,), (size_b,))
 
-    def _paths(self) -> tuple[list[Path], int, int]:
-        """Lay out A and B as e3nn would: one block a pair of equal irreps, input-major."""
-        fan_in: dict[object, int] = {}  # of an irrep of the bottleneck
-        size_a = size_b = 0
-        for i_in, (mul, ir) in enumerate(self.irreps_in):
-            if ir in self.bottleneck:
-                self.in_a[i_in] = slice(size_a, size_a := size_a + mul * self.rank)
-                fan_in[ir] = fan_in.get(ir, 0) + mul
-        for _, ir in self.bottleneck:
-            for i_out, (mul, ir_out) in enumerate(self.irreps_out):
-                if ir == ir_out:
-                    self.in_b[i_out] = slice(size_b, size_b := size_b + self.rank * mul)
+    def _irreps(self) -> tuple[o3.Irreps, o3.Irreps]:
+        return irreps_of(self.base)
 
-        paths, gap = [], 0
-        for ins in self.base.instructions:
-            if ins.i_in < 0:  # a bias
-                continue
-            mul_in, mul_out = ins.path_shape
-            ir = self.irreps_in[ins.i_in].ir
-            if ir not in self.bottleneck:
-                gap += mul_in * mul_out
-                continue
-            path_weights = fan_in[ir] ** -0.5 * self.rank**-0.5 / ins.path_weight
-            paths.append(
-                Path(
-                    in_a=self.in_a[ins.i_in],
-                    in_b=self.in_b[ins.i_out],
-                    shape=(mul_in, mul_out),
-                    coefficient=path_weights if self.scaling == "mace" else 1.0,
-                    gap=gap,
-                )
-            )
-            gap = 0
-        self.tail = gap
-        return paths, size_a, size_b
+    def _blocks(self) -> list[Block]:
+        """The matrices in the order of the flat weight, which e3nn and cuEquivariance share."""
+        inputs, outputs = enumerate(self.irreps_in), list(enumerate(self.irreps_out))
+        return [
+            Block(i, j, self._rows(mul), mul_out)
+            for i, (mul, ir) in inputs
+            for j, (mul_out, ir_out) in outputs
+            if ir == ir_out
+        ]
 
-    def factors(self, path: Path) -> tuple[Tensor, Tensor]:
-        """A [mul_in, rank] and B [rank, mul_out] of one path."""
-        a = self.lora_A[path.in_a].view(path.shape[0], self.rank)
-        b = self.lora_B[path.in_b].view(self.rank, path.shape[1])
-        return a, b
+    def _rows(self, mul: int) -> int:
+        return mul
+
+    def _check_path_weights(self) -> None:
+        """e3nn's own instructions must say what `_blocks` and `scale` take for granted."""
+        if is_cueq(self.base):
+            return
+        instructions = [ins for ins in self.base.instructions if ins.i_in >= 0]  # else a bias
+        for block, ins in zip(self.blocks, instructions, strict=True):
+            usual = self.fan_in[str(self.irreps_in[block.i_in].ir)] ** -0.5
+            shape = (block.i_in, block.i_out, block.rows, block.columns)
+            if shape != (ins.i_in, ins.i_out, *ins.path_shape) or (
+                abs(ins.path_weight / usual - 1) > 1e-6
+            ):
+                raise ValueError(f"{self.base}: has other paths than e3nn's default: {ins}")
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        parts = []
+        for block in self.blocks:
+            if block.i_in not in self.in_a:  # not adapted
+                parts.append(a.new_zeros(*a.shape[:-1], block.rows * block.columns))
+                continue
+            left = a[..., self.in_a[block.i_in]].unflatten(-1, (block.rows, self.rank))
+            right = b[..., self.in_b[block.i_out]].unflatten(-1, (self.rank, block.columns))
+            parts.append((left @ right).flatten(-2))  # [..., rows * columns]
+        return torch.cat(parts, dim=-1)  # [..., weight_numel]
+
+    def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
+        if is_cueq(self.base):  # takes no weight from outside, and stores it as [1, weight_numel]
+            own = {"weight": weight.view_as(self.base.weight)}
+            out: Tensor = functional_call(self.base, own, inputs)
+            return out
+        return self.base(*inputs, weight)  # [..., irreps_out.dim]
+
+    def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
+        (x,), packed = inputs, len(weights)
+        cueq = is_cueq(self.base)
+        x = self.base.transpose_in(x) if cueq else x  # to ir_mul
+        weights = weights.view(packed, -1)
+        x = x.view(packed, -1, x.shape[-1])  # [K, n, irreps_in.dim]
+        sums: dict[int, Tensor] = {}
+        start = 0
+        for block in self.blocks:
+            mul, ir = self.irreps_in[block.i_in]
+            features = x[..., self.irreps_in.slices()[block.i_in]]
+            if cueq:
+                features = features.unflatten(-1, (ir.dim, mul))
+            else:
+                features = features.unflatten(-1, (mul, ir.dim)).transpose(-1, -2)
+            size = block.rows * block.columns
+            w = weights[:, start : (start := start + size)].view(packed, block.rows, block.columns)
+            y = features.flatten(1, 2) @ (w * self.fan_in[str(ir)] ** -0.5)  # [K, n * dim, mul]
+            sums[block.i_out] = sums[block.i_out] + y if block.i_out in sums else y
+        parts = []
+        for i, (mul, ir) in enumerate(self.irreps_out):
+            if i not in sums:
+                parts.append(x.new_zeros(x.shape[0] * x.shape[1], mul * ir.dim))
+                continue
+            y = sums[i].view(-1, ir.dim, mul)  # [K * n, dim, mul]
+            parts.append((y if cueq else y.transpose(1, 2)).flatten(1))
+        out = torch.cat(parts, dim=-1)  # [K * n, irreps_out.dim]
+        if cueq:
+            out = self.base.transpose_out(out)
+        elif self.base.bias_numel:  # constant, so what the base makes of nothing
+            out = out + self.base(x.new_zeros(1, x.shape[-1]))
+        return out
 
     def delta(self) -> Tensor:
-        blocks = []
-        for path in self.paths:
-            if path.gap:  # blocks of the weight that are not adapted
-                blocks.append(self.lora_A.new_zeros(path.gap))
-            a, b = self.factors(path)
-            blocks.append((self.scale * path.coefficient) * (a @ b).flatten())
-        if self.tail:
-            blocks.append(self.lora_A.new_zeros(self.tail))
-        return torch.cat(blocks)  # [weight_numel]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.base(x, self.weight())  # [..., irreps_out.dim]
+        return super().delta().view_as(self.base.weight)
 
 
 class LoRADenseLinear(LoRALayer):
@@ -181,14 +263,18 @@ class LoRADenseLinear(LoRALayer):
         self, base: nn.Linear, rank: int = 4, alpha: float = 1.0, scaling: str = "mace"
     ) -> None:
         super().__init__(base, rank, alpha, scaling)
-        self.in_features, self.out_features = base.in_features, base.out_features
         self._add_factors((rank, base.in_features), (base.out_features, rank))
 
-    def delta(self) -> Tensor:
-        return self.scale * (self.lora_B @ self.lora_A)  # [out, in]
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return b @ a  # [..., out, in]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight(), self.base.bias)  # [..., out]
+    def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return nn.functional.linear(x, weight, self.base.bias)  # [..., out]
+
+    def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
+        out = _each(weights.transpose(1, 2), *inputs)  # [K * n, out]
+        return out if self.base.bias is None else out + self.base.bias
 
 
 class LoRAFCLayer(LoRALayer):
@@ -205,12 +291,23 @@ class LoRAFCLayer(LoRALayer):
         n_in, n_out = base.weight.shape
         self._add_factors((n_in, rank), (rank, n_out))
 
-    def delta(self) -> Tensor:
-        return self.scale * (self.lora_A @ self.lora_B)  # [in, out]
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b  # [..., in, out]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
+        (x,), base = inputs, self.base
+        return self._activate(x @ (weight / math.sqrt(base.h_in * base.var_in)))  # [..., out]
+
+    def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
         base = self.base
-        x = x @ (self.weight() / math.sqrt(base.h_in * base.var_in))  # [..., out]
-        if base.act is not None:
-            x = base.act(x)
-        return x * math.sqrt(base.var_out)
+        return self._activate(_each(weights / math.sqrt(base.h_in * base.var_in), *inputs))
+
+    def _activate(self, x: Tensor) -> Tensor:
+        x = x if self.base.act is None else self.base.act(x)
+        return x * math.sqrt(self.base.var_out)
+
+
+def _each(weights: Tensor, x: Tensor) -> Tensor:
+    """x [K * n, in] in K equal parts, each times its own weight [in, out]."""
+    parts = x.view(len(weights), -1, x.shape[-1])
+    return torch.bmm(parts, weights).flatten(0, 1)  # [K * n, out]

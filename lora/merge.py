@@ -16,8 +16,9 @@ from torch import nn
 from lora.adapter import load_adapter, read_card
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
+from lora.elements import set_e0s
 from lora.files import digest, read_json, write_json
-from lora.foundation import fingerprint, load_foundation, set_e0s
+from lora.foundation import fingerprint, load_foundation
 from lora.inject import lora_layers, merge_lora_weights
 from lora.structures import elements_of, load_structures
 

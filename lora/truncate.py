@@ -27,7 +27,6 @@ from lora.factors import (
     set_pairs,
     spectrum,
     thin_svd,
-    unit,
 )
 from lora.files import write_json
 from lora.foundation import load_foundation
@@ -111,17 +110,12 @@ def truncate_lora(
 def cut(layer: LoRALayer, rank: int) -> LoRALayer:
     """A layer on the same base with the best approximation of this rank."""
     new = like(layer, rank)
-    share = (unit(layer) / unit(new)) ** 0.5
+    share = (layer.scale / new.scale) ** 0.5
     pairs: Pairs = {}
     for part, (left, right) in factor_pairs(layer).items():
         u, values, v = thin_svd(left, right)
         root = values[:rank].sqrt()
-        kept = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
-        short = rank - len(root)  # a part can have fewer rows or columns than the rank
-        pairs[part] = (
-            nn.functional.pad(kept[0], (0, short)),
-            nn.functional.pad(kept[1], (0, 0, 0, short)),
-        )
+        pairs[part] = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
     set_pairs(new, pairs)
     return new
 

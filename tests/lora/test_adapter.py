@@ -12,7 +12,7 @@ from lora import inject_lora, load_adapter, save_adapter
 from lora.adapter import CARD, TENSORS, read_card, save_weights
 from lora.config import UserError
 from lora.data import graphs, predict
-from lora.foundation import set_e0s, trim_elements
+from lora.elements import set_e0s, trim_elements
 from tests.models import BASE, CASES, IDS, Case, make_model, perturb, structures
 
 

@@ -11,7 +11,7 @@ from lora import inject_lora, load_adapter, merge_lora_weights, save_adapter
 from lora.algebra import add_adapters, disabled, scale_adapters
 from lora.config import UserError
 from lora.data import graphs, predict
-from lora.foundation import get_e0s, set_e0s
+from lora.elements import get_e0s, set_e0s
 from lora.inject import lora_layers
 from tests.models import BASE, make_model, perturb, structures
 

@@ -10,8 +10,8 @@ from ase import Atoms
 from lora.config import UserError
 from lora.data import graphs, predict
 from lora.e0s import e0s, fit_e0s
+from lora.elements import get_e0s
 from lora.files import read_json
-from lora.foundation import get_e0s
 from lora.structures import ENERGY, FORCES, composition, write_structures
 from tests.models import make_model, structures
 

@@ -13,14 +13,8 @@ from lora import load_foundation
 from lora._upstream import default_dtype, o3, upstream
 from lora.config import UserError
 from lora.data import graphs, predict
-from lora.foundation import (
-    elements,
-    fingerprint,
-    get_e0s,
-    restore_elements,
-    set_e0s,
-    trim_elements,
-)
+from lora.elements import elements, get_e0s, restore_elements, set_e0s, trim_elements
+from lora.foundation import fingerprint
 from tests.models import BASE, CASES, IDS, Case, make_model, structures
 
 

@@ -10,8 +10,8 @@ from lora import inject_lora, load_foundation, save_adapter
 from lora._upstream import upstream
 from lora.config import UserError
 from lora.data import graphs, predict
+from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.files import read_json, write_json
-from lora.foundation import get_e0s, set_e0s, trim_elements
 from lora.merge import merge
 from lora.structures import write_structures
 from tests.models import make_model, perturb, structures

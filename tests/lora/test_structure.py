@@ -15,7 +15,9 @@ LIBRARY = ROOT / "lora"
 FLOORS = [
     {"config", "files", "_upstream"},
     {"layers", "structures"},
-    {"inject", "data", "foundation", "factors"},
+    {"products"},
+    {"inject", "data", "elements", "factors"},
+    {"foundation", "kernels", "pack"},
     {"adapter", "fit"},
     {"algebra"},
     {"split", "e0s", "train", "truncate", "merge", "evaluate", "track"},

@@ -15,9 +15,9 @@ from ase.build import molecule
 from lora import load_adapter, load_foundation
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict, reference
+from lora.elements import get_e0s
 from lora.files import write_json
-from lora.fit import Fit
-from lora.foundation import get_e0s
+from lora.fit import Fit, Point, Single
 from lora.inject import count_parameters, inject_lora
 from lora.structures import ENERGY, FORCES, write_structures
 from lora.train import prepare, train
@@ -119,9 +119,9 @@ def test_resumed_equals_undisturbed(
 
     original = Fit._train_epoch
 
-    def dies_in_the_third(self: Fit, epoch: int) -> float:
-        result = original(self, epoch)  # the weights have moved, nothing is saved yet
-        if epoch == 3:
+    def dies_in_the_third(self: Fit, group: list[int]) -> list[float]:
+        result = original(self, group)  # the weights have moved, nothing is saved yet
+        if self.points[0].epoch == 2:
             raise Killed
         return result
 
@@ -131,9 +131,9 @@ def test_resumed_equals_undisturbed(
     assert len(lines_of(tmp_path / "killed")) == 3
     epochs_run = []
 
-    def counted(self: Fit, epoch: int) -> float:
-        epochs_run.append(epoch)
-        return original(self, epoch)
+    def counted(self: Fit, group: list[int]) -> list[float]:
+        epochs_run.append(self.points[0].epoch + 1)
+        return original(self, group)
 
     monkeypatch.setattr(Fit, "_train_epoch", counted)
     resumed = train(settings, **files, out=tmp_path / "killed")
@@ -153,12 +153,18 @@ def test_resumed_equals_undisturbed(
 def test_a_checkpoint_of_other_settings_is_not_taken(files: dict, tmp_path: Path) -> None:
     model = make_model()
     prepare(model, TrainSettings(rank=2))
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     data = graphs(teacher_data(4, seed=1), model)
-    fit = Fit(model, data, data, TrainSettings(rank=2).resolved())
-    fit.save(tmp_path / "c.pt", "one")
-    assert not fit.resume(tmp_path / "c.pt", "another")
+
+    def fit(key: str) -> Fit:
+        point = Point(trained, TrainSettings(rank=2).resolved())
+        return Fit(Single(model), [point], data, data, [key])
+
+    fit("one").save(tmp_path / "c.pt")
+    assert fit("one").resume(tmp_path / "c.pt") == 1
+    assert fit("another").resume(tmp_path / "c.pt") == 0
     (tmp_path / "c.pt").write_bytes(b"half a file")
-    assert not fit.resume(tmp_path / "c.pt", "one")
+    assert fit("one").resume(tmp_path / "c.pt") == 0
 
 
 def test_early_stop_and_best_weights(files: dict, tmp_path: Path) -> None:
@@ -195,8 +201,6 @@ def test_the_moving_average_is_what_is_validated_and_kept(files: dict, tmp_path:
 def test_losses_are_maces(files: dict) -> None:
     from lora._upstream import upstream
 
-    model = make_model()
-    data = graphs(teacher_data(4, seed=1), model)
     expected = {
         "weighted": "WeightedEnergyForcesLoss",
         "forces_only": "WeightedForcesLoss",
@@ -206,11 +210,11 @@ def test_losses_are_maces(files: dict) -> None:
         "l1l2energyforces": "WeightedEnergyForcesL1L2Loss",
     }
     for name, cls in expected.items():
-        settings = TrainSettings(loss=name, energy_weight=2.0, forces_weight=30.0).resolved()
+        settings = TrainSettings(loss=name, energy_weight=2.0, forces_weight=0.3).resolved()
         prepare(model := copy.deepcopy(make_model(BASE)), settings)
-        loss = Fit(model, data, data, settings).loss
+        loss = Point(dict(model.named_parameters()), settings).loss
         assert type(loss) is getattr(upstream("mace.modules"), cls)
-        assert float(loss.forces_weight) == 30.0
+        assert float(loss.forces_weight) == 0.3  # in float64, as the model
 
 
 def test_seed_and_order_matter(files: dict, tmp_path: Path) -> None:

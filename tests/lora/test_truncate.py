@@ -11,8 +11,8 @@ from lora._upstream import o3
 from lora.adapter import read_card
 from lora.config import UserError
 from lora.data import graphs, predict
+from lora.elements import trim_elements
 from lora.factors import effective_rank, spectrum
-from lora.foundation import trim_elements
 from lora.inject import lora_layers
 from lora.layers import LoRALayer, LoRAO3Linear
 from lora.truncate import cut, truncate, truncate_lora

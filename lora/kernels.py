@@ -1,0 +1,131 @@
+"""Foundation models on other kernels: cuEquivariance and OpenEquivariance, and back.
+
+Convert the base first and inject then: adapters are the same for all kernels, and nothing is
+dropped.  For the way back merge first.  MACE's own converters do the work; what they leave
+behind, and that they lost nothing, is seen to here.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from lora._upstream import default_dtype, is_cueq, o3, upstream
+from lora.config import UserError
+from lora.data import on_cluster
+from lora.elements import elements
+from lora.inject import lora_layers
+from lora.products import path_weights
+
+NOTES = ("base_fingerprint", "base_e0s", "kept_elements", "base_elements")  # ours, on a model
+MODULES = {"cueq": "cuequivariance_torch", "oeq": "openequivariance"}
+PACKAGES = {
+    "cueq": "cuequivariance-torch, and on a GPU cuequivariance-ops-torch-cu12",
+    "oeq": "openequivariance",
+}
+AGREE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative, of a conversion
+
+
+def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
+    """A copy of an e3nn model that runs on `kernel`: "cueq" or "oeq".
+
+    Raises:
+        ValueError: the model holds LoRA layers (convert first, then inject).
+        UserError: the kernels are not installed, or MACE cannot convert this model.
+    """
+    _no_adapters(model, "convert the base first, then inject")
+    try:
+        upstream(MODULES[kernel])
+    except ImportError as error:
+        raise UserError(
+            f"{kernel}: its kernels are not installed ({error}); pip install {PACKAGES[kernel]}"
+        ) from None
+    source = copy.deepcopy(model)
+    source.use_reduced_cg = _reduced(source)
+    out = _convert(f"mace.cli.convert_e3nn_{kernel}", source, device)
+    for product, old in zip(out.products, source.products, strict=True):
+        contraction = product.symmetric_contractions
+        if is_cueq(contraction):
+            contraction.path_weights = path_weights(old.symmetric_contractions)
+            projection = _projection(contraction) if source.use_reduced_cg else None
+            weight = contraction.weight
+            contraction.from_reduced = None if projection is None else projection.to(weight)
+    _check(source.to(device), out, kernel)
+    return out
+
+
+def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
+    """A copy of a model on `kernel` as an e3nn model on the CPU; the reverse of `to_kernel`.
+
+    Raises ValueError: the model holds LoRA layers (merge first, then convert).
+    """
+    _no_adapters(model, "merge first, then convert")
+    source = copy.deepcopy(model).cpu()
+    out = _convert(f"mace.cli.convert_{kernel}_e3nn", source, "cpu")
+    _check(source, out, kernel)
+    return out
+
+
+def _no_adapters(model: nn.Module, advice: str) -> None:
+    if dict(lora_layers(model)):
+        raise ValueError(f"the model holds LoRA layers: {advice}")
+
+
+def _convert(module: str, source: nn.Module, device: str) -> nn.Module:
+    dtype = next(source.parameters()).dtype
+    try:
+        with default_dtype(dtype):  # the converters set torch's global and leave it so
+            out: nn.Module = upstream(module).run(source, device=device, return_model=True)
+    except KeyError:
+        raise UserError(f"{type(source).__name__}: MACE converts ScaleShiftMACE only") from None
+    for name in NOTES:
+        if hasattr(source, name):
+            setattr(out, name, getattr(source, name))
+    return out.to(device).eval()
+
+
+def _reduced(model: nn.Module) -> bool:
+    """Whether the couplings are cuEquivariance's reduced ones; the model's own flag may lie.
+
+    A model that asked for them where cuEquivariance was missing has the others.
+    """
+    if not getattr(model, "use_reduced_cg", False):
+        return False
+    contraction = model.products[0].symmetric_contractions
+    part, order = contraction.contractions[0], contraction.contractions[0].correlation
+    couplings = upstream("mace.tools.cg").U_matrix_real(
+        irreps_in=part.coupling_irreps,
+        irreps_out=o3.Irreps(str(contraction.irreps_out[0].ir)),
+        correlation=order,
+        use_cueq_cg=True,
+    )[-1]
+    return couplings.shape[-1] == part.U_tensors(order).shape[-1]
+
+
+def _projection(contraction: nn.Module) -> torch.Tensor:
+    """From MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
+    cue = upstream("cuequivariance")
+    group = upstream("mace.tools.cg").O3_e3nn
+    single = ["+".join(str(ir.ir) for ir in x) for x in _irreps(contraction)]
+    projection = upstream("mace.tools.cg_cueq_tools").symmetric_contraction_proj(
+        *(cue.Irreps(group, x) for x in single),
+        list(range(1, contraction.contraction_degree + 1)),
+    )[1]
+    return torch.tensor(projection)
+
+
+def _irreps(contraction: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
+    return o3.Irreps(str(contraction.irreps_in)), o3.Irreps(str(contraction.irreps_out))
+
+
+def _check(before: nn.Module, after: nn.Module, kernel: str) -> None:
+    """The converters copy what they recognise and pass over the rest: compare the models."""
+    a, b = on_cluster(before, elements(before)), on_cluster(after, elements(after))
+    bound = AGREE[next(before.parameters()).dtype]
+    for key, value in a.items():
+        difference = (value - b[key]).abs().max() / value.abs().max().clamp_min(1e-3)
+        if not difference <= bound:
+            raise UserError(
+                f"{kernel}: the converted model's {key} differ by {difference:.1e} of their size; "
+                "MACE cannot convert this model, run it without enable_cueq"
+            )
