@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 from torch import nn
 
 from lora._upstream import default_dtype, o3, upstream
+from lora.data import graphs, predict
 from lora.foundation import fingerprint
 from lora.structures import ENERGY, FORCES, STRESS
 
@@ -26,7 +27,12 @@ class Case:
     correlation: int = 2
     first: str = "RealAgnosticResidualInteractionBlock"
     interaction: str = "RealAgnosticResidualInteractionBlock"
+    readout: str = "NonLinearReadoutBlock"
     elements: tuple[int, ...] = (1, 6, 7, 8)
+    heads: tuple[str, ...] = ("Default",)
+    agnostic: bool = False  # products with one weight for all elements
+    apply_cutoff: bool = True
+    reduced: bool = False  # cuEquivariance's couplings
     dtype: torch.dtype = torch.float64
     seed: int = 0
 
@@ -34,7 +40,7 @@ class Case:
 BASE = Case("scaleshift_L1")
 CASES = [
     BASE,
-    replace(BASE, name="mace_L0", cls="MACE", max_l=0),
+    replace(BASE, name="mace_L0", cls="MACE", max_l=0, correlation=3),
     replace(BASE, name="L2_correlation3", max_l=2, correlation=3),
     replace(BASE, name="agnostic_first", first="RealAgnosticInteractionBlock"),
     replace(
@@ -48,11 +54,18 @@ CASES = [
         name="nonlinear",
         first="RealAgnosticResidualNonLinearInteractionBlock",
         interaction="RealAgnosticResidualNonLinearInteractionBlock",
+        readout="NonLinearBiasReadoutBlock",
+        apply_cutoff=False,
+        agnostic=True,
     ),
+    replace(BASE, name="two_heads", heads=("pbe", "pbe0")),
+    replace(BASE, name="reduced_couplings", correlation=3, reduced=True),
     replace(BASE, name="89_elements", elements=tuple(range(1, 90))),
     replace(BASE, name="float32", dtype=torch.float32),
 ]
 IDS = [case.name for case in CASES]
+ONE_HEAD = [case for case in CASES if len(case.heads) == 1]  # what `load_foundation` gives
+ONE_HEAD_IDS = [case.name for case in ONE_HEAD]
 
 
 def make_model(case: Case = BASE) -> nn.Module:
@@ -65,8 +78,12 @@ def _made(case: Case) -> nn.Module:
     modules = upstream("mace.modules")
     torch.manual_seed(case.seed)
     irreps = o3.Irreps(f"{case.channels}x0e + {case.channels}x1o + {case.channels}x2e")
+    n, n_heads = len(case.elements), len(case.heads)
     scale = {"atomic_inter_scale": 0.7, "atomic_inter_shift": 0.1}
-    n = len(case.elements)
+    e0s = np.linspace(-3.0, -5.0, n)
+    if n_heads > 1:
+        scale = {k: [v + 0.2 * i for i in range(n_heads)] for k, v in scale.items()}
+        e0s = np.array([e0s - i for i in range(n_heads)])
     with default_dtype(case.dtype):
         model = getattr(modules, case.cls)(
             r_max=4.0,
@@ -79,12 +96,17 @@ def _made(case: Case) -> nn.Module:
             num_elements=n,
             hidden_irreps=irreps[: case.max_l + 1],
             MLP_irreps=o3.Irreps("6x0e"),
-            atomic_energies=np.linspace(-3.0, -5.0, n),
+            atomic_energies=e0s,
             avg_num_neighbors=6.0,
             atomic_numbers=list(case.elements),
             correlation=case.correlation,
             gate=torch.nn.functional.silu,
             radial_MLP=[8, 8],
+            heads=list(case.heads),
+            readout_cls=getattr(modules.blocks, case.readout),
+            use_agnostic_product=case.agnostic,
+            apply_cutoff=case.apply_cutoff,
+            use_reduced_cg=case.reduced,
             **(scale if case.cls == "ScaleShiftMACE" else {}),
         )
     model.eval()
@@ -118,3 +140,16 @@ def perturb(model: nn.Module, size: float = 0.3, seed: int = 1) -> None:
             if name.endswith(("lora_A", "lora_B")):
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.copy_(size * noise)
+
+
+OUTPUTS = ("energy", "forces", "stress")
+
+
+def outputs(model: nn.Module, atoms: list[Atoms] | None = None) -> dict[str, np.ndarray]:
+    """Energies, forces and stresses of a model on the structures above, or on others."""
+    return predict(model, graphs(atoms or structures(), model), stress=True)
+
+
+def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """The largest of the differences of two outputs (eV, eV/Å, eV/Å^3)."""
+    return max(float(np.abs(a[k] - b[k]).max()) for k in OUTPUTS)

@@ -15,14 +15,14 @@ from lora.config import UserError
 from lora.data import graphs, predict
 from lora.elements import elements, get_e0s, restore_elements, set_e0s, trim_elements
 from lora.foundation import fingerprint
-from tests.models import BASE, CASES, IDS, Case, make_model, structures
+from tests.models import BASE, ONE_HEAD, ONE_HEAD_IDS, Case, make_model, structures
 
 
 def outputs(model: torch.nn.Module, atoms: list[Atoms]) -> dict[str, np.ndarray]:
     return predict(model, graphs(atoms, model))
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("case", ONE_HEAD, ids=ONE_HEAD_IDS)
 def test_trimmed_model_computes_the_same_and_restores(case: Case) -> None:
     full = make_model(case)
     atoms = [a for a in structures() if set(a.numbers) <= {1, 6, 8}]

@@ -3,126 +3,19 @@
 import copy
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from e3nn.nn import FullyConnectedNet
 from e3nn.util.test import assert_equivariant
-from scipy.spatial.transform import Rotation
 from torch import nn
 
 from lora import inject_lora, merge_lora_weights
-from lora._upstream import default_dtype, o3, upstream
+from lora._upstream import default_dtype, o3
 from lora.config import UserError
-from lora.data import graphs, predict
+from lora.data import batches, graphs
 from lora.inject import count_parameters, lora_layers
 from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
-from tests.models import BASE, CASES, IDS, Case, make_model, perturb, structures
-
-OUTPUTS = ("energy", "forces", "stress")
-
-
-def outputs(model: nn.Module, atoms: list | None = None) -> dict[str, np.ndarray]:
-    return predict(model, graphs(atoms or structures(), model), stress=True)
-
-
-def difference(a: dict, b: dict) -> float:
-    return max(np.abs(a[k] - b[k]).max() for k in OUTPUTS)
-
-
-def tolerance(case: Case, bound: float) -> float:
-    """The bound of the design holds in float64; float32 has nine digits less."""
-    return bound if case.dtype == torch.float64 else 2e-4
-
-
-@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_contract(case: Case, scaling: str) -> None:
-    base = make_model(case)
-    before = outputs(base)
-    state = copy.deepcopy(base.state_dict())
-    model = copy.deepcopy(base)
-
-    inject_lora(model, rank=3, alpha=2.0, scaling=scaling)
-    start = outputs(model)
-    for key in OUTPUTS:  # the untrained model is the base
-        scale = np.abs(before[key]).max()
-        assert np.abs(start[key] - before[key]).max() <= tolerance(case, 1e-12) * scale
-
-    perturb(model)
-    trained = outputs(model)
-    assert difference(trained, before) > 1e-3  # else all below would hold for nothing
-
-    merged = merge_lora_weights(model, inplace=False)
-    assert difference(outputs(merged), trained) <= tolerance(case, 1e-9)
-    assert type(merged) is type(base)
-    assert {k: v.shape for k, v in merged.state_dict().items()} == {
-        k: v.shape for k, v in state.items()
-    }
-    assert not dict(lora_layers(merged)) and dict(lora_layers(model))  # the original is untouched
-    assert all(p.requires_grad for p in merged.parameters() if p.numel())
-
-
-@pytest.mark.parametrize("merged", [False, True], ids=["adapter", "merged"])
-@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
-def test_symmetries_of_a_trained_model(case: Case, merged: bool) -> None:
-    model = make_model(case)
-    inject_lora(model, rank=2)
-    perturb(model)
-    model = merge_lora_weights(model) if merged else model
-    rng = np.random.default_rng(7)
-    rotation = -Rotation.random(rng=rng).as_matrix()  # a rotation times the inversion
-    original, moved, order = structures(), structures(), []
-    for atoms in moved:
-        permutation = rng.permutation(len(atoms))
-        order.append(permutation)
-        atoms.positions = (atoms.positions @ rotation.T + rng.normal(size=3))[permutation]
-        atoms.cell = atoms.cell @ rotation.T
-        atoms.numbers = atoms.numbers[permutation]
-    a, b = outputs(model, original), outputs(model, moved)
-    assert np.abs(a["energy"] - b["energy"]).max() < 1e-9
-    split = np.cumsum([len(atoms) for atoms in original])[:-1]
-    for fa, fb, permutation in zip(
-        np.split(a["forces"], split), np.split(b["forces"], split), order, strict=True
-    ):
-        assert np.abs((fa @ rotation.T)[permutation] - fb).max() < 1e-9
-    crystal = [i for i, atoms in enumerate(original) if atoms.pbc.all()]  # MACE invents other cells
-    sa, sb = a["stress"][crystal], b["stress"][crystal]
-    assert np.abs(rotation @ sa @ rotation.T - sb).max() < 1e-9
-    assert np.abs(a["forces"]).max() > 1e-2 and np.abs(sa).max() > 1e-6
-
-
-@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
-def test_same_factors_in_upstreams_wrappers(case: Case) -> None:
-    """Upstream's own LoRA, with our A and B, computes the same energies and forces."""
-    ours, theirs = make_model(case), make_model(case)
-    inject_lora(ours, rank=3, alpha=2.0)
-    perturb(ours)
-    upstream("mace.modules.lora").inject_lora(theirs, rank=3, alpha=2.0)
-    layers = dict(lora_layers(ours))
-    wrapped = {
-        name for name, m in theirs.named_modules() if type(m).__module__ == "mace.modules.lora"
-    }
-    assert set(layers) == wrapped
-    with torch.no_grad():
-        for name, layer in layers.items():
-            module = theirs.get_submodule(name)
-            for factor in ("lora_A", "lora_B"):
-                target = getattr(module, factor)
-                target = getattr(target, "weight", target)
-                assert target.shape == getattr(layer, factor).shape
-                target.copy_(getattr(layer, factor))
-    a, data = outputs(ours), graphs(structures(), theirs)
-    batch = next(iter_batches(data))
-    b = theirs(batch.to_dict(), training=False)  # grad mode on: upstream's training path
-    assert np.abs(a["energy"] - b["energy"].detach().numpy()).max() < 1e-9
-    assert np.abs(a["forces"] - b["forces"].detach().numpy()).max() < 1e-9
-
-
-def iter_batches(data: list):
-    from lora.data import batches
-
-    return batches(data, len(data))
+from tests.models import BASE, CASES, difference, make_model, outputs, perturb, structures
 
 
 def test_only_adapters_move() -> None:
@@ -132,7 +25,7 @@ def test_only_adapters_move() -> None:
     trainable = [n for n, p in model.named_parameters() if p.requires_grad]
     assert trainable and all(n.endswith(("lora_A", "lora_B")) for n in trainable)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
-    batch = next(iter_batches(graphs(structures(), model)))
+    batch = next(batches(graphs(structures(), model), 10))
     for _ in range(2):  # at the first step only B moves, as B = 0 hides A
         optimizer.zero_grad()
         out = model(batch.to_dict(), training=True)

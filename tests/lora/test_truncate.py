@@ -29,9 +29,9 @@ def dense_parts(layer: LoRALayer) -> dict[str, torch.Tensor]:
         rows[ir] = [i for i, (_, x) in enumerate(layer.irreps_in) if x == ir]
         columns[ir] = [i for i, (_, x) in enumerate(layer.irreps_out) if x == ir]
     start, block = 0, {}
-    for ins in layer.base.instructions:
-        size = ins.path_shape[0] * ins.path_shape[1]
-        block[ins.i_in, ins.i_out] = delta[start : start + size].view(ins.path_shape)
+    for x in layer.blocks:
+        size = x.rows * x.columns
+        block[x.i_in, x.i_out] = delta[start : start + size].view(x.rows, x.columns)
         start += size
     for _, ir in layer.bottleneck:
         matrix = [torch.cat([block[i, j] for j in columns[ir]], dim=1) for i in rows[ir]]
