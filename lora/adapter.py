@@ -74,18 +74,33 @@ def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
     Raises UserError: the files are missing or damaged, or the model is another one.
     """
     card = read_card(folder)
+    check_base(model, card, folder)
+    attach(model, card, folder)
+    return card
+
+
+def check_base(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
+    """Raises UserError if the model is not the one that an adapter was trained on."""
+    found = getattr(model, "base_fingerprint", None) or fingerprint(model)
+    if found != card["base"]["fingerprint"]:
+        name = card["base"].get("name")
+        raise UserError(
+            f"{folder}: this adapter belongs to the base {card['base']['fingerprint']}"
+            f"{f' ({name})' if name else ''}, the model given is {found}; "
+            "load it onto the foundation model it was trained on"
+        )
+
+
+def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
+    """Put the weights and E0s of a saved adapter on a model, whatever its own weights are.
+
+    The tensors are safetensors: reading them cannot run code.
+    """
     path = Path(folder) / TENSORS
     try:
         tensors = load_file(path)
     except Exception as error:
         raise UserError(f"{path}: cannot be read ({error}); train this point again") from None
-    found = getattr(model, "base_fingerprint", None) or fingerprint(model)
-    if found != card["base"]["fingerprint"]:
-        raise UserError(
-            f"{folder}: this adapter belongs to the base {card['base']['fingerprint']}"
-            f"{_named(card['base'].get('name'))}, the model given is {found}; "
-            "load it onto the foundation model it was trained on"
-        )
     if card["method"] == "lora":
         inject_lora(model, **{k: card[k] for k in _INJECTION})
     dtype = next(model.parameters()).dtype
@@ -97,7 +112,6 @@ def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
     if unmatched or missing:
         raise UserError(f"{path}: does not fit the model at {(unmatched + missing)[0]}")
     set_e0s(model, card["E0s"])
-    return card
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -152,7 +166,3 @@ def _write(
     write_bytes(folder / TENSORS, save({k: v.contiguous().cpu() for k, v in tensors.items()}))
     write_json(folder / CARD, full_card)
     return folder
-
-
-def _named(name: str | None) -> str:
-    return f" ({name})" if name else ""

@@ -1,9 +1,9 @@
-"""Adapters switched off, scaled and added up.
+"""Adapters switched off, scaled, added up, and taken out of merged weights again.
 
-The change of a weight is linear in B, so all of this is exact.  To undo a merge, merge a copy
-(`merge_lora_weights(model, inplace=False)`) and keep the model with its adapters.
+The change of a weight is linear in B, so all of this is exact.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.adapter import load_adapter, read_card
+from lora.adapter import attach, load_adapter, read_card
 from lora.config import UserError
 from lora.elements import get_e0s, set_e0s
 from lora.factors import Pairs, factor_pairs, like, set_pairs
+from lora.foundation import fingerprint
 from lora.inject import lora_layers, replace_layer, take_adapters, train_adapters_only
 
 
@@ -44,6 +45,38 @@ def scale_adapters(model: nn.Module, factor: float) -> None:
         layer.lora_B.mul_(factor)
 
 
+def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
+    """Undo a merge: a copy of a merged model with base weights and the adapter on them again.
+
+    Args:
+        model: what `merge_lora_weights` or a merged .model file gave
+        folder: the adapter that was merged
+
+    Returns what `load_adapter` on the foundation model would give, to rounding.
+
+    Raises UserError: this adapter is not in this model; or it is in float32, where a sum cannot
+    be taken apart exactly.
+    """
+    card = read_card(folder)
+    if card["method"] != "lora":
+        raise UserError(f"{folder}: holds whole weights; take the foundation model itself")
+    out = copy.deepcopy(model)
+    attach(out, card, folder)
+    with torch.no_grad():
+        for _, layer in lora_layers(out):
+            layer.set_base_weight(layer.base_weight() - layer.delta())
+    base = copy.deepcopy(out)
+    take_adapters(base)
+    out.base_fingerprint = fingerprint(base)  # of float32 digits: rounding is not seen
+    if out.base_fingerprint != card["base"]["fingerprint"]:
+        raise UserError(
+            f"{folder}: without this adapter the model is {out.base_fingerprint}, not its base "
+            f"{card['base']['fingerprint']}: it was merged from another one, or in float32, or "
+            "trained on; load the adapter onto the foundation model instead"
+        )
+    return out
+
+
 def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     """Put a weighted sum of saved adapters of one base on that base, in place.
 
@@ -64,9 +97,11 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     for folder, weight in weights.items():
         if read_card(folder)["method"] != "lora":
             raise UserError(f"{folder}: holds whole weights, not a LoRA adapter to add")
-        load_adapter(model, folder)
-        e0s, layers = get_e0s(model), take_adapters(model)
-        set_e0s(model, base_e0s)
+        try:
+            load_adapter(model, folder)
+        finally:  # whatever happens, the model is the base again
+            e0s, layers = get_e0s(model), take_adapters(model)
+            set_e0s(model, base_e0s)
         if parts and layers.keys() != parts[0][1].keys():
             raise UserError(f"{folder}: adapts other layers than the first adapter")
         parts.append((weight, layers))

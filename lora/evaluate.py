@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from ase import Atoms
 
 from lora.config import UserError
@@ -16,7 +15,7 @@ from lora.data import graphs, has_stress, predict, reference, set_threads
 from lora.e0s import check_elements
 from lora.elements import trim_elements
 from lora.files import write_json
-from lora.foundation import fingerprint
+from lora.foundation import load_foundation
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def evaluate(
     Returns the contents of the json file.
     """
     set_threads(threads)
-    model = torch.load(model_file, map_location=device, weights_only=False)
+    model = load_foundation(model_file).to(device)
     sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
     for atoms in load_structures(test_file):
         sets.setdefault(atoms.info["test_set"], []).append(atoms)
@@ -48,10 +47,9 @@ def evaluate(
     sets = {k: v for k, v in sets.items() if v}
     everything = [atoms for members in sets.values() for atoms in members]
     check_elements(model, everything, test_file)
-    print_digest = fingerprint(model)
     model = trim_elements(model, elements_of(everything))
 
-    result: dict = {"point": Path(out).stem, "fingerprint": print_digest, "sets": {}}
+    result: dict = {"point": Path(out).stem, "fingerprint": model.base_fingerprint, "sets": {}}
     tables, seconds = [], 0.0
     for name, members in sets.items():
         stress = has_stress(members)

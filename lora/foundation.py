@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ def load_foundation(
 
 def _load_file(path: Path) -> nn.Module:
     upstream("mace.modules")  # so that the classes of the pickle are found
-    log.warning("%s: a .model file is a pickle and can run code; open only those you trust", path)
+    _warn_once("a .model file is a pickle and can run code when loaded: open only those you trust")
     try:
         model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
@@ -58,6 +59,11 @@ def _load_file(path: Path) -> nn.Module:
             "mace_run_train saves, not a checkpoint or a state dict"
         )
     return model
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def _load_name(name: str) -> nn.Module:

@@ -55,7 +55,7 @@ def inject_lora(
         wrap_equivariant: wrap `o3.Linear` and `cuet.Linear`
         wrap_dense: wrap `nn.Linear` and the layers of `FullyConnectedNet`
         cueq_config: MACE's cuEquivariance settings; where they are enabled the model has to run
-            on cuEquivariance already (`lora.kernels.to_cueq`), so that nothing is dropped later
+            on cuEquivariance already (`lora.kernels.to_kernel`), so that nothing is dropped later
         scaling: "mace" (e3nn's path weights included) or "rank_stable" (alpha/sqrt(rank))
         targets: which layers and irreps, products or not, and ranks and alphas of single layers
 
@@ -68,7 +68,7 @@ def inject_lora(
     if getattr(cueq_config, "enabled", False) and not any(map(is_cueq, module.modules())):
         raise ValueError(
             "cueq_config is enabled, but the model has no layer of cuEquivariance: convert it "
-            "first (lora.kernels.to_cueq), then inject; adapters are the same for both kernels"
+            "first (lora.kernels.to_kernel), then inject; adapters are the same for both kernels"
         )
     if dict(lora_layers(module)):
         raise ValueError("the model holds LoRA layers already: merge them first")

@@ -17,7 +17,7 @@ from lora.elements import elements
 from lora.inject import lora_layers
 from lora.products import path_weights
 
-NOTES = ("base_fingerprint", "base_e0s", "kept_elements", "base_elements")  # ours, on a model
+NOTES = ("base_fingerprint", "kept_elements", "base_elements")  # ours, on a model
 MODULES = {"cueq": "cuequivariance_torch", "oeq": "openequivariance"}
 PACKAGES = {
     "cueq": "cuequivariance-torch, and on a GPU cuequivariance-ops-torch-cu12",

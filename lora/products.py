@@ -58,7 +58,7 @@ class PathWeight(NamedTuple):
 def path_weights(contraction: nn.Module) -> list[PathWeight]:
     """The weights of MACE's SymmetricContraction, in the order in which MACE joins them.
 
-    cuEquivariance's has one joint weight; `lora.kernels.to_cueq` notes on it what it is made of.
+    cuEquivariance's has one joint weight; `lora.kernels.to_kernel` notes on it what it is made of.
     """
     if is_cueq(contraction):
         noted: list[PathWeight] = contraction.path_weights

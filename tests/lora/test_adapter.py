@@ -10,17 +10,22 @@ import torch
 
 from lora import inject_lora, load_adapter, save_adapter
 from lora.adapter import CARD, TENSORS, read_card, save_weights
-from lora.config import UserError
+from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict
 from lora.elements import set_e0s, trim_elements
+from lora.fit import Fit, Point, Single
 from tests.models import BASE, ONE_HEAD, ONE_HEAD_IDS, Case, make_model, perturb, structures
 
+PRODUCTS = {"skip_tp": True, "symmetric_contraction": True}
 
-def trained(case: Case = BASE, scaling: str = "mace") -> torch.nn.Module:
+
+def trained(
+    case: Case = BASE, scaling: str = "mace", targets: dict | None = None
+) -> torch.nn.Module:
     """A trimmed model with new E0s and factors that are not zero."""
     model = trim_elements(make_model(case), [1, 6, 8])
     set_e0s(model, {"H": -1.5})
-    inject_lora(model, rank=2, alpha=3.0, scaling=scaling)
+    inject_lora(model, rank=2, alpha=3.0, scaling=scaling, targets=targets)
     perturb(model)
     return model
 
@@ -29,10 +34,13 @@ def known_structures() -> list:
     return [a for a in structures() if set(a.numbers) <= {1, 6, 8}]
 
 
+@pytest.mark.parametrize("targets", [{}, PRODUCTS], ids=["linear", "products"])
 @pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
 @pytest.mark.parametrize("case", ONE_HEAD, ids=ONE_HEAD_IDS)
-def test_round_trip_to_the_full_model(case: Case, scaling: str, tmp_path: Path) -> None:
-    model, full = trained(case, scaling), make_model(case)
+def test_round_trip_to_the_full_model(
+    case: Case, scaling: str, targets: dict, tmp_path: Path
+) -> None:
+    model, full = trained(case, scaling, targets), make_model(case)
     save_adapter(model, tmp_path)
     load_adapter(full, tmp_path)
     atoms = known_structures()
@@ -127,3 +135,30 @@ def edit(folder: Path, **changes: object) -> None:
 def test_nothing_to_save() -> None:
     with pytest.raises(ValueError, match="call inject_lora first"):
         save_adapter(make_model(), "nowhere")
+
+
+class Payload:
+    """Pickled, it makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_files_from_outside_run_no_code(tmp_path: Path) -> None:
+    """An adapter and a checkpoint that are pickles with a payload: refused, and nothing ran."""
+    ran = tmp_path / "ran"
+    save_adapter(trained(), tmp_path)
+    torch.save({"a": Payload(ran)}, tmp_path / TENSORS)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_adapter(make_model(), tmp_path)
+    model = make_model()
+    inject_lora(model)
+    point = Point({"x": next(model.parameters())}, TrainSettings().resolved())
+    torch.save({"a": Payload(ran)}, tmp_path / "checkpoint.pt")
+    assert Fit(Single(model), [point], [], [], ["a"]).resume(tmp_path / "checkpoint.pt") == 0
+    assert not ran.exists()
+    torch.load(tmp_path / TENSORS, weights_only=False)
+    assert ran.exists()  # the payload works where it is let in

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lora import inject_lora, load_adapter, merge_lora_weights, save_adapter
-from lora.algebra import add_adapters, disabled, scale_adapters
+from lora.algebra import add_adapters, disabled, scale_adapters, unmerge
 from lora.config import UserError
 from lora.data import graphs, predict
 from lora.elements import get_e0s, set_e0s
@@ -76,9 +76,48 @@ def test_weighted_sum(tmp_path: Path) -> None:
 def test_what_cannot_be_added(tmp_path: Path) -> None:
     a = saved(tmp_path / "a", 2, 1)
     b = saved(tmp_path / "b", 2, 1, targets={"exclude": ["readouts.*"]})
+    model = make_model()
     with pytest.raises(UserError, match="adapts other layers"):
-        add_adapters(make_model(), {a: 1.0, b: 1.0})
+        add_adapters(model, {a: 1.0, b: 1.0})
+    assert not dict(lora_layers(model)) and np.array_equal(forces(model), forces(make_model()))
     with pytest.raises(UserError, match="belongs to the base"):
         add_adapters(make_model(replace(BASE, seed=1)), {a: 1.0})
     with pytest.raises(UserError, match="at least one adapter"):
         add_adapters(make_model(), {})
+
+
+def test_merging_while_disabled_is_refused() -> None:
+    model = make_model()
+    inject_lora(model, rank=2)
+    with disabled(model), pytest.raises(ValueError, match="merge outside of"):
+        merge_lora_weights(model)
+
+
+@pytest.mark.parametrize("targets", [{}, {"skip_tp": True, "symmetric_contraction": True}])
+def test_unmerge(tmp_path: Path, targets: dict) -> None:
+    folder = saved(tmp_path / "a", 2, 1, targets=targets)
+    base, model = make_model(), make_model()
+    load_adapter(model, folder)
+    with_adapter = forces(model)
+    merged = merge_lora_weights(model)
+    del merged.base_fingerprint  # as in a file
+    again = unmerge(merged, folder)
+    assert np.abs(forces(again) - with_adapter).max() < 1e-12
+    assert again.base_fingerprint == base.base_fingerprint
+    with disabled(again):
+        assert np.abs(forces(again) - forces(base)).max() < 1e-12
+    assert np.abs(with_adapter - forces(base)).max() > 1e-3
+    assert not dict(lora_layers(merged))  # a copy was unmerged
+
+
+def test_what_cannot_be_unmerged(tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a", 2, 1), saved(tmp_path / "b", 2, 5)
+    model = make_model()
+    load_adapter(model, a)
+    merged = merge_lora_weights(model)
+    with pytest.raises(UserError, match="merged from another one, or in float32"):
+        unmerge(merged, b)
+    single = make_model().float()
+    load_adapter(single, a)
+    with pytest.raises(UserError, match="or in float32"):
+        unmerge(merge_lora_weights(single), a)

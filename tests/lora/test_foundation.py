@@ -14,7 +14,7 @@ from lora._upstream import default_dtype, o3, upstream
 from lora.config import UserError
 from lora.data import graphs, predict
 from lora.elements import elements, get_e0s, restore_elements, set_e0s, trim_elements
-from lora.foundation import fingerprint
+from lora.foundation import _warn_once, fingerprint
 from tests.models import BASE, ONE_HEAD, ONE_HEAD_IDS, Case, make_model, structures
 
 
@@ -75,6 +75,16 @@ def test_load_file_keeps_predictions(tmp_path: Path) -> None:
     assert np.array_equal(outputs(loaded, structures())["energy"], expected["energy"])
     as_float = load_foundation(tmp_path / "base.model", dtype=torch.float32)
     assert next(as_float.parameters()).dtype == torch.float32
+
+
+def test_the_risk_of_pickles_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(make_model(), tmp_path / "base.model")
+    _warn_once.cache_clear()
+    for _ in range(3):
+        load_foundation(tmp_path / "base.model")
+    assert caplog.text.count("can run code when loaded") == 1
 
 
 def test_several_heads_need_a_choice(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lora.elements import trim_elements
 from lora.factors import effective_rank, spectrum
 from lora.inject import lora_layers
 from lora.layers import LoRALayer, LoRAO3Linear
+from lora.products import LoRAContraction
 from lora.truncate import cut, truncate, truncate_lora
 from tests.models import CASES, IDS, Case, make_model, perturb, structures
 
@@ -22,6 +23,12 @@ from tests.models import CASES, IDS, Case, make_model, perturb, structures
 def dense_parts(layer: LoRALayer) -> dict[str, torch.Tensor]:
     """The weight change as one full matrix an irrep, [inputs, outputs]: what we never build."""
     delta = layer.delta().detach()
+    if isinstance(layer, LoRAContraction):  # [n_elements, n_paths, channels], by output irrep
+        pieces: dict[str, list[torch.Tensor]] = {}
+        split = delta.split([part.n_paths for part in layer.parts], dim=1)
+        for part, piece in zip(layer.parts, split, strict=True):
+            pieces.setdefault(str(layer.irreps_out[part.output].ir), []).append(piece)
+        return {ir: torch.cat(x, dim=1).flatten(0, 1) for ir, x in pieces.items()}
     if not isinstance(layer, LoRAO3Linear):
         return {"0e": delta}
     rows, columns, parts = {}, {}, {}
@@ -41,7 +48,8 @@ def dense_parts(layer: LoRALayer) -> dict[str, torch.Tensor]:
 
 def trained(case: Case, scaling: str = "mace", rank: int = 4) -> torch.nn.Module:
     model = make_model(case)
-    inject_lora(model, rank=rank, alpha=2.0, scaling=scaling)
+    targets = {"skip_tp": True, "symmetric_contraction": True}
+    inject_lora(model, rank=rank, alpha=2.0, scaling=scaling, targets=targets)
     perturb(model)
     return model
 
