@@ -286,7 +286,8 @@ class Fit:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
-            log.warning("%s cannot be read (%s): starting again", path, error)
+            what = type(error).__name__  # torch's own words advise to load it unsafely
+            log.warning("%s cannot be read (%s): starting again", path, what)
             return 0
         found = 0
         for key, point in zip(self.keys, self.points, strict=True):

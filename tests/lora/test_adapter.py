@@ -160,5 +160,5 @@ def test_files_from_outside_run_no_code(tmp_path: Path) -> None:
     torch.save({"a": Payload(ran)}, tmp_path / "checkpoint.pt")
     assert Fit(Single(model), [point], [], [], ["a"]).resume(tmp_path / "checkpoint.pt") == 0
     assert not ran.exists()
-    torch.load(tmp_path / TENSORS, weights_only=False)
+    torch.load(tmp_path / "checkpoint.pt", weights_only=False)
     assert ran.exists()  # the payload works where it is let in
