@@ -30,6 +30,7 @@ localrules:
     all,
     report,
     figures,
+    committee,
     rank_curve,
     track,
 

@@ -15,7 +15,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
-from lora.elements import elements, get_e0s, trim_elements
+from lora.elements import check_elements, get_e0s, trim_elements
 from lora.files import write_json
 from lora.foundation import load_foundation
 from lora.structures import (
@@ -110,20 +110,6 @@ def e0s(
     write_json(out, result)
     _gate(result, stop)
     return result
-
-
-def check_elements(model: object, structures: list[Atoms], path: str | Path) -> None:
-    """Raises UserError naming the first frame with an element that the model does not know."""
-    known = set(elements(model))
-    for i, atoms in enumerate(structures):
-        unknown = sorted(set(atoms.numbers.tolist()) - known)
-        if unknown:
-            raise UserError(
-                f"{path} frame {i}: the foundation model does not know "
-                f"{chemical_symbols[unknown[0]]}; it knows "
-                f"{' '.join(chemical_symbols[z] for z in sorted(known))}; take another model or "
-                "remove those structures"
-            )
 
 
 def _new_e0s(

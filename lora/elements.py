@@ -6,8 +6,10 @@ back into the full one.  Knows which of MACE's weights have a row an element.
 
 import copy
 import math
+from pathlib import Path
 
 import torch
+from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
@@ -23,6 +25,20 @@ ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embeddin
 def elements(model: nn.Module) -> list[int]:
     """Atomic numbers that the model knows, in its order."""
     return [int(z) for z in model.atomic_numbers]
+
+
+def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) -> None:
+    """Raises UserError naming the first frame with an element that the model does not know."""
+    known = set(elements(model))
+    for i, atoms in enumerate(structures):
+        unknown = sorted(set(atoms.numbers.tolist()) - known)
+        if unknown:
+            raise UserError(
+                f"{path} frame {i}: the foundation model does not know "
+                f"{chemical_symbols[unknown[0]]}; it knows "
+                f"{' '.join(chemical_symbols[z] for z in sorted(known))}; take another model or "
+                "remove those structures"
+            )
 
 
 def get_e0s(model: nn.Module) -> dict[str, float]:

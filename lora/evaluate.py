@@ -12,8 +12,7 @@ from ase import Atoms
 
 from lora.config import UserError
 from lora.data import graphs, has_stress, predict, reference, set_threads
-from lora.e0s import check_elements
-from lora.elements import trim_elements
+from lora.elements import check_elements, trim_elements
 from lora.files import write_json
 from lora.foundation import load_foundation
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures

@@ -165,6 +165,8 @@ POINTS = make_points()
 CUTS = make_cuts()
 TRACKED = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
 ALL_POINTS = TRACKED + list(CUTS)
+LORA_POINTS = [name for name, s in POINTS.items() if s["method"] == "lora"]
+COMMITTEE = LORA_POINTS if len(LORA_POINTS) > 1 else []  # one point has no spread
 DTYPE = config["train"].get("default_dtype", "float64")
 GPUS = 1 if config["train"].get("device", "cpu").startswith("cuda") else 0
 ENV = ROOT / "envs/mace-lora.yaml"

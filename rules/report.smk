@@ -1,9 +1,30 @@
+rule committee:
+    # the LoRA points as an ensemble: does their spread follow their error?
+    input:
+        parity=expand(rules.evaluate.output.parity, point=COMMITTEE),
+    output:
+        measured=f"{RESULTS}/report/committee.json",
+        figure=report(
+            f"{RESULTS}/report/committee.svg",
+            caption="../workflow/report/committee.rst",
+            category="Errors",
+            labels={"what": "spread of the committee"},
+        ),
+    log:
+        f"{RESULTS}/logs/committee.log",
+    conda:
+        ENV
+    script:
+        "../workflow/scripts/committee.py"
+
+
 rule report:
     # the table of points, the chosen one, and what to do next
     input:
         errors=expand(rules.evaluate.output.errors, point=ALL_POINTS),
         trainings=expand(rules.train.output.record, point=POINTS),
         e0s=rules.e0s.output,
+        committee=[rules.committee.output.measured] if COMMITTEE else [],
     output:
         table=f"{RESULTS}/report/sweep.csv",
         html=report(

@@ -7,19 +7,29 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
-from lora.structures import write_structures
+from lora.committee import Committee
+from lora.structures import load_structures, write_structures
 from tests.lora.test_train import teacher_data
 from tests.models import make_model
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 POINTS = ["lora_r1_a0.5_s3", "lora_r2_a0.5_s3", "naive_s3"]
-FIGURES = ["heatmap", "parameters", "learning_curves", "parity", "rank_curve", "spectrum"]
+FIGURES = [
+    "heatmap",
+    "parameters",
+    "learning_curves",
+    "parity",
+    "rank_curve",
+    "spectrum",
+    "committee",
+]
 CUT = "lora_r2_a0.5_s3_cut1"
 
 
@@ -109,6 +119,36 @@ def test_everything_is_there(sweep: Sweep) -> None:
     for words in (best["model"], "snakemake --report", "mlflow ui", "against naive_s3"):
         assert words in sweep.printed
     assert "parameters train" in (out / "logs/train/naive_s3.log").read_text()
+
+
+def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
+    """Spread and error from the parity files are those of the ASE calculator, atom by atom."""
+    out = sweep.home / "out"
+    table = pd.read_csv(out / "report/committee.csv")
+    lora = [point for point in POINTS if point.startswith("lora")]
+    calculator = Committee(
+        sweep.home / "base.model", [out / "train" / point / "adapter" for point in lora]
+    )
+    test = [a for a in load_structures(out / "data/test.xyz") if a.info["test_set"] == "test"]
+    for i, atoms in enumerate(test):
+        own = table[(table["test_set"] == "test") & (table["structure"] == i)]
+        force, energy = (own[own["quantity"] == x] for x in ("force", "energy"))
+        calculator.calculate(atoms)
+        found = calculator.results
+        assert force["spread"].to_numpy() == pytest.approx(found["forces_spread"], rel=1e-4)
+        error = np.linalg.norm(found["forces"] - atoms.arrays["REF_forces"], axis=1)
+        assert force["error"].to_numpy() == pytest.approx(error, rel=1e-4)
+        spread = found["energy_spread"] / len(atoms)
+        assert energy["spread"].to_numpy() == pytest.approx([spread], rel=1e-3)
+        assert (found["forces_spread"] > 1e-6).all()
+    measured = json.loads((out / "report/committee.json").read_text())
+    assert measured["members"] == 2 and set(measured["sets"]) == {"test", "hot"}
+    for test_set, numbers in measured["sets"].items():
+        part = table[(table["test_set"] == test_set) & (table["quantity"] == "force")]
+        rho = part["spread"].corr(part["error"], method="spearman")
+        assert numbers["force"]["rho"] == pytest.approx(rho, abs=1e-3)
+        assert numbers["force"]["rho_low"] <= rho <= numbers["force"]["rho_high"]
+    assert "Committee of the 2 LoRA points" in sweep.printed
 
 
 def test_chosen_model_runs_in_ase(sweep: Sweep) -> None:

@@ -134,6 +134,8 @@ def main(snakemake: object) -> None:
 
     table.to_csv(snakemake.output.table, index=False, float_format="%.6g")
     people, said = wide(table), words(table, best, metric)
+    for path in snakemake.input.committee:
+        said += read(path)["said"]
     Path(snakemake.output.best).write_text(
         json.dumps({"point": best, "metric": metric, "model": str(model)}, indent=2) + "\n"
     )
