@@ -7,7 +7,8 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from lora.config import Targets, TrainSettings, UserError
@@ -51,28 +52,49 @@ def _train(**args: Any) -> None:
     names = [f.name for f in fields(TrainSettings)]
     chosen = {name: args.pop(name) for name in names}
     chosen["targets"] = Targets.from_dict(_json(chosen["targets"], "targets"))
-    settings = TrainSettings(**chosen).resolved()
-    from lora.train import train
+    settings, out = TrainSettings(**chosen), Path(args.pop("out"))
+    points = {out: settings}
+    if own := args.pop("points"):
+        points = {out / name: _over(settings, x) for name, x in _json(own, "points").items()}
+    points = {folder: one.resolved() for folder, one in points.items()}
+    from lora.train import train_pack
 
-    train(settings, **args)
+    args["work"] = args["work"] or out
+    train_pack(points, **args)
+
+
+def _over(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
+    """The settings with those of one point over them."""
+    unknown = sorted(values.keys() - {f.name for f in fields(settings)})
+    if unknown:
+        raise UserError(f"points: {unknown[0]} is not a setting")
+    if "targets" in values:
+        values = values | {"targets": Targets.from_dict(values["targets"])}
+    return replace(settings, **values)
 
 
 def _merge(**args: Any) -> None:
+    outs, adapters = args.pop("out"), args.pop("adapter") or [None]
+    if len(outs) != len(adapters):
+        raise UserError(f"merge: {len(adapters)} adapters, but {len(outs)} files to write")
     from lora.merge import merge
 
-    merge(**args)
+    merge(adapters=dict(zip(outs, adapters, strict=True)), **args)
+
+
+def _evaluate(**args: Any) -> None:
+    outs, models = args.pop("out"), args.pop("model_file")
+    if len(outs) != len(models):
+        raise UserError(f"evaluate: {len(models)} models, but {len(outs)} files to write")
+    from lora.evaluate import evaluate
+
+    evaluate(dict(zip(outs, models, strict=True)), **args)
 
 
 def _truncate(**args: Any) -> None:
     from lora.truncate import truncate
 
     truncate(**args)
-
-
-def _evaluate(**args: Any) -> None:
-    from lora.evaluate import evaluate
-
-    evaluate(**args)
 
 
 def _track(**args: Any) -> None:
@@ -127,7 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("valid_file", help="valid.xyz of the split")
     _foundation(p)
     p.add_argument("--e0s_file", required=True, help="e0s.json")
-    p.add_argument("--out", required=True, help="folder of the point")
+    p.add_argument("--out", required=True, help="folder of the point, or of all points")
+    p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
+    p.add_argument("--work", help="folder of the checkpoint; default --out")
+    _receipt(p)
     for f in fields(TrainSettings):
         _setting(p, f)
     _threads(p)
@@ -142,20 +167,24 @@ def _parser() -> argparse.ArgumentParser:
 
     p = steps.add_parser("merge", help="write an adapter into its foundation model, with proof")
     _foundation(p)
-    p.add_argument("--adapter", help="folder of the adapter; without it only the E0s are set")
+    p.add_argument("--adapter", nargs="+", type=Path, help="folders; without, only E0s are set")
     p.add_argument("--e0s_file", help="e0s.json, where there is no adapter")
     p.add_argument("--check_file", required=True, help="structures for the proof")
     p.add_argument("--dtype", default="float64", help="where there is no adapter")
-    p.add_argument("--out", required=True, help="the .model file")
+    p.add_argument("--out", nargs="+", type=Path, required=True, help="a .model file an adapter")
+    _receipt(p)
     _threads(p)
 
-    p = steps.add_parser("evaluate", help="errors of a merged model")
-    p.add_argument("model_file", help="a MACE .model file")
+    p = steps.add_parser("evaluate", help="errors of merged models")
+    p.add_argument("model_file", nargs="+", type=Path, help="MACE .model files")
     p.add_argument("--valid_file", required=True)
     p.add_argument("--test_file", required=True)
     p.add_argument("--batch_size", type=int, default=32)
     p.add_argument("--device", default="cpu")
-    p.add_argument("--out", required=True, help="json file; parity data go to .parquet beside it")
+    p.add_argument(
+        "--out", nargs="+", type=Path, required=True, help="a json file a model; .parquet beside"
+    )
+    _receipt(p)
     _threads(p)
 
     p = steps.add_parser("track", help="fill MLflow from the files of a sweep")
@@ -169,6 +198,10 @@ def _parser() -> argparse.ArgumentParser:
 def _foundation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--foundation", required=True, help=".model file, or a name MACE knows")
     parser.add_argument("--head", help="which head of a model that has several")
+
+
+def _receipt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--receipt", type=Path, help="json file: what was found of each point")
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:

@@ -1,19 +1,21 @@
-"""Step `evaluate`: errors of one merged model on the validation and test sets.
+"""Step `evaluate`: errors of merged models on the validation and test sets.
 
 evaluate/{point}.json, {point}.parquet
 """
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from torch import nn
 
 from lora.config import UserError
 from lora.data import graphs, has_stress, predict, reference, set_threads
-from lora.elements import check_elements, trim_elements
-from lora.files import write_json
+from lora.elements import check_elements, elements, trim_elements
+from lora.files import write_json, write_receipt
 from lora.foundation import load_foundation
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
 
@@ -21,38 +23,63 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    model_file: str | Path,
+    models: dict[Path, Path],
     valid_file: str | Path,
     test_file: str | Path,
-    out: str | Path,
     batch_size: int = 32,
     device: str = "cpu",
     threads: int | None = None,
-) -> dict:
-    """Evaluate a merged model; write errors to `out` and parity data to the parquet beside it.
+    receipt: str | Path | None = None,
+) -> list[dict]:
+    """Evaluate merged models; write errors to a json file and parity data to a parquet beside it.
 
     The sets are "valid", on which points are chosen, and each `test_set` of test.xyz.  Each
     has its errors in all and by config_type: RMSE and MAE of the energy (meV/atom), of the
     force components (meV/Å) and, where every structure has one, of the stress (meV/Å^3).
 
-    Returns the contents of the json file.
+    Args:
+        models: {json file to write: .model file}
+        receipt: a json file for the contents of all of them
+
+    Returns the contents of each json file.
     """
     set_threads(threads)
-    model = load_foundation(model_file).to(device)
     sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
     for atoms in load_structures(test_file):
         sets.setdefault(atoms.info["test_set"], []).append(atoms)
     sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
     sets = {k: v for k, v in sets.items() if v}
     everything = [atoms for members in sets.values() for atoms in members]
-    check_elements(model, everything, test_file)
-    model = trim_elements(model, elements_of(everything))
+    made: dict[tuple, dict[str, list[Any]]] = {}  # graphs by what they depend on
+    results = []
+    for out, model_file in models.items():
+        model = load_foundation(model_file).to(device)
+        check_elements(model, everything, test_file)
+        print_digest = model.base_fingerprint
+        model = trim_elements(model, elements_of(everything))
+        like = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
+        if like not in made:
+            made[like] = {name: graphs(members, model) for name, members in sets.items()}
+        result, table = _evaluate(model, sets, made[like], batch_size)
+        if not np.isfinite(table["predicted"]).all():
+            raise UserError(f"{model_file}: predicts energies or forces that are not finite")
+        result = {"point": Path(out).stem, "fingerprint": print_digest} | result
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(Path(out).with_suffix(".parquet"), index=False)
+        write_json(out, result)
+        results.append(result)
+    write_receipt(receipt, results)
+    return results
 
-    result: dict = {"point": Path(out).stem, "fingerprint": model.base_fingerprint, "sets": {}}
+
+def _evaluate(
+    model: nn.Module, sets: dict[str, list[Atoms]], data: dict[str, list[Any]], batch_size: int
+) -> tuple[dict, pd.DataFrame]:
+    """Errors of one model on each set, and its parity data."""
+    result: dict = {"sets": {}}
     tables, seconds = [], 0.0
     for name, members in sets.items():
-        stress = has_stress(members)
-        predicted = predict(model, graphs(members, model), batch_size, stress)
+        predicted = predict(model, data[name], batch_size, has_stress(members))
         seconds += float(predicted["seconds"])
         table = parity(members, predicted, name)
         tables.append(table)
@@ -67,14 +94,9 @@ def evaluate(
             *(name, len(members)),
             *(result["sets"][name][k] for k in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a")),
         )
-    n_atoms = sum(len(atoms) for atoms in everything)
+    n_atoms = sum(len(atoms) for members in sets.values() for atoms in members)
     result |= {"seconds": round(seconds, 3), "atoms_per_second": round(n_atoms / seconds, 1)}
-    if not np.isfinite(pd.concat(tables)["predicted"]).all():
-        raise UserError(f"{model_file}: predicts energies or forces that are not finite numbers")
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_parquet(Path(out).with_suffix(".parquet"), index=False)
-    write_json(out, result)
-    return result
+    return result, pd.concat(tables)
 
 
 def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:

@@ -29,6 +29,12 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def write_receipt(path: str | Path | None, results: list[dict[str, Any]]) -> None:
+    """Write what a step found of each point, {point: result}, once all its files are there."""
+    if path:
+        write_json(path, {result["point"]: result for result in results})
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON."""
     return json.loads(Path(path).read_text())

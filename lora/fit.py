@@ -175,9 +175,10 @@ class Point:
 class Fit:
     """Points in training.  Make it, `resume` if there is a checkpoint, `run`.
 
-    model:   trained in place; after `run` every point has its best weights
-    points:  in the order in which the model computes them
-    keys:    what each training is of; a checkpoint is taken only for the same
+    model:     trained in place; after `run` every point has its best weights
+    points:    in the order in which the model computes them
+    keys:      what each training is of; a checkpoint is taken only for the same
+    together:  how many points may go through a step at once; `choose_together` finds it out
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class Fit:
         self.keys = keys or [""] * len(points)
         self.device = str(next(iter(points[0].trained.values())).device)
         self.valid_batches: dict[int, list[Any]] = {}  # by batch size
+        self.together = len(points)
 
     def run(self, each_epoch: Callable[[list[Point]], None]) -> None:
         """Train every point to its end and load its best weights.
@@ -218,12 +220,47 @@ class Fit:
         """The points to advance by one epoch, together."""
         active = [i for i, point in enumerate(self.points) if not point.ended()]
         active.sort(key=lambda i: (self.points[i].epoch, i))
-        return [i for i in active if self._alike(i) == self._alike(active[0])]
+        return [i for i in active if self._alike(i) == self._alike(active[0])][: self.together]
 
     def _alike(self, i: int) -> tuple:
         point = self.points[i]
         s, outputs = point.settings, tuple(point.outputs.values())
         return (point.epoch, s.seed, s.batch_size, s.valid_batch_size, outputs)
+
+    def choose_together(self) -> int:
+        """Time a few steps of 1, 2, 4, ... points at once, keep the quickest size a point.
+
+        Nothing is changed but `together`.  Sizes that do not fit into the memory of a GPU, and
+        all above them, are left out.
+        """
+        s, best = self.points[0].settings, math.inf
+        size, chosen = 1, 1
+        trial = list(batches(self.train[: 3 * s.batch_size], s.batch_size, self.device))
+        while size <= len(self.points):
+            group = list(range(size))
+            try:
+                times = [self._time_step(batch, group) for batch in trial]
+            except torch.OutOfMemoryError:
+                log.info("%d points at once do not fit into memory", size)
+                break
+            seconds = min(times) / size
+            log.info("%d points at once: %.3f s a step and point", size, seconds)
+            if seconds < best:
+                best, chosen = seconds, size
+            size *= 2
+        self.together = chosen
+        return chosen
+
+    def _time_step(self, batch: Any, group: list[int]) -> float:
+        started = time.perf_counter()
+        outs = self.model(batch.to_dict(), group, training=True, **self.points[0].outputs)
+        losses = [self.points[i].loss(pred=x, ref=batch) for i, x in zip(group, outs, strict=True)]
+        torch.stack(losses).sum().backward()
+        for i in group:
+            self.points[i].optimizer.zero_grad(set_to_none=True)
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
 
     def _train_epoch(self, group: list[int]) -> list[float]:
         """One epoch of steps; the mean training loss of each point."""
@@ -274,6 +311,7 @@ class Fit:
     def save(self, path: Path) -> None:
         """Write all that the next epoch depends on, whole or not at all."""
         state = {key: point.state() for key, point in zip(self.keys, self.points, strict=True)}
+        state["together"] = self.together  # other sizes round differently
         beside = path.with_name(f".{path.name}.part")
         with beside.open("wb") as handle:
             torch.save(state, handle)
@@ -294,6 +332,7 @@ class Fit:
             if key in state:
                 point.load_state(state[key])
                 found += 1
+                self.together = state["together"]
                 log.info("going on after epoch %d of %s", point.epoch, path)
         if found < len(self.points):
             log.warning("%s is of other settings or data: starting again", path)

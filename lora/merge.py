@@ -1,4 +1,4 @@
-"""Step `merge`: the adapter written into its foundation model, and the proof that it is.
+"""Step `merge`: adapters written into their foundation model, and the proof that they are.
 
     merge/{point}/{point}.model, merge.json
 
@@ -6,18 +6,20 @@ The result is a standard MACE model with the architecture of the foundation mode
 nothing of ours to run.
 """
 
+import copy
 import logging
 from pathlib import Path
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import nn
 
 from lora.adapter import load_adapter, read_card
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
 from lora.elements import set_e0s
-from lora.files import digest, read_json, write_json
+from lora.files import digest, read_json, write_json, write_receipt
 from lora.foundation import fingerprint, load_foundation
 from lora.inject import lora_layers, merge_lora_weights
 from lora.structures import elements_of, load_structures
@@ -32,60 +34,78 @@ OURS = ("base_fingerprint", "kept_elements", "base_elements", "lora_injection")
 def merge(
     foundation: str | Path,
     check_file: str | Path,
-    out: str | Path,
-    adapter: str | Path | None = None,
+    adapters: dict[Path, Path | None],
     e0s_file: str | Path | None = None,
     head: str | None = None,
     dtype: str = "float64",
     threads: int | None = None,
-) -> dict:
-    """Merge an adapter (or only new E0s, for the point `foundation`) into the full model.
+    receipt: str | Path | None = None,
+) -> list[dict]:
+    """Merge adapters (or only new E0s, for the point `foundation`) into full models.
 
     Args:
         foundation, head: as for `load_foundation`
         check_file: structures on which merged and adapter model are compared
-        out: the .model file; merge.json goes beside it
-        adapter: folder of the adapter; None sets the E0s of e0s_file and nothing else
-        dtype: of the saved model where there is no adapter; an adapter keeps its own
+        adapters: {the .model file to write: folder of the adapter}; merge.json goes beside it.
+            None in place of an adapter sets the E0s of e0s_file and nothing else
+        dtype: of a saved model where there is no adapter; an adapter keeps its own
+        receipt: a json file for the contents of all merge.json
 
-    Returns the contents of merge.json.
+    Returns the contents of each merge.json.
 
     Raises UserError: adapter of another base, or merged and adapter model differ.
     """
-    if (adapter is None) == (e0s_file is None):
+    if (None in adapters.values()) != (e0s_file is not None):
         raise UserError("merge: give an adapter, or for the foundation model alone an e0s file")
     set_threads(threads)
-    dtype = read_card(adapter)["dtype"] if adapter else dtype
-    base = load_foundation(foundation, head, getattr(torch, dtype))
-    shapes = {name: tuple(value.shape) for name, value in base.state_dict().items()}
-    if adapter:
-        card = load_adapter(base, adapter)
-        tuned = sorted(card["elements"])
-    else:
-        e0s = read_json(e0s_file)["E0s"]
-        set_e0s(base, e0s)
-        tuned = []
     structures = load_structures(check_file)
     structures = structures[:: max(1, len(structures) // N_CHECKED)][:N_CHECKED]
-    n_lora = len(dict(lora_layers(base)))
-    unmerged = predict(base, graphs(structures, base), stress=True)
+    bases: dict[str, nn.Module] = {}  # by dtype
+    results = []
+    for out, adapter in adapters.items():
+        kind = read_card(adapter)["dtype"] if adapter else dtype
+        if kind not in bases:
+            bases[kind] = load_foundation(foundation, head, getattr(torch, kind))
+        base = copy.deepcopy(bases[kind])
+        e0s = {} if adapter else read_json(e0s_file)["E0s"]
+        results.append(_merge(base, Path(out), adapter, e0s, structures))
+    write_receipt(receipt, results)
+    return results
+
+
+def _merge(
+    base: nn.Module, out: Path, adapter: Path | None, e0s: dict, structures: list[Atoms]
+) -> dict:
+    """Merge one adapter into its base, prove it on the file, write merge.json."""
+    shapes = {name: tuple(value.shape) for name, value in base.state_dict().items()}
+    tuned = sorted(load_adapter(base, adapter)["elements"]) if adapter else []
+    set_e0s(base, e0s)
+    n_lora, dtype = len(dict(lora_layers(base))), next(base.parameters()).dtype
+    data = graphs(structures, base)
+    unmerged = predict(base, data, stress=True)
     merged = merge_lora_weights(base)
     _same_architecture(merged, shapes)
 
-    out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(merged, out)
     reloaded = torch.load(out, weights_only=False)  # the file that was just written
-    again = predict(reloaded, graphs(structures, reloaded), stress=True)
+    again = predict(reloaded, data, stress=True)
     residuals = {
         key: float(np.abs(again[key] - unmerged[key]).max())
         for key in ("energy", "forces", "stress")
     }
-    bound = BOUND[getattr(torch, dtype)]
+    bound = BOUND[dtype]
+    if not max(residuals.values()) <= bound:
+        out.unlink()
+        raise UserError(
+            f"{out}: merged and adapter model differ by {max(residuals.values()):.1e}, over "
+            f"{bound:g}; this is a defect, please report it with merge.json's settings"
+        )
     result = {
+        "point": out.stem,
         "model": out.name,
         "class": type(merged).__name__,
-        "dtype": dtype,
+        "dtype": str(dtype).removeprefix("torch."),
         "merged_layers": n_lora,
         "checked_structures": len(structures),
         "checked_elements": elements_of(structures),
@@ -95,12 +115,6 @@ def merge(
         "fingerprint": fingerprint(merged),
         "file_digest": digest(out),
     }
-    if not max(residuals.values()) <= bound:
-        out.unlink()
-        raise UserError(
-            f"{out}: merged and adapter model differ by {max(residuals.values()):.1e}, over "
-            f"{bound:g}; this is a defect, please report it with merge.json's settings"
-        )
     write_json(out.with_name("merge.json"), result)
     log.info(
         "%s: merged against adapter on %d structures: dE %.1e eV, dF %.1e eV/Å, dS %.1e eV/Å^3",

@@ -1,6 +1,6 @@
-"""Step `train`: one point of the grid.
+"""Step `train`: one point of the grid, or a pack of them.
 
-train/{point}/adapter/, metrics.jsonl, train.json     (and checkpoint.pt until it is done)
+train/{point}/adapter/, metrics.jsonl, train.json     (and a checkpoint until it is done)
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from lora.adapter import save_adapter, save_weights
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
-from lora.files import digest, read_json, write_json, write_text
+from lora.files import digest, read_json, write_json, write_receipt, write_text
 from lora.fit import STRESS_LOSSES, Fit, Point, Single, Trainee
 from lora.foundation import load_foundation
 from lora.inject import Injection, count_parameters, inject_lora, take_adapters
@@ -53,8 +53,8 @@ def train(
     Returns the contents of train.json.  Raises UserError: settings, data, or a diverged loss.
     """
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
-    out = Path(out)
-    return train_pack({out: settings}, foundation, out, **files, head=head, threads=threads)[0]
+    point = {Path(out): settings}
+    return train_pack(point, foundation, work=out, **files, head=head, threads=threads)[0]
 
 
 def train_pack(
@@ -66,6 +66,7 @@ def train_pack(
     e0s_file: str | Path,
     head: str | None = None,
     threads: int | None = None,
+    receipt: str | Path | None = None,
 ) -> list[dict]:
     """Fine-tune several points over one foundation model in one process, as each would alone.
 
@@ -78,6 +79,7 @@ def train_pack(
         train_file, valid_file: of the split; free atoms in them are not trained on
         e0s_file: e0s.json
         threads: CPU threads, None for torch's choice
+        receipt: a json file for the contents of all train.json, written when all is there
 
     Returns the contents of each train.json.
     Raises UserError: settings, data, or a diverged loss.
@@ -107,7 +109,8 @@ def train_pack(
     fit = Fit(trainee, running, graphs(structures, model), graphs(validation, model), keys)
     checkpoint = Path(work) / "checkpoint.pt"
     Path(work).mkdir(parents=True, exist_ok=True)
-    fit.resume(checkpoint)
+    if not fit.resume(checkpoint) and len(points) > 1:
+        fit.choose_together()
     folder_of = dict(zip(map(id, running), points, strict=True))
     with _progress(s.max_num_epochs) as show:
 
@@ -123,7 +126,7 @@ def train_pack(
 
     shared = {
         "base_fingerprint": base.base_fingerprint,
-        "pack_size": len(points),
+        "pack_size": fit.together,
         "parameters_before": before,
         "n_train": len(structures),
         "n_valid": len(validation),
@@ -135,6 +138,7 @@ def train_pack(
         counted = _save(trainee, i, point.settings, base, out / "adapter", notes)
         results.append(_result(out, point, counted) | shared)
         write_json(out / "train.json", results[-1])
+    write_receipt(receipt, results)
     checkpoint.unlink(missing_ok=True)
     return results
 

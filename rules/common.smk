@@ -4,6 +4,7 @@ import ast
 import hashlib
 import itertools
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -77,9 +78,69 @@ def settings_of(method):
     return config["train"] | config["methods"].get(method, {})
 
 
-def train_flags(wildcards):
-    """The settings of a point as options of `mace-lora train`."""
-    return as_flags(POINTS[wildcards.point])
+def make_packs():
+    """Which points share a process: {pack: [points]}.
+
+    LoRA points of one seed see the same batches, so they can train as one; the cuts of a seed are
+    merged and evaluated as one; every other point is a pack of its own.  Who shares with whom is
+    written down when a sweep starts: a grid that grows must leave trained packs as they are, and
+    jobs on a cluster, which read this file again, must find the same packs.
+    """
+    known = json.loads(PACK_RECORD.read_text()) if PACK_RECORD.is_file() else {}
+    if known and not workflow.is_main_process:
+        return known
+    packs = {x: [x] for x in TRACKED if x not in LORA_POINTS}
+    for seed in config["grid"]["seed"]:
+        cuts = [x for x, (source, _) in CUTS.items() if POINTS[source]["seed"] == seed]
+        packs |= {f"cut_s{seed}": cuts} if cuts else {}
+        kept = {p: x for p, x in known.items() if p.startswith(f"lora_s{seed}_") and still(p, x)}
+        packs |= kept
+        new = [
+            x for x in LORA_POINTS if POINTS[x]["seed"] == seed and x not in sum(kept.values(), [])
+        ]
+        numbers = (n for n in itertools.count(1) if f"lora_s{seed}_{n}" not in kept)
+        size = pack_size(len(new))
+        packs |= {
+            f"lora_s{seed}_{next(numbers)}": new[i : i + size] for i in range(0, len(new), size)
+        }
+    return packs
+
+
+def still(pack, members):
+    """Whether a pack that was written down is one of this grid: trained, or still as it was."""
+    trained = Path(RESULTS, "train", "packs", f"{pack}.json").is_file()
+    wanted = set(members) & set(LORA_POINTS)
+    return bool(wanted) and (trained or wanted == set(members))
+
+
+def pack_size(n):
+    """How many of n points share a process; how many share a step, the training finds out."""
+    size = config["pack"]["size"]
+    if size != "auto":
+        return size
+    return 8 if GPUS else max(1, min(4, -(-n // (workflow.cores or 1))))
+
+
+def settings_by_name(point):
+    """The settings of a LoRA point; a trained pack may hold points that left the grid."""
+    if point in POINTS:
+        return POINTS[point]
+    rank, alpha, lr, seed = re.fullmatch(
+        r"lora_r(\d+)_a([^_]+)(?:_lr([^_]+))?_s(\d+)", point
+    ).groups()
+    own = {"method": "lora", "rank": int(rank), "alpha": as_number(alpha), "seed": int(seed)}
+    own |= {"scaling": config["grid"]["scaling"], **({"lr": float(lr)} if lr else {})}
+    return {**settings_of("lora"), **own}
+
+
+def train_points(wildcards):
+    """The points of a pack and what each has over the settings of all, as `--points`."""
+    common = config["train"]
+    own = {
+        point: {k: v for k, v in settings_by_name(point).items() if common.get(k) != v}
+        for point in PACKS[wildcards.pack]
+    }
+    return shlex.quote(json.dumps(own))
 
 
 def split_flags():
@@ -98,29 +159,45 @@ def e0s_flags():
 
 
 def adapter_files(wildcards):
-    """The adapter of a point, trained or cut; the point `foundation` has none."""
-    if wildcards.point in CUTS:
-        return expand(rules.truncate.output[:2], point=wildcards.point)
-    made = wildcards.point in POINTS
-    return expand(rules.train.output[:2], point=wildcards.point) if made else []
+    """What has to be there before a pack can be merged: its training, or its cuts."""
+    pack = wildcards.pack
+    if pack.startswith("cut_s"):
+        return expand(rules.truncate.output, point=PACKS[pack])
+    return [] if pack == "foundation" else expand(rules.train.output, pack=pack)
 
 
 def uncut_files(wildcards):
-    """The trained adapter that a cut point is cut from."""
-    return expand(rules.train.output[:2], point=CUTS[wildcards.point][0])
+    """The training that a cut point is cut from."""
+    return expand(rules.train.output, pack=PACK_OF[CUTS[wildcards.point][0]])
 
 
-def truncate_flags(wildcards, input):
+def truncate_flags(wildcards):
     """Which adapter to cut, and to what."""
-    adapter = Path(input.adapter[0]).parent
-    return as_flags({"adapter": str(adapter), "rank": CUTS[wildcards.point][1]})
+    source, rank = CUTS[wildcards.point]
+    return as_flags({"adapter": f"{RESULTS}/train/{source}/adapter", "rank": rank})
 
 
-def merge_flags(wildcards, input):
-    """What to merge: an adapter, or for the point `foundation` only the new E0s."""
-    if input.adapter:
-        return as_flags({"adapter": str(Path(input.adapter[0]).parent)})
-    return as_flags({"e0s_file": str(input.e0s), "dtype": DTYPE})
+def merge_flags(wildcards):
+    """What to merge into which files: adapters, or for the point `foundation` only the new E0s."""
+    members = PACKS[wildcards.pack]
+    outs = {"out": [f"{RESULTS}/merge/{point}/{point}.model" for point in members]}
+    if members == ["foundation"]:
+        return as_flags({"e0s_file": rules.e0s.output[0], "dtype": DTYPE} | outs)
+    made = [f"{RESULTS}/{'truncate' if x in CUTS else 'train'}/{x}/adapter" for x in members]
+    return as_flags({"adapter": made} | outs)
+
+
+def evaluate_flags(wildcards):
+    """Which models to evaluate, into which files."""
+    members = PACKS[wildcards.pack]
+    models = [shlex.quote(f"{RESULTS}/merge/{point}/{point}.model") for point in members]
+    outs = {"out": [f"{RESULTS}/evaluate/{point}.json" for point in members]}
+    return " ".join([*models, as_flags(outs)])
+
+
+def as_number(text):
+    """ "8" -> 8, "0.5" -> 0.5, as YAML reads them."""
+    return float(text) if re.search("[.e]", text) else int(text)
 
 
 def as_flags(settings):
@@ -131,6 +208,8 @@ def as_flags(settings):
             flags.append(f"--{key}" if value else f"--no-{key}")
         elif isinstance(value, dict):
             flags += [f"--{key}", shlex.quote(json.dumps(value))]
+        elif isinstance(value, list):
+            flags += [f"--{key}", *map(shlex.quote, value)]
         elif value is not None:
             text = f"{value:g}" if isinstance(value, float) else str(value)
             flags += [f"--{key}", shlex.quote(text)]
@@ -170,7 +249,17 @@ COMMITTEE = LORA_POINTS if len(LORA_POINTS) > 1 else []  # one point has no spre
 DTYPE = config["train"].get("default_dtype", "float64")
 GPUS = 1 if config["train"].get("device", "cpu").startswith("cuda") else 0
 ENV = ROOT / "envs/mace-lora.yaml"
+PACK_RECORD = Path(RESULTS, "train", "packs.json")
+PACKS = make_packs()
+PACK_OF = {point: pack for pack, members in PACKS.items() for point in members}
+TRAINED = [pack for pack in PACKS if pack != "foundation" and not pack.startswith("cut_s")]
 
 
 wildcard_constraints:
     point="[A-Za-z0-9_.+-]+",
+    pack="[A-Za-z0-9_.+-]+",
+
+
+onstart:
+    PACK_RECORD.parent.mkdir(parents=True, exist_ok=True)
+    PACK_RECORD.write_text(json.dumps(PACKS, indent=2) + "\n")

@@ -1,7 +1,12 @@
+# Each point's own files, beside the receipts of the packs.
+METRICS = f"{RESULTS}/train/{{point}}/metrics.jsonl"
+PARITY = f"{RESULTS}/evaluate/{{point}}.parquet"
+
+
 rule committee:
     # the LoRA points as an ensemble: does their spread follow their error?
     input:
-        parity=expand(rules.evaluate.output.parity, point=COMMITTEE),
+        errors=expand(rules.evaluate.output, pack=PACKS),
     output:
         measured=f"{RESULTS}/report/committee.json",
         figure=report(
@@ -14,6 +19,8 @@ rule committee:
         f"{RESULTS}/logs/committee.log",
     conda:
         ENV
+    params:
+        parity=expand(PARITY, point=COMMITTEE),
     script:
         "../workflow/scripts/committee.py"
 
@@ -21,8 +28,8 @@ rule committee:
 rule report:
     # the table of points, the chosen one, and what to do next
     input:
-        errors=expand(rules.evaluate.output.errors, point=ALL_POINTS),
-        trainings=expand(rules.train.output.record, point=POINTS),
+        errors=expand(rules.evaluate.output, pack=PACKS),
+        trainings=expand(rules.train.output, pack=TRAINED),
         e0s=rules.e0s.output,
         committee=[rules.committee.output.measured] if COMMITTEE else [],
     output:
@@ -41,6 +48,7 @@ rule report:
         ENV
     params:
         results=subpath(output.table, ancestor=2),
+        points=ALL_POINTS,
         select=config["select"],
         cuts=CUTS,
         scaling=config["grid"]["scaling"],
@@ -53,8 +61,7 @@ rule figures:
     input:
         table=rules.report.output.table,
         best=rules.report.output.best,
-        metrics=expand(rules.train.output.metrics, point=POINTS),
-        parity=expand(rules.evaluate.output.parity, point=ALL_POINTS),
+        trainings=expand(rules.train.output, pack=TRAINED),
     output:
         heatmap=report(
             f"{RESULTS}/report/heatmap.svg",
@@ -84,5 +91,8 @@ rule figures:
         f"{RESULTS}/logs/figures.log",
     conda:
         ENV
+    params:
+        metrics=expand(METRICS, point=POINTS),
+        parity=expand(PARITY, point=ALL_POINTS),
     script:
         "../workflow/scripts/figures.py"

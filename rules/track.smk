@@ -1,9 +1,9 @@
 rule track:
     # MLflow filled from the files above; nothing else ever writes to it
     input:
-        errors=expand(rules.evaluate.output.errors, point=TRACKED),
-        proofs=expand(rules.merge.output.proof, point=TRACKED),
-        trainings=expand(rules.train.output.record, point=POINTS),
+        errors=expand(rules.evaluate.output, pack=PACKS),
+        proofs=expand(rules.merge.output, pack=PACKS),
+        trainings=expand(rules.train.output, pack=TRAINED),
     output:
         f"{RESULTS}/track/runs.json",
     log:

@@ -4,8 +4,6 @@ rule truncate:
         adapter=uncut_files,
         foundation=FOUNDATION_FILE,
     output:
-        tensors=f"{RESULTS}/truncate/{{point}}/adapter/adapter.safetensors",
-        card=f"{RESULTS}/truncate/{{point}}/adapter/adapter.json",
         spectrum=f"{RESULTS}/truncate/{{point}}/spectrum.json",
     log:
         f"{RESULTS}/logs/truncate/{{point}}.log",

@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     write_structures(tmp_path / "valid.xyz", structures(3))
     write_structures(tmp_path / "test.xyz", test)
     return {
-        "model_file": tmp_path / "m.model",
+        "models": {tmp_path / "p.json": tmp_path / "m.model"},
         "valid_file": tmp_path / "valid.xyz",
         "test_file": tmp_path / "test.xyz",
     }
@@ -35,9 +35,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.slow
 def test_against_mace_eval_configs(files: dict, tmp_path: Path) -> None:
     """mace_eval_configs on the same file gives the same RMSE and MAE."""
-    result = evaluate(**files, out=tmp_path / "p.json", batch_size=4)
+    (result,) = evaluate(**files, batch_size=4)
     command = [sys.executable, "-m", "mace.cli.eval_configs", "--configs", files["test_file"]]
-    command += ["--model", files["model_file"], "--output", tmp_path / "mace.xyz"]
+    command += ["--model", tmp_path / "m.model", "--output", tmp_path / "mace.xyz"]
     command += ["--default_dtype", "float64", "--device", "cpu", "--compute_stress"]
     subprocess.run([str(x) for x in command], check=True, capture_output=True)
     theirs = ase.io.read(tmp_path / "mace.xyz", ":")
@@ -57,7 +57,8 @@ def test_against_mace_eval_configs(files: dict, tmp_path: Path) -> None:
 
 
 def test_sets_types_and_parity(files: dict, tmp_path: Path) -> None:
-    result = evaluate(**files, out=tmp_path / "p.json")
+    (result,) = evaluate(**files, receipt=tmp_path / "packs/all.json")
+    assert read_json(tmp_path / "packs/all.json") == {"p": result}
     assert read_json(tmp_path / "p.json") == result
     assert list(result["sets"]) == ["valid", "test", "hot"]
     assert set(result["sets"]["test"]["config_types"]) == {"even", "odd"}

@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_merged_file_is_a_standard_model(files: dict, tmp_path: Path) -> None:
-    result = merge(**files, adapter=tmp_path / "adapter", out=tmp_path / "m/m.model")
+    (result,) = merge(**files, adapters={tmp_path / "m/m.model": tmp_path / "adapter"})
     assert max(result["max_abs_difference"].values()) < 1e-9
     assert result["merged_layers"] == 16 and result["fine_tuned_elements"] == ["C", "H", "O"]
     assert read_json(tmp_path / "m/merge.json") == result
@@ -65,7 +65,7 @@ def test_merged_file_is_a_standard_model(files: dict, tmp_path: Path) -> None:
 
 def test_foundation_alone_gets_only_e0s(files: dict, tmp_path: Path) -> None:
     write_json(tmp_path / "e0s.json", {"E0s": {"H": -1.0, "C": -2.0, "O": -3.0}})
-    merge(**files, e0s_file=tmp_path / "e0s.json", out=tmp_path / "f/f.model")
+    merge(**files, e0s_file=tmp_path / "e0s.json", adapters={tmp_path / "f/f.model": None})
     merged = torch.load(tmp_path / "f/f.model", weights_only=False)
     base = make_model()
     assert get_e0s(merged) == {"H": -1.0, "C": -2.0, "N": get_e0s(base)["N"], "O": -3.0}
@@ -86,11 +86,11 @@ def test_a_merge_that_is_not_exact_is_refused(
     for cls in (LoRAO3Linear, LoRADenseLinear, LoRAFCLayer):
         monkeypatch.setattr(cls, "merge", sloppy)
     with pytest.raises(UserError, match="merged and adapter model differ by"):
-        merge(**files, adapter=tmp_path / "adapter", out=tmp_path / "m/m.model")
+        merge(**files, adapters={tmp_path / "m/m.model": tmp_path / "adapter"})
     assert not (tmp_path / "m/m.model").exists()
     assert not (tmp_path / "m/merge.json").exists()
 
 
 def test_one_source(files: dict, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give an adapter, or"):
-        merge(**files, out=tmp_path / "m.model")
+        merge(**files, adapters={tmp_path / "m.model": None})

@@ -55,6 +55,7 @@ class Sweep:
             "data": {"file": "data.xyz", "test_sets": [{"name": "hot", "file": "hot.xyz"}]},
             "split": {"valid_fraction": 0.25, "test_fraction": 0.25},
             "grid": {"rank": [1, 2], "alpha": [0.5]},
+            "pack": {"size": 2},
             "rank_curve": True,
             "baselines": ["foundation", "naive"],
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
@@ -109,6 +110,8 @@ def test_everything_is_there(sweep: Sweep) -> None:
     for column in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a", "mae_f_mev_per_a"):
         assert table[column].notna().all()
     assert set(json.loads((out / "track/runs.json").read_text())["runs"]) == {*POINTS, "foundation"}
+    packs = json.loads((out / "train/packs.json").read_text())
+    assert packs["lora_s3_1"] == POINTS[:2] and packs["cut_s3"] == [CUT]
     for name in FIGURES:
         assert (out / f"report/{name}.svg").read_text().lstrip().startswith("<?xml")
         assert (out / f"report/{name}.csv").is_file()
@@ -119,6 +122,7 @@ def test_everything_is_there(sweep: Sweep) -> None:
     for words in (best["model"], "snakemake --report", "mlflow ui", "against naive_s3"):
         assert words in sweep.printed
     assert "parameters train" in (out / "logs/train/naive_s3.log").read_text()
+    assert "points at once" in (out / "logs/train/lora_s3_1.log").read_text()
 
 
 def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
@@ -180,8 +184,8 @@ def test_one_more_alpha_trains_only_its_points(sweep: Sweep) -> None:
         todo = sweep.todo()
     finally:
         sweep.config["grid"]["alpha"].pop()
-    assert (todo["train"], todo["truncate"]) == (2, 1)  # ranks 1 and 2; 2 cut to 1
-    assert (todo["merge"], todo["evaluate"]) == (3, 3)
+    assert (todo["train"], todo["truncate"]) == (1, 1)  # a pack of ranks 1 and 2; 2 cut to 1
+    assert (todo["merge"], todo["evaluate"]) == (2, 2)  # of that pack, and of the cuts
     assert "split" not in todo and "e0s" not in todo
 
 
@@ -225,7 +229,17 @@ def test_report_is_one_page(sweep: Sweep) -> None:
 
 def test_points_have_canonical_names(sweep: Sweep) -> None:
     names = {p.name for p in (sweep.home / "out/train").iterdir()}
-    assert names == set(POINTS)
+    assert names == {*POINTS, "packs", "packs.json"}
+
+
+def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
+    """A trained pack stays what it is when some of its points are no longer asked for."""
+    sweep.config["grid"]["rank"] = [2]
+    try:
+        todo = sweep.todo()
+    finally:
+        sweep.config["grid"]["rank"] = [1, 2]
+    assert not {"split", "e0s", "train"} & set(todo)
 
 
 def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
@@ -234,4 +248,4 @@ def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
     (broken.home / "data.xyz").write_text(text.replace("REF_energy", "energy_of_mine"))
     with pytest.raises(AssertionError, match="frame 0: has no REF_energy"):
         broken.run()
-    assert not (broken.home / "out/train").exists()
+    assert not (broken.home / "out/train/packs").exists()

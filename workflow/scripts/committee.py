@@ -113,9 +113,9 @@ def draw(data: pd.DataFrame, measured: dict, path: str) -> None:
 
 
 def main(snakemake: object) -> None:
-    data = read(snakemake.input.parity)
+    data = read(snakemake.params.parity)
     measured = measure(data)
-    n = len(snakemake.input.parity)
+    n = len(snakemake.params.parity)
     result = {"members": n, "sets": measured, "said": verdict(measured, n)}
     Path(snakemake.output.measured).write_text(json.dumps(result, indent=2) + "\n")
     draw(data, measured, snakemake.output.figure)

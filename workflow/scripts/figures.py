@@ -138,8 +138,8 @@ def main(snakemake: object) -> None:
     best = json.loads(Path(snakemake.input.best).read_text())["point"]
     heatmap(table, snakemake.output.heatmap)
     parameters(table, snakemake.output.parameters)
-    learning_curves(snakemake.input.metrics, snakemake.output.curves)
-    of_best = next(path for path in snakemake.input.parity if Path(path).stem == best)
+    learning_curves(snakemake.params.metrics, snakemake.output.curves)
+    of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
     parity(pd.read_parquet(of_best), best, snakemake.output.parity)
 
 

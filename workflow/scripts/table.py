@@ -18,6 +18,11 @@ def read(path: str | Path) -> dict:
     return json.loads(Path(path).read_text())
 
 
+def receipts(paths: list[str]) -> dict[str, dict]:
+    """What a step found of each point, from the receipts of all packs."""
+    return {point: found for path in paths for point, found in read(path).items()}
+
+
 def row_of(point: str, record: dict | None) -> dict:
     """What the columns say of a point, apart from its errors; `foundation` was not trained."""
     if record is None:
@@ -122,10 +127,12 @@ def words(table: pd.DataFrame, best: str, metric: str) -> list[str]:
 
 
 def main(snakemake: object) -> None:
-    records = {r["point"]: r for r in map(read, snakemake.input.trainings)}
+    points = snakemake.params.points
+    records = receipts(snakemake.input.trainings)
     cuts = snakemake.params.cuts.items()
     records |= {name: cut_record(records[source], rank) for name, (source, rank) in cuts}
-    table = make_table([read(path) for path in snakemake.input.errors], records)
+    evaluated = receipts(snakemake.input.errors)
+    table = make_table([evaluated[point] for point in points], records)
     metric = snakemake.params.select["metric"]
     best = choose(table, metric)
     results = Path(snakemake.params.results)
