@@ -1,8 +1,8 @@
-"""The training loop: steps, validation, best weights, checkpoints, of one point or a pack.
+"""The training loop: steps, validation and checkpoints of one point, or of several at once.
 
 Nothing here knows LoRA.  A model in training is given as something that computes the outputs of
-several points for one batch; each point has an optimiser, a schedule, a moving average, an early
-stop and a best of its own, so that it trains as it would alone.
+several points for one batch; each `Point` has all that is its own, so that it trains as it would
+alone.
 """
 
 import logging
@@ -15,15 +15,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch_ema import ExponentialMovingAverage
 
 from lora._upstream import default_dtype, upstream
-from lora.config import TrainSettings, UserError
 from lora.data import batches, frozen
+from lora.point import Point
 
 log = logging.getLogger(__name__)
-
-STRESS_LOSSES = ("stress", "huber", "universal")
 
 
 class Trainee(Protocol):
@@ -45,131 +42,6 @@ class Single(nn.Module):
         self, batch: dict[str, Tensor], points: list[int], **options: Any
     ) -> list[dict[str, Tensor]]:
         return [self.model(batch, **options)]
-
-
-class Point:
-    """One training among those of a `Fit`.
-
-    trained:   the parameters that its optimiser moves, by name
-    settings:  resolved
-    history:   one dict an epoch, epoch 0 before any training; what metrics.jsonl holds
-    """
-
-    def __init__(self, trained: dict[str, nn.Parameter], settings: TrainSettings) -> None:
-        self.trained, self.settings = trained, settings
-        parameters = list(trained.values())
-        self.optimizer = torch.optim.Adam(
-            parameters,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            amsgrad=settings.amsgrad,
-        )
-        self.scheduler = _scheduler(self.optimizer, settings)
-        self.ema = (
-            ExponentialMovingAverage(parameters, settings.ema_decay) if settings.ema else None
-        )
-        with default_dtype(parameters[0].dtype):  # MACE makes the weights of its terms in it
-            self.loss = upstream("mace.tools.scripts_utils").get_loss_fn(
-                settings, dipole_only=False, compute_dipole=False
-            )
-        self.loss.to(parameters[0].device)
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch = 0
-        self.seconds = 0.0
-
-    @property
-    def epoch(self) -> int:
-        """The last finished epoch; -1 before the first validation."""
-        return len(self.history) - 1
-
-    @property
-    def outputs(self) -> dict[str, bool]:
-        """What the loss needs from the model."""
-        return {
-            "compute_stress": self.settings.loss in STRESS_LOSSES,
-            "compute_virials": self.settings.loss == "virials",
-        }
-
-    def ended(self) -> str:
-        """Why the training is over: "max_num_epochs" or "patience"; "" if it is not."""
-        if self.epoch >= self.settings.max_num_epochs:
-            return "max_num_epochs"
-        return "patience" if self.epoch - self.best_epoch >= self.settings.patience else ""
-
-    def step(self) -> None:
-        """One step of the optimiser with the gradients at hand."""
-        if self.settings.clip_grad:
-            nn.utils.clip_grad_norm_(self.trained.values(), self.settings.clip_grad)
-        self.optimizer.step()
-        if self.ema:
-            self.ema.update()
-
-    def record(self, train_loss: float, errors: dict[str, float], seconds: float) -> None:
-        """Add an epoch to the history; keep the weights, as they are now, if they are the best."""
-        epoch, loss = self.epoch + 1, float(errors["loss"])
-        for what, value in {"training": train_loss, "validation": loss}.items():
-            if not math.isfinite(value):
-                s = self.settings
-                raise UserError(
-                    f"epoch {epoch}: the {what} loss is not a finite number; lower lr ({s.lr:g}) "
-                    f"or clip_grad ({s.clip_grad:g}), and look at the data"
-                )
-        if epoch == 0 or loss < self.history[self.best_epoch]["valid_loss"]:
-            self.best_epoch = epoch
-            self.best = {n: p.detach().clone() for n, p in self.trained.items()}
-        self.seconds += seconds
-        self.history.append(
-            {
-                "epoch": epoch,
-                "train_loss": train_loss if epoch else None,
-                "valid_loss": loss,
-                "valid_rmse_e_mev_per_atom": 1e3 * float(errors["rmse_e_per_atom"]),
-                "valid_rmse_f_mev_per_a": 1e3 * float(errors["rmse_f"]),
-                "lr": self.optimizer.param_groups[0]["lr"],
-                "seconds": round(seconds, 3),
-                "timestamp": round(time.time(), 3),
-            }
-        )
-
-    def step_scheduler(self) -> None:
-        """One epoch of the learning rate's schedule."""
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step(self.history[-1]["valid_loss"])
-        elif self.scheduler:
-            self.scheduler.step()
-
-    @torch.no_grad()
-    def load_best(self) -> None:
-        """Put the weights of the best epoch back."""
-        for name, parameter in self.trained.items():
-            parameter.copy_(self.best[name])
-
-    def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on."""
-        return {
-            "trained": {n: p.detach() for n, p in self.trained.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "ema": self.ema.state_dict() if self.ema else None,
-            "history": self.history,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "seconds": self.seconds,
-        }
-
-    @torch.no_grad()
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        for name, parameter in self.trained.items():
-            parameter.copy_(state["trained"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if self.ema:
-            self.ema.load_state_dict(state["ema"])
-        self.history, self.best = state["history"], state["best"]
-        self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
 
 
 class Fit:
@@ -253,9 +125,7 @@ class Fit:
 
     def _time_step(self, batch: Any, group: list[int]) -> float:
         started = time.perf_counter()
-        outs = self.model(batch.to_dict(), group, training=True, **self.points[0].outputs)
-        losses = [self.points[i].loss(pred=x, ref=batch) for i, x in zip(group, outs, strict=True)]
-        torch.stack(losses).sum().backward()
+        self._backward(batch, group)
         for i in group:
             self.points[i].optimizer.zero_grad(set_to_none=True)
         if self.device.startswith("cuda"):
@@ -269,18 +139,28 @@ class Fit:
         totals = [torch.zeros((), device=self.device) for _ in points]
         order = s.seed * 1_000_003 + epoch  # of its own for each epoch, so a resumed run repeats it
         for batch in batches(self.train, s.batch_size, self.device, shuffle=order):
-            for point in points:
-                point.optimizer.zero_grad(set_to_none=True)
-            outs = self.model(batch.to_dict(), group, training=True, **points[0].outputs)
-            losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
-            torch.stack(losses).sum().backward()  # no point's loss has a part of another's
-            for point in points:
-                point.step()
+            losses = self.train_step(batch, group)
             totals = [
-                total + loss.detach() * batch.num_graphs
-                for total, loss in zip(totals, losses, strict=True)
+                total + loss * batch.num_graphs for total, loss in zip(totals, losses, strict=True)
             ]
         return [float(total) / len(self.train) for total in totals]
+
+    def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
+        """One step of the optimisers of a group on one batch.  Returns their losses."""
+        losses = self._backward(batch, group)
+        for i in group:
+            self.points[i].step()
+        return losses
+
+    def _backward(self, batch: Any, group: list[int]) -> list[Tensor]:
+        """Gradients of a group on one batch.  Returns the losses, [] each."""
+        points = [self.points[i] for i in group]
+        for point in points:
+            point.optimizer.zero_grad(set_to_none=True)
+        outs = self.model(batch.to_dict(), group, training=True, **points[0].outputs)
+        losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
+        torch.stack(losses).sum().backward()  # no point's loss has a part of another's
+        return [loss.detach() for loss in losses]
 
     def _validate(self, group: list[int], losses: list[float], started: float) -> None:
         """Measure the moving averages on the validation set, by MACE, and record the epoch."""
@@ -337,16 +217,3 @@ class Fit:
         if found < len(self.points):
             log.warning("%s is of other settings or data: starting again", path)
         return found
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, s: TrainSettings) -> Any:
-    schedulers = torch.optim.lr_scheduler
-    if s.scheduler == "ReduceLROnPlateau":
-        return schedulers.ReduceLROnPlateau(
-            optimizer, factor=s.lr_factor, patience=s.scheduler_patience
-        )
-    if s.scheduler == "ExponentialLR":
-        return schedulers.ExponentialLR(optimizer, s.lr_scheduler_gamma)
-    if s.scheduler == "CosineAnnealingLR":
-        return schedulers.CosineAnnealingLR(optimizer, s.max_num_epochs, eta_min=0.01 * s.lr)
-    return None

@@ -21,11 +21,13 @@ from lora.config import TrainSettings, UserError
 from lora.data import graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.files import digest, read_json, write_json, write_receipt, write_text
-from lora.fit import STRESS_LOSSES, Fit, Point, Single, Trainee
+from lora.fit import Fit, Single, Trainee
+from lora.fold import fold
 from lora.foundation import load_foundation
 from lora.inject import Injection, count_parameters, inject_lora, take_adapters
 from lora.kernels import from_kernel, to_kernel
 from lora.pack import Pack
+from lora.point import STRESS_LOSSES, Point
 from lora.structures import elements_of, is_isolated_atom, load_structures
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,7 @@ def train_pack(
         model = to_kernel(model, "cueq", s.device)
     model.to(s.device)
     before = count_parameters(model)[1]
-    trainee, trained = _trainee(model, settings)
+    trainee, trained, counted = _trainee(model, settings)
     data = digest(train_file, valid_file, e0s_file)
     rank = str(max(one.rank for one in settings))  # a pack pads to it
     keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
@@ -135,8 +137,8 @@ def train_pack(
     results = []
     for i, (out, point) in enumerate(zip(points, running, strict=True)):
         notes = {"base_name": str(foundation), "best_epoch": point.best_epoch}
-        counted = _save(trainee, i, point.settings, base, out / "adapter", notes)
-        results.append(_result(out, point, counted) | shared)
+        _save(trainee, i, point.settings, base, out / "adapter", notes)
+        results.append(_result(out, point, counted[i]) | shared)
         write_json(out / "train.json", results[-1])
     write_receipt(receipt, results)
     checkpoint.unlink(missing_ok=True)
@@ -174,17 +176,19 @@ def prepare(model: nn.Module, settings: TrainSettings) -> None:
 
 def _trainee(
     model: nn.Module, settings: list[TrainSettings]
-) -> tuple[Trainee, list[dict[str, nn.Parameter]]]:
-    """What computes all points, and what each of them trains."""
-    if settings[0].method != "lora":
-        prepare(model, settings[0])
-        return Single(model), [{n: p for n, p in model.named_parameters() if p.requires_grad}]
-    layers = []
+) -> tuple[Trainee, list[dict[str, nn.Parameter]], list[tuple[int, int]]]:
+    """What computes all points, what each of them trains, and its (trainable, total) parameters."""
+    layers, counted = [], []
     for one in settings:
         prepare(model, one)
+        counted.append(count_parameters(model))
         layers.append(take_adapters(model))
+    if settings[0].method != "lora":
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        return Single(model), [trained], counted
     pack = Pack(model, layers).to(settings[0].device)
-    return pack, [{"factors": row} for row in pack.rows]
+    fold(pack.model)
+    return pack, [{"factors": row} for row in pack.rows], counted
 
 
 def _key(settings: TrainSettings, *parts: str) -> str:
@@ -194,19 +198,18 @@ def _key(settings: TrainSettings, *parts: str) -> str:
 
 def _save(
     trainee: Trainee, i: int, s: TrainSettings, base: nn.Module, folder: Path, notes: dict
-) -> tuple[int, int]:
-    """Write the adapter, or the weights, of a point.  Returns its (trainable, total) parameters."""
+) -> None:
+    """Write the adapter, or the weights, of a point."""
     if isinstance(trainee, Pack):
         model = trainee.dissolve(i)
         model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
-        counted = count_parameters(model)
         save_adapter(model, folder, **notes)
         take_adapters(model)
-        return counted
+        return
+    assert isinstance(trainee, Single)
     model = from_kernel(trainee.model, "cueq") if s.enable_cueq else trainee.model.cpu()
     prepare(model, s)  # a converted model has lost what trains
     save_weights(model, base, folder, **notes)
-    return count_parameters(model)
 
 
 def _result(out: Path, point: Point, counted: tuple[int, int]) -> dict:

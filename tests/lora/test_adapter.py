@@ -13,7 +13,8 @@ from lora.adapter import CARD, TENSORS, read_card, save_weights
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict
 from lora.elements import set_e0s, trim_elements
-from lora.fit import Fit, Point, Single
+from lora.fit import Fit, Single
+from lora.point import Point
 from tests.models import BASE, ONE_HEAD, ONE_HEAD_IDS, Case, make_model, perturb, structures
 
 PRODUCTS = {"skip_tp": True, "symmetric_contraction": True}

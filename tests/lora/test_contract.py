@@ -18,10 +18,11 @@ from lora import inject_lora, merge_lora_weights
 from lora._upstream import upstream
 from lora.config import TrainSettings
 from lora.data import batches, graphs
-from lora.fit import Fit, Point
+from lora.fit import Fit
 from lora.inject import lora_layers, take_adapters
 from lora.kernels import from_kernel, to_kernel
 from lora.pack import Pack
+from lora.point import Point
 from lora.products import LoRAContraction, LoRASkipTP
 from tests.models import CASES, IDS, OUTPUTS, Case, difference, make_model, outputs, structures
 from tests.models import perturb as perturbed

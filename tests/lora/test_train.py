@@ -17,8 +17,9 @@ from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict, reference
 from lora.elements import get_e0s
 from lora.files import write_json
-from lora.fit import Fit, Point, Single
+from lora.fit import Fit, Single
 from lora.inject import count_parameters, inject_lora
+from lora.point import Point
 from lora.structures import ENERGY, FORCES, write_structures
 from lora.train import prepare, train
 from tests.models import BASE, make_model, perturb
