@@ -1,6 +1,7 @@
 """Tiny MACE models with random weights, in the shapes that users have, and structures for them."""
 
 import copy
+import io
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -24,6 +25,7 @@ class Case:
     cls: str = "ScaleShiftMACE"
     channels: int = 4
     max_l: int = 1
+    max_ell: int = 2
     correlation: int = 2
     first: str = "RealAgnosticResidualInteractionBlock"
     interaction: str = "RealAgnosticResidualInteractionBlock"
@@ -43,6 +45,7 @@ CASES = [
     replace(BASE, name="mace_L0", cls="MACE", max_l=0, correlation=3),
     replace(BASE, name="L2_correlation3", max_l=2, correlation=3),
     replace(BASE, name="agnostic_first", first="RealAgnosticInteractionBlock"),
+    replace(BASE, name="forbidden_coupling", max_l=2, max_ell=1),  # of order 1 to 2e
     replace(
         BASE,
         name="density",
@@ -89,7 +92,7 @@ def _made(case: Case) -> nn.Module:
             r_max=4.0,
             num_bessel=4,
             num_polynomial_cutoff=5,
-            max_ell=2,
+            max_ell=case.max_ell,
             interaction_cls=modules.interaction_classes[case.interaction],
             interaction_cls_first=modules.interaction_classes[case.first],
             num_interactions=2,
@@ -109,7 +112,14 @@ def _made(case: Case) -> nn.Module:
             use_reduced_cg=case.reduced,
             **(scale if case.cls == "ScaleShiftMACE" else {}),
         )
-    model.eval()
+    with torch.no_grad():  # e3nn starts biases at zero, where a lost one would not be seen
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.3)
+    file = io.BytesIO()  # as users have them: MACE's weights of forbidden couplings, fresh from
+    torch.save(model.eval(), file)  # its classes, cannot even be copied
+    file.seek(0)
+    model = torch.load(file, weights_only=False)
     model.base_fingerprint = fingerprint(model)
     return model
 

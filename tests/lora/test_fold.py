@@ -43,7 +43,7 @@ def test_folded_is_the_model(case: Case) -> None:
     assert difference(b, outputs(make_model(case))) > 1e-3
 
 
-@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
+@pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
 def test_training_of_a_folded_pack(case: Case) -> None:
     base = make_model(case)
     data, results = graphs(structures(), base), []

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from lora import inject_lora, load_adapter, load_foundation, merge_lora_weights
-from lora._upstream import default_dtype, is_cueq, upstream
+from lora._upstream import default_dtype, is_cueq, o3, upstream
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict, reference
 from lora.inject import count_parameters, lora_layers
 from lora.kernels import from_kernel, to_kernel
+from lora.layers import LoRAO3Linear
 from lora.train import train
 from tests.lora.test_train import QUICK, files, teacher_data  # noqa: F401
 from tests.models import BASE, CASES, difference, make_model, outputs, perturb
@@ -150,3 +151,34 @@ def test_openequivariance() -> None:
     assert difference(outputs(model), outputs(base)) < 1e-9
     back = from_kernel(merge_lora_weights(model), "oeq")
     assert difference(outputs(back), outputs(base)) < 1e-9
+
+
+@pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
+def test_packed_layer_in_both_layouts(layout: str) -> None:
+    """A bare cuet.Linear, whatever the layout of its features, is K e3nn layers."""
+    cue, cuet = upstream("cuequivariance"), upstream("cuequivariance_torch")
+    group, irreps = upstream("mace.tools.cg").O3_e3nn, ("4x0e+3x1o", "2x0e+5x1o")
+    with default_dtype(torch.float64):
+        plain = o3.Linear(*irreps)
+        other = cuet.Linear(
+            *(cue.Irreps(group, x) for x in irreps), layout=getattr(cue, layout), method="naive"
+        )
+        x = torch.randn(6, 13)
+    with torch.no_grad():
+        other.weight.copy_(plain.weight.view_as(other.weight))
+    weights = torch.randn(3, plain.weight_numel, dtype=torch.float64)
+    expected = LoRAO3Linear(plain, rank=2).run_packed(weights, x)
+    each = [plain(part, w) for part, w in zip(x.chunk(3), weights, strict=True)]
+    assert torch.allclose(expected, torch.cat(each), atol=1e-12)
+
+    def moved(values: torch.Tensor, of: str, back: bool) -> torch.Tensor:
+        parts = []
+        for piece, (mul, ir) in zip(o3.Irreps(of).slices(), o3.Irreps(of), strict=True):
+            shape = (ir.dim, mul) if back else (mul, ir.dim)
+            parts.append(values[:, piece].unflatten(1, shape).transpose(1, 2).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    given = moved(x, irreps[0], back=False) if layout == "ir_mul" else x
+    found = LoRAO3Linear(other, rank=2).run_packed(weights, given)
+    found = moved(found, irreps[1], back=True) if layout == "ir_mul" else found
+    assert torch.allclose(found, expected, atol=1e-12)

@@ -55,7 +55,7 @@ def trained(case: Case, scaling: str = "mace", rank: int = 4) -> torch.nn.Module
 
 
 @pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
-@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
+@pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
 def test_cut_is_the_best_approximation(case: Case, scaling: str) -> None:
     for _, layer in lora_layers(trained(case, scaling)):
         whole, values = dense_parts(layer), spectrum(layer)
