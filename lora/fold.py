@@ -82,7 +82,7 @@ class FoldedContraction(nn.Module):
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        top = base.correlation
+        top: int = base.correlation
         weights: dict[int, Any] = {top: base.weights_max}
         weights |= {top - 1 - i: weight for i, weight in enumerate(base.weights)}
         self.orders = sorted(weights, reverse=True)
