@@ -1,4 +1,5 @@
-# make sweep: the quickstart.  make test: everything.  Both set up .venv first.
+# make sweep: the quickstart.  make test: everything.  make bench: against a loop over
+# mace_run_train --lora.  All set up .venv first.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -16,6 +17,9 @@ lint: .venv/ready
 	mypy
 	snakemake --lint
 
+bench: .venv/ready
+	python benchmarks/sweep.py
+
 # the lock names torch first: its CPU or CUDA build decides what the rest resolves to
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,4 +28,4 @@ lint: .venv/ready
 	pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.PHONY: sweep test lint
+.PHONY: sweep test lint bench

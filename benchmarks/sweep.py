@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -89,16 +88,24 @@ def jobs(results: Path) -> dict[str, float]:
 def theirs(args: argparse.Namespace, work: Path) -> dict:
     """mace_run_train --lora for one point after the other, on the split that ours made."""
     data, parts, models = work / "ours/data", {"before": 0.0, "training": 0.0, "after": 0.0}, {}
-    wall = 0.0
+    wall = peak = 0.0
     for rank in args.ranks:
         for alpha in args.alphas:
             name = f"lora_r{rank}_a{alpha:g}_s{SEED}"
             folder = work / "theirs" / name
             folder.mkdir(parents=True)
             started = time.time()
-            subprocess.run(
-                command(args, name, rank, alpha, data), cwd=folder, check=True, capture_output=True
-            )
+            with (folder / "printed").open("w") as printed:
+                process = subprocess.Popen(
+                    command(args, name, rank, alpha, data),
+                    cwd=folder,
+                    stdout=printed,
+                    stderr=printed,
+                )
+                _, status, used = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit((folder / "printed").read_text()[-3000:])
+            peak = max(peak, used.ru_maxrss / 1024)
             ended = time.time()
             wall += ended - started
             first, last = epochs(next((folder / "logs").glob("*.log")).read_text())
@@ -106,7 +113,6 @@ def theirs(args: argparse.Namespace, work: Path) -> dict:
             parts["training"] += last - first
             parts["after"] += ended - last
             models[folder / "errors.json"] = folder / f"{name}.model"
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     test = {"valid_file": data / "valid.xyz", "test_file": data / "test.xyz"}
     found = evaluate(models, **test, batch_size=VALID_BATCH)
     names = [path.parent.name for path in models]

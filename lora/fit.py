@@ -6,7 +6,6 @@ alone.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora._upstream import default_dtype, upstream
+from lora.config import UserError
 from lora.data import batches, frozen
 from lora.point import Point
 
@@ -50,7 +50,7 @@ class Fit:
     model:     trained in place; after `run` every point has its best weights
     points:    in the order in which the model computes them
     keys:      what each training is of; a checkpoint is taken only for the same
-    together:  how many points may go through a step at once; `choose_together` finds it out
+    together:  how many points may go through a step at once; see `fit_memory`
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class Fit:
         behind catch up first, those that have ended cost nothing.  `each_epoch` is called with
         the points that have just finished one.
 
-        Raises UserError when a loss is no longer a finite number.
+        Raises UserError when the loss of the untrained model is not finite.
         """
         while group := self._next_group():
             started, points = time.perf_counter(), [self.points[i] for i in group]
             first = points[0].epoch < 0  # only measured, as it comes
             losses = [0.0] * len(points) if first else self._train_epoch(group)
             self._validate(group, losses, started)
-            if not first:
-                for point in points:
+            for point in points:
+                if not first and not point.diverged:
                     point.step_scheduler()
             each_epoch(points)
         for point in self.points:
@@ -99,38 +99,34 @@ class Fit:
         s, outputs = point.settings, tuple(point.outputs.values())
         return (point.epoch, s.seed, s.batch_size, s.valid_batch_size, outputs)
 
-    def choose_together(self) -> int:
-        """Time a few steps of 1, 2, 4, ... points at once, keep the quickest size a point.
+    def fit_memory(self) -> int:
+        """Let all points go through a step together, or the half, a quarter, ... that fits.
 
-        Nothing is changed but `together`.  Sizes that do not fit into the memory of a GPU, and
-        all above them, are left out.
+        Tried with the largest structures, on a GPU; how many go together changes the last digits
+        of a training, so it follows from the data and not from a clock.  Returns the number.
+
+        Raises UserError when a single point does not fit.
         """
-        s, best = self.points[0].settings, math.inf
-        size, chosen = 1, 1
-        trial = list(batches(self.train[: 3 * s.batch_size], s.batch_size, self.device))
-        while size <= len(self.points):
-            group = list(range(size))
+        s = self.points[0].settings
+        by_size = sorted(self.train, key=_n_edges)[-s.batch_size :]
+        step = next(batches(by_size, s.batch_size, self.device))
+        by_size = sorted(self.valid, key=_n_edges)[-s.valid_batch_size :]
+        validation = next(batches(by_size, s.valid_batch_size, self.device))
+        while True:
+            group = list(range(self.together))
             try:
-                times = [self._time_step(batch, group) for batch in trial]
+                self._backward(step, group)
+                with frozen(self.model):
+                    self._outputs(validation, group, training=False)
+                return self.together
             except torch.OutOfMemoryError:
-                log.info("%d points at once do not fit into memory", size)
-                break
-            seconds = min(times) / size
-            log.info("%d points at once: %.3f s a step and point", size, seconds)
-            if seconds < best:
-                best, chosen = seconds, size
-            size *= 2
-        self.together = chosen
-        return chosen
-
-    def _time_step(self, batch: Any, group: list[int]) -> float:
-        started = time.perf_counter()
-        self._backward(batch, group)
-        for i in group:
-            self.points[i].optimizer.zero_grad(set_to_none=True)
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
+                log.info("%d points at once do not fit into memory", self.together)
+            if self.together == 1:
+                raise UserError(
+                    f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}: do not "
+                    "fit into the memory of the GPU; lower them"
+                )
+            self.together = -(-self.together // 2)
 
     def _train_epoch(self, group: list[int]) -> list[float]:
         """One epoch of steps; the mean training loss of each point."""
@@ -157,10 +153,14 @@ class Fit:
         points = [self.points[i] for i in group]
         for point in points:
             point.optimizer.zero_grad(set_to_none=True)
-        outs = self.model(batch.to_dict(), group, training=True, **points[0].outputs)
+        outs = self._outputs(batch, group, training=True)
         losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
         torch.stack(losses).sum().backward()  # no point's loss has a part of another's
         return [loss.detach() for loss in losses]
+
+    def _outputs(self, batch: Any, group: list[int], training: bool) -> list[dict[str, Tensor]]:
+        wanted = self.points[group[0]].outputs
+        return self.model(batch.to_dict(), group, training=training, **wanted)
 
     def _validate(self, group: list[int], losses: list[float], started: float) -> None:
         """Measure the moving averages on the validation set, by MACE, and record the epoch."""
@@ -178,7 +178,7 @@ class Fit:
                     stack.enter_context(point.ema.average_parameters())
             stack.enter_context(frozen(self.model))
             for batch in self.valid_batches[size]:
-                outs = self.model(batch.to_dict(), group, training=False, **points[0].outputs)
+                outs = self._outputs(batch, group, training=False)
                 for metric, out in zip(metrics, outs, strict=True):
                     metric.update(batch, out)
             errors = [metric.compute()[1] for metric in metrics]
@@ -217,3 +217,7 @@ class Fit:
         if found < len(self.points):
             log.warning("%s is of other settings or data: starting again", path)
         return found
+
+
+def _n_edges(graph: Any) -> int:
+    return graph.edge_index.shape[1]

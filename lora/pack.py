@@ -58,10 +58,11 @@ class Pack(nn.Module):
         `points` are places in the pack, default all; the others cost nothing.
         """
         points = list(range(len(self.rows))) if points is None else points
+        places = torch.tensor(points, device=self.rows[0].device)
         sizes = [layer.size for layer in self.packed.values()]
         columns = torch.stack([self.rows[i] for i in points]).split(sizes, dim=1)
         for layer, values in zip(self.packed.values(), columns, strict=True):
-            layer.values, layer.active = values, points
+            layer.values, layer.active = values, places
         out = self.model(repeated(batch, len(points)), **options)
         return [_copy_of(out, i, len(points)) for i in range(len(points))]
 
@@ -95,7 +96,8 @@ class PackedLayer(nn.Module):
         self.template = like(adapters[0], rank)
         self.size_a = self.template.lora_A.numel()
         self.size = self.size_a + self.template.lora_B.numel()
-        self.values, self.active = self.template.lora_A.new_zeros(0, self.size), [0]
+        self.values = self.template.lora_A.new_zeros(0, self.size)
+        self.active = torch.zeros(0, dtype=torch.long)  # places in the pack
         self.scales = self.values.new_tensor([layer.scale for layer in adapters])
         for parameter in self.template.parameters():
             parameter.requires_grad_(False)

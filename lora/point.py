@@ -3,6 +3,7 @@
 Several of them share a model in `lora.fit`; nothing here knows which.
 """
 
+import logging
 import math
 import time
 from typing import Any
@@ -13,6 +14,8 @@ from torch_ema import ExponentialMovingAverage
 
 from lora._upstream import default_dtype, upstream
 from lora.config import TrainSettings, UserError
+
+log = logging.getLogger(__name__)
 
 STRESS_LOSSES = ("stress", "huber", "universal")
 
@@ -46,6 +49,7 @@ class Point:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
+        self.diverged = False
         self.seconds = 0.0
 
     @property
@@ -62,7 +66,9 @@ class Point:
         }
 
     def ended(self) -> str:
-        """Why the training is over: "max_num_epochs" or "patience"; "" if it is not."""
+        """Why the training is over: max_num_epochs, patience or diverged; "" if it is not."""
+        if self.diverged:
+            return "diverged"
         if self.epoch >= self.settings.max_num_epochs:
             return "max_num_epochs"
         return "patience" if self.epoch - self.best_epoch >= self.settings.patience else ""
@@ -76,15 +82,22 @@ class Point:
             self.ema.update()
 
     def record(self, train_loss: float, errors: dict[str, float], seconds: float) -> None:
-        """Add an epoch to the history; keep the weights, as they are now, if they are the best."""
+        """Add an epoch to the history; keep the weights, as they are now, if they are the best.
+
+        A loss that is not finite ends the training instead, with the best weights so far.
+        Raises UserError if it is that of the untrained model.
+        """
         epoch, loss = self.epoch + 1, float(errors["loss"])
-        for what, value in {"training": train_loss, "validation": loss}.items():
-            if not math.isfinite(value):
-                s = self.settings
-                raise UserError(
-                    f"epoch {epoch}: the {what} loss is not a finite number; lower lr ({s.lr:g}) "
-                    f"or clip_grad ({s.clip_grad:g}), and look at the data"
-                )
+        if not (math.isfinite(train_loss) and math.isfinite(loss)):
+            if epoch == 0:
+                raise UserError("the loss of the untrained model is not finite; look at the data")
+            self.diverged = True
+            log.warning(
+                "epoch %d: the loss is not a finite number; the training ends, its best epoch %d "
+                "is kept; lower lr (%g) or clip_grad (%g), and look at the data",
+                *(epoch, self.best_epoch, self.settings.lr, self.settings.clip_grad),
+            )
+            return
         if epoch == 0 or loss < self.history[self.best_epoch]["valid_loss"]:
             self.best_epoch = epoch
             self.best = {n: p.detach().clone() for n, p in self.trained.items()}
@@ -125,6 +138,7 @@ class Point:
             "history": self.history,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "diverged": self.diverged,
             "seconds": self.seconds,
         }
 
@@ -140,6 +154,7 @@ class Point:
             self.ema.load_state_dict(state["ema"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
+        self.diverged = state["diverged"]
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, s: TrainSettings) -> Any:

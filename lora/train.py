@@ -52,7 +52,7 @@ def train(
         out: the folder of the point
         the others: as for `train_pack`
 
-    Returns the contents of train.json.  Raises UserError: settings, data, or a diverged loss.
+    Returns the contents of train.json.  Raises UserError: settings or data.
     """
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
     point = {Path(out): settings}
@@ -84,7 +84,7 @@ def train_pack(
         receipt: a json file for the contents of all train.json, written when all is there
 
     Returns the contents of each train.json.
-    Raises UserError: settings, data, or a diverged loss.
+    Raises UserError: settings or data.
     """
     set_threads(threads)
     settings = [one.resolved() for one in points.values()]
@@ -111,8 +111,8 @@ def train_pack(
     fit = Fit(trainee, running, graphs(structures, model), graphs(validation, model), keys)
     checkpoint = Path(work) / "checkpoint.pt"
     Path(work).mkdir(parents=True, exist_ok=True)
-    if not fit.resume(checkpoint) and len(points) > 1:
-        fit.choose_together()
+    if not fit.resume(checkpoint) and s.device.startswith("cuda"):
+        fit.fit_memory()
     folder_of = dict(zip(map(id, running), points, strict=True))
     with _progress(s.max_num_epochs) as show:
 

@@ -21,7 +21,7 @@ from lora.fit import Fit, Single
 from lora.inject import count_parameters, inject_lora
 from lora.point import Point
 from lora.structures import ENERGY, FORCES, write_structures
-from lora.train import prepare, train
+from lora.train import prepare, train, train_pack
 from tests.models import BASE, make_model, perturb
 
 EPOCHS = 4
@@ -228,10 +228,33 @@ def test_seed_and_order_matter(files: dict, tmp_path: Path) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_diverging_loss_is_said(files: dict, tmp_path: Path) -> None:
-    settings = TrainSettings(method="naive", lr=1e6, clip_grad=0.0, **QUICK)
-    with pytest.raises(UserError, match="not a finite number"):
-        train(settings, **files, out=tmp_path / "p")
+def test_a_point_that_diverges_leaves_the_others_alone(
+    files: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends with its best epoch, says why, and the point beside it trains as it does alone."""
+    common = {"rank": 2, **QUICK}
+    names = {k: v for k, v in files.items() if k != "foundation"}
+    wild = TrainSettings(lr=1e80, clip_grad=0.0, **common)
+    points = {tmp_path / "wild": wild, tmp_path / "calm": TrainSettings(lr=0.02, **common)}
+    a, b = train_pack(points, files["foundation"], tmp_path, **names)
+    assert a["ended_by"] == "diverged" and a["best_epoch"] < a["epochs"] + 1 < EPOCHS + 1
+    assert f"its best epoch {a['best_epoch']} is kept; lower lr (1e+80)" in caplog.text
+    alone = train(TrainSettings(lr=0.02, **common), **files, out=tmp_path / "alone")
+    assert b["ended_by"] == "max_num_epochs"
+    for key in ("valid_loss", "valid_rmse_f_mev_per_a"):
+        assert b["best"][key] == pytest.approx(alone["best"][key], rel=1e-8)
+    model = load_foundation(files["foundation"])
+    load_adapter(model, tmp_path / "wild/adapter")
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_data_that_are_not_finite_are_said(files: dict, tmp_path: Path) -> None:
+    broken = teacher_data(4, seed=1)
+    broken[2].info[ENERGY] = np.inf
+    write_structures(tmp_path / "valid.xyz", broken)
+    with pytest.raises(UserError, match="untrained model is not finite; look at the data"):
+        own = files | {"valid_file": tmp_path / "valid.xyz"}
+        train(TrainSettings(rank=2, **QUICK), **own, out=tmp_path / "p")
 
 
 def test_stress_loss_needs_stress(files: dict, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_everything_is_there(sweep: Sweep) -> None:
     for words in (best["model"], "snakemake --report", "mlflow ui", "against naive_s3"):
         assert words in sweep.printed
     assert "parameters train" in (out / "logs/train/naive_s3.log").read_text()
-    assert "points at once" in (out / "logs/train/lora_s3_1.log").read_text()
+    assert json.loads((out / "train" / POINTS[0] / "train.json").read_text())["pack_size"] == 2
 
 
 def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:

@@ -73,16 +73,17 @@ def verdict(measured: dict, n: int) -> list[str]:
     lines = [
         f"Committee of the {n} LoRA points: rank correlation of force spread and force error {said}"
     ]
-    if all(x["rho_low"] > ENOUGH for x in forces.values()):
-        factors = ", ".join(f"{name} {x['error_to_spread']:.1f}" for name, x in forces.items())
+    weak = [name for name, x in forces.items() if not x["rho_low"] > ENOUGH]
+    if weak:
         lines.append(
-            f"So its spread can serve as an uncertainty of forces (over {ENOUGH:g} on every test "
-            f"set); the error is larger than the spread by a factor of: {factors}"
+            f"So its spread is no uncertainty: the correlation is not surely over {ENOUGH:g} on: "
+            f"{', '.join(weak)}"
         )
     else:
+        factors = ", ".join(f"{name} {x['error_to_spread']:.1f}" for name, x in forces.items())
         lines.append(
-            f"So its spread is no uncertainty: on some test set the correlation may be under "
-            f"{ENOUGH:g}"
+            f"So its spread can serve as an uncertainty of forces (over {ENOUGH:g} on every set); "
+            f"the error is larger than the spread by a factor of: {factors}"
         )
     return lines
 
@@ -105,8 +106,9 @@ def draw(data: pd.DataFrame, measured: dict, path: str) -> None:
         rho = numbers["force"]["rho"]
         ax.set(xscale="log", yscale="log", title=f"{test_set}: rank correlation {rho:.2f}")
         ax.set_xlabel("spread of the committee (meV/Å)")
-        ax.xaxis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False))
-        ax.yaxis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False))
+            axis.set_minor_formatter(ticker.NullFormatter())
     axes[0][0].set_ylabel("force error of its mean (meV/Å)")
     axes[0][-1].legend(fontsize=8)
     save(figure, data, path)

@@ -11,7 +11,7 @@ import pandas as pd
 
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed"]
 COUNTS = ["trainable_parameters", "total_parameters"]
-TIMES = ["train_seconds", "epochs", "best_epoch", "peak_memory_mb"]
+TIMES = ["train_seconds", "epochs", "best_epoch", "ended_by", "peak_memory_mb"]
 
 
 def read(path: str | Path) -> dict:
@@ -31,7 +31,7 @@ def row_of(point: str, record: dict | None) -> dict:
     row = {"point": point, "method": settings["method"], "seed": settings["seed"]}
     if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
-    row |= {k: record[k] for k in [*COUNTS, "epochs", "best_epoch", "peak_memory_mb"]}
+    row |= {k: record[k] for k in [*COUNTS, "epochs", "best_epoch", "ended_by", "peak_memory_mb"]}
     return row | {"train_seconds": record["seconds"]}
 
 
@@ -121,6 +121,9 @@ def words(table: pd.DataFrame, best: str, metric: str) -> list[str]:
         lost = [s for s in others if error(point, s) < error(best_lora, s)]
         if lost:
             lines.append(f"LoRA loses to {point} on: {', '.join(lost)}")
+    diverged = sorted(set(table.loc[table["ended_by"] == "diverged", "point"]))
+    if diverged:
+        lines.append(f"Diverged, best epoch before that shown: {', '.join(diverged)}")
     if table["seed"].nunique() == 1:
         lines.append("One seed only: differences of a few percent are within what a seed changes.")
     return lines
