@@ -43,7 +43,7 @@ def test_points_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(tried[4:]) == 2
     assert [point.epoch for point in fit.points] == [7, 7, 4, 7, 7]
 
-    def nothing_fits(*_: object) -> list:
+    def nothing_fits(*_: object, **__: object) -> list:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(Fit, "_outputs", nothing_fits)
