@@ -5,6 +5,9 @@ What cuts, adds, pads and measures adapters works on these: {irrep: (left [m, ra
 the one part "0e".  Irreps that stand several times in a layer's input or output are one matrix.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -90,6 +93,20 @@ def effective_rank(values: Tensor) -> float:
     """exp of the entropy of the squared singular values' shares (Roy and Vetterli, 2007)."""
     share = values.square() / values.square().sum().clamp_min(1e-300)
     return float(torch.exp(torch.special.entr(share).sum()))
+
+
+def spectra(layers: Iterable[tuple[str, LoRALayer]]) -> dict[str, Any]:
+    """Singular values and effective ranks of layers, by name and irrep, as JSON holds them."""
+    values = {name: spectrum(layer) for name, layer in layers}
+    return {
+        "singular_values": {
+            name: {part: x.tolist() for part, x in parts.items()} for name, parts in values.items()
+        },
+        "effective_rank": {
+            name: {part: effective_rank(x) for part, x in parts.items()}
+            for name, parts in values.items()
+        },
+    }
 
 
 def like(layer: LoRALayer, rank: int) -> LoRALayer:

@@ -20,6 +20,7 @@ from lora.adapter import save_adapter, save_weights
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
+from lora.factors import spectra
 from lora.files import digest, read_json, write_json, write_receipt, write_text
 from lora.fit import Fit, Single, Trainee
 from lora.fold import fold
@@ -137,8 +138,8 @@ def train_pack(
     results = []
     for i, (out, point) in enumerate(zip(points, running, strict=True)):
         notes = {"base_name": str(foundation), "best_epoch": point.best_epoch}
-        _save(trainee, i, point.settings, base, out / "adapter", notes)
-        results.append(_result(out, point, counted[i]) | shared)
+        found = _save(trainee, i, point.settings, base, out / "adapter", notes)
+        results.append(_result(out, point, counted[i]) | shared | found)
         write_json(out / "train.json", results[-1])
     write_receipt(receipt, results)
     checkpoint.unlink(missing_ok=True)
@@ -198,18 +199,18 @@ def _key(settings: TrainSettings, *parts: str) -> str:
 
 def _save(
     trainee: Trainee, i: int, s: TrainSettings, base: nn.Module, folder: Path, notes: dict
-) -> None:
-    """Write the adapter, or the weights, of a point."""
+) -> dict:
+    """Write the adapter, or the weights, of a point.  Returns an adapter's spectra."""
     if isinstance(trainee, Pack):
         model = trainee.dissolve(i)
         model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
         save_adapter(model, folder, **notes)
-        take_adapters(model)
-        return
+        return spectra(take_adapters(model).items())
     assert isinstance(trainee, Single)
     model = from_kernel(trainee.model, "cueq") if s.enable_cueq else trainee.model.cpu()
     prepare(model, s)  # a converted model has lost what trains
     save_weights(model, base, folder, **notes)
+    return {}
 
 
 def _result(out: Path, point: Point, counted: tuple[int, int]) -> dict:

@@ -21,10 +21,10 @@ from lora.config import UserError
 from lora.data import set_threads
 from lora.factors import (
     Pairs,
-    effective_rank,
     factor_pairs,
     like,
     set_pairs,
+    spectra,
     spectrum,
     thin_svd,
 )
@@ -69,7 +69,7 @@ def truncate(
         raise UserError(f"{adapter}: holds whole weights, not a LoRA adapter to cut")
     model = load_foundation(foundation, head, getattr(torch, card["dtype"]))
     load_adapter(model, adapter)
-    before = {name: spectrum(layer) for name, layer in lora_layers(model)}
+    before = spectra(lora_layers(model))
     ranks = truncate_lora(model, rank, energy)
     elements = {symbol: card["E0s"][symbol] for symbol in card["elements"]}
     notes = {**card["notes"], "cut_from": str(adapter), "base_name": card["base"]["name"]}
@@ -77,14 +77,7 @@ def truncate(
     result = {
         "cut_from_rank": card["rank"],
         "ranks": ranks,
-        "singular_values": {
-            name: {part: values.tolist() for part, values in parts.items()}
-            for name, parts in before.items()
-        },
-        "effective_rank": {
-            name: {part: effective_rank(values) for part, values in parts.items()}
-            for name, parts in before.items()
-        },
+        **before,
     }
     write_json(Path(out) / "spectrum.json", result)
     log.info("%s cut to ranks %s", adapter, sorted(set(ranks.values())))

@@ -87,6 +87,12 @@ rule figures:
             category="Errors",
             labels={"what": "parity of the chosen model"},
         ),
+        spectrum=report(
+            f"{RESULTS}/report/spectrum.svg",
+            caption="../workflow/report/spectrum.rst",
+            category="Training",
+            labels={"what": "singular values"},
+        ),
     log:
         f"{RESULTS}/logs/figures.log",
     conda:

@@ -21,22 +21,15 @@ rule truncate:
 
 
 rule rank_curve:
-    # trained ranks against cut ones, and the spectra of the adapters that were cut
+    # trained ranks against cut ones
     input:
         table=f"{RESULTS}/report/sweep.csv",
-        spectra=expand(rules.truncate.output.spectrum, point=CUTS),
     output:
         curve=report(
             f"{RESULTS}/report/rank_curve.svg",
             caption="../workflow/report/rank_curve.rst",
             category="Choice",
             labels={"what": "trained against cut ranks"},
-        ),
-        spectrum=report(
-            f"{RESULTS}/report/spectrum.svg",
-            caption="../workflow/report/spectrum.rst",
-            category="Training",
-            labels={"what": "singular values"},
         ),
     log:
         f"{RESULTS}/logs/rank_curve.log",

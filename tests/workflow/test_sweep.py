@@ -116,6 +116,9 @@ def test_everything_is_there(sweep: Sweep) -> None:
         assert (out / f"report/{name}.svg").read_text().lstrip().startswith("<?xml")
         assert (out / f"report/{name}.csv").is_file()
     best = json.loads((out / "report/best.json").read_text())
+    spectrum = pd.read_csv(out / "report/spectrum.csv")
+    assert set(spectrum["point"]) == {best["lora"]} <= set(POINTS)
+    assert spectrum["effective_rank"].between(0.99, 2.01).all() and len(spectrum) > 20
     valid = table[table["test_set"] == "valid"].set_index("point")["rmse_f_mev_per_a"]
     assert best["point"] == valid.idxmin()
     assert (sweep.home / best["model"]).is_file()

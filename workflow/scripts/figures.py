@@ -133,14 +133,44 @@ def parity(table: pd.DataFrame, point: str, path: str) -> None:
     save(figure, table, path)
 
 
+def spectrum(point: str | None, record: dict, path: str) -> None:
+    """Singular values of a LoRA point's weight changes, a line each layer and irrep."""
+    ranks = record.get("effective_rank", {})
+    rows = [
+        (point, layer, irrep, ranks[layer][irrep], i + 1, value)
+        for layer, parts in record.get("singular_values", {}).items()
+        for irrep, values in parts.items()
+        for i, value in enumerate(values)
+    ]
+    columns = ["point", "layer", "irrep", "effective_rank", "index", "singular_value"]
+    data = pd.DataFrame(rows, columns=columns)
+    figure, ax = plt.subplots(figsize=(8, 4))
+    lines = data.groupby(["layer", "irrep"], sort=False)
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, max(1, len(lines))))
+    for colour, ((layer, irrep), line) in zip(shades, lines, strict=False):
+        label = f"{layer} {irrep}: {line['effective_rank'].iloc[0]:.1f}"
+        ax.plot(line["index"], line["singular_value"], ".-", color=colour, label=label)
+    if rows:
+        ax.set_yscale("log")
+        title = "layer, irrep: effective rank"
+        ax.legend(fontsize=6, title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
+    ax.set(xlabel="index", title=point or "no LoRA point")
+    ax.set_ylabel("singular value of the weight change")
+    save(figure, data, path)
+
+
 def main(snakemake: object) -> None:
     table = pd.read_csv(snakemake.input.table)
-    best = json.loads(Path(snakemake.input.best).read_text())["point"]
+    chosen = json.loads(Path(snakemake.input.best).read_text())
+    best, lora = chosen["point"], chosen["lora"]
     heatmap(table, snakemake.output.heatmap)
     parameters(table, snakemake.output.parameters)
     learning_curves(snakemake.params.metrics, snakemake.output.curves)
     of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
     parity(pd.read_parquet(of_best), best, snakemake.output.parity)
+    receipts = [json.loads(Path(path).read_text()) for path in snakemake.input.trainings]
+    records = {point: record for receipt in receipts for point, record in receipt.items()}
+    spectrum(lora, records.get(lora, {}), snakemake.output.spectrum)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
-"""Trained ranks against cut ones, and the spectra behind it.
+"""Trained ranks against cut ones.
 
 Called by the rule `rank_curve` with what it names in `snakemake`.
 """
 
-import json
-from pathlib import Path
-
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from figures import COLOURS, QUANTITIES, plain, save
 
@@ -36,33 +32,8 @@ def rank_curve(table: pd.DataFrame, path: str) -> None:
     save(figure, table[columns], path)
 
 
-def spectrum(files: list[str], path: str) -> None:
-    """Singular values of each layer and irrep, a panel each adapter that was cut."""
-    rows = []
-    for name in files:
-        source = Path(name).parent.name.rsplit("_cut", 1)[0]
-        for layer, parts in json.loads(Path(name).read_text())["singular_values"].items():
-            for irrep, values in parts.items():
-                rows += [(source, layer, irrep, i + 1, x) for i, x in enumerate(values)]
-    columns = ["point", "layer", "irrep", "index", "singular_value"]
-    data = pd.DataFrame(rows, columns=columns).drop_duplicates()
-    points = list(data.groupby("point"))
-    figure, axes = plt.subplots(1, len(points), figsize=(6 * len(points), 4), squeeze=False)
-    for (point, part), ax in zip(points, axes[0], strict=True):
-        layers = part.groupby(["layer", "irrep"], sort=False)
-        shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(layers)))
-        for colour, ((layer, irrep), line) in zip(shades, layers, strict=True):
-            label = f"{layer} {irrep}"
-            ax.plot(line["index"], line["singular_value"], ".-", color=colour, label=label)
-        ax.set(yscale="log", xlabel="index", title=point)
-    axes[0][0].set_ylabel("singular value of the weight change")
-    axes[0][-1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
-    save(figure, data, path)
-
-
 def main(snakemake: object) -> None:
     rank_curve(pd.read_csv(snakemake.input.table), snakemake.output.curve)
-    spectrum(snakemake.input.spectra, snakemake.output.spectrum)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def words(table: pd.DataFrame, best: str, metric: str) -> list[str]:
+def words(table: pd.DataFrame, best: str, best_lora: str | None, metric: str) -> list[str]:
     """What won and by how much, and how LoRA stands against the baselines, said plainly."""
 
     def error(point: str, test_set: str) -> float:
@@ -101,14 +101,12 @@ def words(table: pd.DataFrame, best: str, metric: str) -> list[str]:
 
     others = [s for s in dict.fromkeys(table["test_set"]) if s != "valid"]
     lines = [f"Best by {metric} on the validation set: {best}"]
-    lora = table[table["method"] == "lora"]
     rivals = [
         "foundation",
         *dict.fromkeys(table[table["method"].isin(["naive", "freeze"])]["point"]),
     ]
-    if lora.empty:
+    if best_lora is None:
         return lines
-    best_lora = choose(lora, metric)
     if best_lora != best:
         lines.append(f"Best LoRA point by the same rule: {best_lora}")
     for rival in rivals:
@@ -138,16 +136,21 @@ def main(snakemake: object) -> None:
     table = make_table([evaluated[point] for point in points], records)
     metric = snakemake.params.select["metric"]
     best = choose(table, metric)
+    lora = table[table["method"] == "lora"]
+    best_lora = None if lora.empty else choose(lora, metric)
     results = Path(snakemake.params.results)
     model = results / "merge" / best / f"{best}.model"
     track = results.resolve() / "track" / "mlflow.db"
 
     table.to_csv(snakemake.output.table, index=False, float_format="%.6g")
-    people, said = wide(table), words(table, best, metric)
+    people, said = wide(table), words(table, best, best_lora, metric)
     for path in snakemake.input.committee:
         said += read(path)["said"]
     Path(snakemake.output.best).write_text(
-        json.dumps({"point": best, "metric": metric, "model": str(model)}, indent=2) + "\n"
+        json.dumps(
+            {"point": best, "lora": best_lora, "metric": metric, "model": str(model)}, indent=2
+        )
+        + "\n"
     )
     summary = [
         "",
