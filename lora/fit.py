@@ -22,6 +22,8 @@ from lora.point import Point
 
 log = logging.getLogger(__name__)
 
+CACHE = 16e6  # bytes of messages up to which a pack pays on a CPU
+
 
 class Trainee(Protocol):
     """What `Fit` trains: a module that computes several points, such as `lora.pack.Pack`."""
@@ -50,7 +52,7 @@ class Fit:
     model:     trained in place; after `run` every point has its best weights
     points:    in the order in which the model computes them
     keys:      what each training is of; a checkpoint is taken only for the same
-    together:  how many points may go through a step at once; see `fit_memory`
+    together:  how many points may go through a step at once; see `fit_cache`, `fit_memory`
     """
 
     def __init__(
@@ -98,6 +100,20 @@ class Fit:
         point = self.points[i]
         s, outputs = point.settings, tuple(point.outputs.values())
         return (point.epoch, s.seed, s.batch_size, s.valid_batch_size, outputs)
+
+    def fit_cache(self, width: int) -> int:
+        """Let as many points share a step as pays on a CPU.  Returns the number.
+
+        A pack pays as long as the widest tensor of a step, the messages [n_edges, width], stays
+        in the cache; measured in benchmarks/README.md.
+        """
+        s, trained = self.points[0].settings, next(iter(self.points[0].trained.values()))
+        n_edges = s.batch_size * sum(map(_n_edges, self.train)) / len(self.train)
+        fits = CACHE / max(1.0, n_edges * width * trained.element_size())
+        while self.together > max(1.0, fits):
+            self.together = -(-self.together // 2)
+        log.info("%d points share a step", self.together)
+        return self.together
 
     def fit_memory(self) -> int:
         """Let all points go through a step together, or the half, a quarter, ... that fits.

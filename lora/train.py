@@ -18,7 +18,7 @@ from torch import nn
 
 from lora.adapter import save_adapter, save_weights
 from lora.config import TrainSettings, UserError
-from lora.data import graphs, has_stress, set_threads
+from lora.data import graphs, has_stress, message_width, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.factors import spectra
 from lora.files import digest, read_json, write_json, write_receipt, write_text
@@ -112,8 +112,9 @@ def train_pack(
     fit = Fit(trainee, running, graphs(structures, model), graphs(validation, model), keys)
     checkpoint = Path(work) / "checkpoint.pt"
     Path(work).mkdir(parents=True, exist_ok=True)
-    if not fit.resume(checkpoint) and s.device.startswith("cuda"):
-        fit.fit_memory()
+    if not fit.resume(checkpoint):
+        on_gpu = s.device.startswith("cuda")
+        fit.fit_memory() if on_gpu else fit.fit_cache(message_width(model))
     folder_of = dict(zip(map(id, running), points, strict=True))
     with _progress(s.max_num_epochs) as show:
 

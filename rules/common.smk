@@ -114,7 +114,7 @@ def still(pack, members):
 
 
 def pack_size(n):
-    """How many of n points share a process and its steps; on a GPU its memory may want fewer."""
+    """How many of n points share a process; how many share a step, the training decides."""
     size = config["pack"]["size"]
     if size != "auto":
         return size
