@@ -77,9 +77,9 @@ def jobs(results: Path) -> dict[str, float]:
         if not path.is_file():
             continue
         record = json.loads(path.read_text())
-        key = (record.get("rule"), record.get("starttime"))
-        if str(results) in json.dumps(record.get("log", "")) and key not in seen:
-            seen.add(key)
+        job = json.dumps(record.get("log", ""))  # a record an output, a log a job
+        if str(results) in job and job not in seen:
+            seen.add(job)
             spent = record["endtime"] - record["starttime"]
             seconds[record["rule"]] = round(seconds.get(record["rule"], 0.0) + spent, 1)
     return seconds
