@@ -107,10 +107,11 @@ def make_packs():
 
 
 def still(pack, members):
-    """Whether a pack that was written down is one of this grid: trained, or still as it was."""
-    trained = Path(RESULTS, "train", "packs", f"{pack}.json").is_file()
+    """Whether a pack that was written down stands: trained, or this grid's and in training."""
+    folder = PACK_RECORD.parent / "packs"
+    trained, begun = folder / f"{pack}.json", folder / pack / "checkpoint.pt"
     wanted = set(members) & set(LORA_POINTS)
-    return bool(wanted) and (trained or wanted == set(members))
+    return bool(wanted) and (trained.is_file() or (begun.is_file() and wanted == set(members)))
 
 
 def pack_size(n):

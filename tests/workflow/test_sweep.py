@@ -245,6 +245,18 @@ def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
     assert not {"split", "e0s", "train"} & set(todo)
 
 
+def test_packs_that_have_not_begun_are_formed_again(tmp_path: Path) -> None:
+    """Written down by a start that came to nothing, they follow the config; begun ones stay."""
+    made = Sweep(tmp_path / "begun")
+    folder = made.home / "out/train/packs/lora_s3_1"
+    folder.mkdir(parents=True)
+    (made.home / "out/train/packs.json").write_text(json.dumps({"lora_s3_1": POINTS[:2]}))
+    made.config["pack"]["size"] = 1
+    assert made.todo()["train"] == 3  # two LoRA points and naive
+    (folder / "checkpoint.pt").write_bytes(b"")
+    assert made.todo()["train"] == 2
+
+
 def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
     broken = Sweep(tmp_path / "broken")
     text = (broken.home / "data.xyz").read_text()
