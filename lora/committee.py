@@ -1,8 +1,7 @@
 """Several adapters of one base as one ASE calculator: their mean, and their spread.
 
-The members run as a pack, one pass of the model over one graph with a copy for each, so on a
-GPU that small systems leave idle a committee costs about one evaluation.  Whether the spread says
-anything about the error is a question to the test set; the sweep's report answers it.
+The members run as a pack: one pass of the model over one graph with a copy for each.  Whether the
+spread says anything about the error is a question to the test set; the sweep's report answers it.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 All that a LoRA adapts is linear, and everything else in MACE is frozen and acts on each atom or
 edge by itself.  So a batch is repeated K times as one disjoint graph, every adapted layer
 multiplies each copy with the weight of its own point, and the rest of the model runs as it is:
-one pass for K points, which is what a GPU that idles on small batches needs.
+one pass for K points.  benchmarks/README.md says when that pays.
 
 All factors of a point are one flat tensor, padded with zeros to the highest rank of the pack.
 Zeros stay zeros in training (the gradient of either factor has the other one in it), so a point
