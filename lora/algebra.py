@@ -65,15 +65,17 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
     with torch.no_grad():
         for _, layer in lora_layers(out):
             layer.set_base_weight(layer.base_weight() - layer.delta())
-    base = copy.deepcopy(out)
-    take_adapters(base)
-    out.base_fingerprint = fingerprint(base)  # of float32 digits: rounding is not seen
+    injection, layers = out.lora_injection, take_adapters(out)
+    out.base_fingerprint = fingerprint(out)  # of float32 digits: rounding is not seen
     if out.base_fingerprint != card["base"]["fingerprint"]:
         raise UserError(
             f"{folder}: without this adapter the model is {out.base_fingerprint}, not its base "
             f"{card['base']['fingerprint']}: it was merged from another one, or in float32, or "
             "trained on; load the adapter onto the foundation model instead"
         )
+    for name, layer in layers.items():
+        replace_layer(out, name, layer)
+    out.lora_injection = injection
     return out
 
 
@@ -99,6 +101,7 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
             raise UserError(f"{folder}: holds whole weights, not a LoRA adapter to add")
         try:
             load_adapter(model, folder)
+            injection = injection or model.lora_injection  # the sum is written as the first is
         finally:  # whatever happens, the model is the base again
             e0s, layers = get_e0s(model), take_adapters(model)
             set_e0s(model, base_e0s)
@@ -107,7 +110,6 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         parts.append((weight, layers))
         for symbol, energy in e0s.items():
             shift[symbol] += weight * (energy - base_e0s[symbol])
-        injection = injection or model.lora_injection  # the sum is written as the first is
 
     ranks = {}
     for name, first in parts[0][1].items():

@@ -113,5 +113,5 @@ def like(layer: LoRALayer, rank: int) -> LoRALayer:
     """A new layer of another rank on the same base, with the same alpha, scaling and irreps."""
     only = {}
     if isinstance(layer, LoRAO3Linear | LoRAContraction):
-        only["irreps"] = tuple(factor_pairs(layer))
+        only["irreps"] = tuple(_pieces(layer))
     return type(layer)(layer.base, rank, layer.alpha, layer.scaling, **only)

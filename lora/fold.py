@@ -86,13 +86,10 @@ class FoldedContraction(nn.Module):
         weights: dict[int, Any] = {top: base.weights_max}
         weights |= {top - 1 - i: weight for i, weight in enumerate(base.weights)}
         self.orders = sorted(weights, reverse=True)
-        self.dim = 1
         for order in self.orders:
             couplings = base.U_tensors(order)  # [(dim,) n_lm, ..., n_lm, n_paths]
-            n_lm = couplings.shape[-2]
             folded = torch.einsum("...k,ekc->ec...", couplings, weights[order].detach())
             self.register_buffer(f"folded_{order}", folded.flatten(2).contiguous())
-            self.n_lm, self.dim = n_lm, couplings[..., 0].numel() // n_lm**order
 
     def forward(self, x: Tensor, element: int) -> Tensor:
         """x [channels, n, n_lm] of atoms of one element to [n, channels * dim]."""

@@ -149,12 +149,10 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
         raise ValueError("the adapters are disabled: merge outside of `with disabled(model)`")
     if not inplace:
         model = copy.deepcopy(model)
-    for name, layer in list(lora_layers(model)):
-        replace_layer(model, name, layer.merge())
+    for layer in take_adapters(model).values():
+        layer.merge()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    if hasattr(model, "lora_injection"):
-        del model.lora_injection
     return model
 
 
@@ -163,6 +161,8 @@ def take_adapters(model: nn.Module) -> dict[str, LoRALayer]:
     layers = dict(lora_layers(model))
     for name, layer in layers.items():
         replace_layer(model, name, layer.base)
+    if hasattr(model, "lora_injection"):
+        del model.lora_injection
     return layers
 
 

@@ -15,9 +15,11 @@ from lora.config import UserError
 from lora.data import on_cluster
 from lora.elements import elements
 from lora.inject import lora_layers
+from lora.layers import irreps_of
 from lora.products import path_weights
 
-NOTES = ("base_fingerprint", "kept_elements", "base_elements")  # ours, on a model
+# what we note on a model; a conversion keeps it, a saved model has none of it
+NOTES = ("base_fingerprint", "kept_elements", "base_elements", "lora_injection")
 MODULES = {"cueq": "cuequivariance_torch", "oeq": "openequivariance"}
 PACKAGES = {
     "cueq": "cuequivariance-torch, and on a GPU cuequivariance-ops-torch-cu12",
@@ -106,16 +108,12 @@ def _projection(contraction: nn.Module) -> torch.Tensor:
     """From MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
     cue = upstream("cuequivariance")
     group = upstream("mace.tools.cg").O3_e3nn
-    single = ["+".join(str(ir.ir) for ir in x) for x in _irreps(contraction)]
+    single = ["+".join(str(ir.ir) for ir in x) for x in irreps_of(contraction)]
     projection = upstream("mace.tools.cg_cueq_tools").symmetric_contraction_proj(
         *(cue.Irreps(group, x) for x in single),
         list(range(1, contraction.contraction_degree + 1)),
     )[1]
     return torch.tensor(projection)
-
-
-def _irreps(contraction: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
-    return o3.Irreps(str(contraction.irreps_in)), o3.Irreps(str(contraction.irreps_out))
 
 
 def _check(before: nn.Module, after: nn.Module, kernel: str) -> None:

@@ -155,6 +155,7 @@ class LoRAO3Linear(LoRALayer):
             raise ValueError(f"{self.irreps_in} and {self.irreps_out} share no irrep")
         self.bottleneck = o3.Irreps([(rank, ir) for ir in sorted(shared)])
         self.blocks = self._blocks()  # all of the base, adapted or not
+        self.slices_in = self.irreps_in.slices()
         self.fan_in: dict[str, int] = {}  # by irrep
         self.in_a: dict[int, slice] = {}  # where A keeps the rows of an input, by its index
         self.in_b: dict[int, slice] = {}  # and B the columns of an output
@@ -229,7 +230,7 @@ class LoRAO3Linear(LoRALayer):
         start = 0
         for block in self.blocks:
             mul, ir = self.irreps_in[block.i_in]
-            features = x[..., self.irreps_in.slices()[block.i_in]]
+            features = x[..., self.slices_in[block.i_in]]
             if cueq:
                 features = features.unflatten(-1, (ir.dim, mul))
             else:

@@ -22,13 +22,13 @@ from lora.elements import set_e0s
 from lora.files import digest, read_json, write_json, write_receipt
 from lora.foundation import fingerprint, load_foundation
 from lora.inject import lora_layers, merge_lora_weights
+from lora.kernels import NOTES
 from lora.structures import elements_of, load_structures
 
 log = logging.getLogger(__name__)
 
 N_CHECKED = 20  # structures of the proof, spread over the file
 BOUND = {torch.float64: 1e-9, torch.float32: 1e-3}  # eV, eV/Å, eV/Å^3
-OURS = ("base_fingerprint", "kept_elements", "base_elements", "lora_injection")
 
 
 def merge(
@@ -125,7 +125,7 @@ def _merge(
 
 def save_model(model: nn.Module, path: Path) -> None:
     """Save as mace_run_train does, whole or not at all, without the notes we keep on a model."""
-    for name in OURS:
+    for name in NOTES:
         model.__dict__.pop(name, None)
     beside = path.with_name(f".{path.name}.part")
     torch.save(model, beside)

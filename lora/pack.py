@@ -74,11 +74,10 @@ class Pack(nn.Module):
             out[name] = packed.layer(row[start : (start := start + packed.size)], point)
         return out
 
-    def dissolve(self, point: int | None = None) -> nn.Module:
-        """Take the pack out of the base, leave the adapter of one point on it, or none."""
-        layers = {} if point is None else self.layers(point)
-        for name, packed in self.packed.items():
-            replace_layer(self.model, name, layers.get(name, packed.template.base))
+    def dissolve(self, point: int) -> nn.Module:
+        """Take the pack out of the base and leave the adapter of one point on it."""
+        for name, layer in self.layers(point).items():
+            replace_layer(self.model, name, layer)
         return self.model
 
 

@@ -80,6 +80,7 @@ def test_what_cannot_be_added(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="adapts other layers"):
         add_adapters(model, {a: 1.0, b: 1.0})
     assert not dict(lora_layers(model)) and np.array_equal(forces(model), forces(make_model()))
+    assert not hasattr(model, "lora_injection")  # nor does it claim to hold adapters
     with pytest.raises(UserError, match="belongs to the base"):
         add_adapters(make_model(replace(BASE, seed=1)), {a: 1.0})
     with pytest.raises(UserError, match="at least one adapter"):

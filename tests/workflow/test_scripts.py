@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    for name in ("committee", "figures"):
+    for name in ("committee", "figures", "table"):
         sys.modules.pop(name, None)
 
 

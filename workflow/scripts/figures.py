@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
+from table import receipts
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
@@ -168,9 +169,8 @@ def main(snakemake: object) -> None:
     learning_curves(snakemake.params.metrics, snakemake.output.curves)
     of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
     parity(pd.read_parquet(of_best), best, snakemake.output.parity)
-    receipts = [json.loads(Path(path).read_text()) for path in snakemake.input.trainings]
-    records = {point: record for receipt in receipts for point, record in receipt.items()}
-    spectrum(lora, records.get(lora, {}), snakemake.output.spectrum)
+    record = receipts(snakemake.input.trainings).get(lora, {})
+    spectrum(lora, record, snakemake.output.spectrum)
 
 
 if __name__ == "__main__":
