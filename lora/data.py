@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from lora._upstream import default_dtype, o3, upstream
+from lora._upstream import default_dtype, upstream
 from lora.structures import ENERGY, FORCES, STRESS
 
 
@@ -78,15 +78,6 @@ def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
     with frozen(model):
         out = model(batch.to_dict(), training=False)
     return {"energies": out["interaction_energy"].detach(), "forces": out["forces"].detach()}
-
-
-def message_width(model: nn.Module) -> int:
-    """Numbers that an edge carries where it carries most: the widest tensor of a step."""
-    return max(
-        o3.Irreps(str(part.irreps_out)).dim
-        for name, part in model.named_modules()
-        if name.endswith("conv_tp") and hasattr(part, "irreps_out")
-    )
 
 
 def device_of(model: nn.Module) -> str:

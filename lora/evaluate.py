@@ -13,9 +13,11 @@ from ase import Atoms
 from torch import nn
 
 from lora.config import UserError
+from lora.convolution import fuse
 from lora.data import graphs, has_stress, predict, reference, set_threads
 from lora.elements import check_elements, elements, trim_elements
 from lora.files import write_json, write_receipt
+from lora.fold import fold
 from lora.foundation import load_foundation
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
 
@@ -60,6 +62,8 @@ def evaluate(
         like = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
         if like not in made:
             made[like] = {name: graphs(members, model) for name, members in sets.items()}
+        fuse(model)
+        fold(model)
         result, table = _evaluate(model, sets, made[like], batch_size)
         if not np.isfinite(table["predicted"]).all():
             raise UserError(f"{model_file}: predicts energies or forces that are not finite")

@@ -1,20 +1,28 @@
-"""Frozen products folded in advance: what LoRA's frozen base allows and full training does not.
+"""Frozen contractions folded in advance: what LoRA's frozen base allows and full training does not.
 
 MACE's symmetric contraction joins coupling coefficients U, weights W of each element, and the
-features x of an atom.  U W is the same in every step while W is frozen: it is summed up once, an
-element at a time, and a step only joins it with x.  Exact, but for the order of sums.
+features x of an atom.  While W is frozen, T = U W is a constant, and of each channel c and output
+component m the contraction is a polynomial of x with constant coefficients:
+
+    p = T1 x + T2 x x + T3 x x x        (T symmetric in the indices that meet x)
+
+So its first and second derivatives, T1 + 2 T2 x + 3 T3 x x and 2 T2 + 6 T3 x, are known, too, and
+are written here instead of being left to autograd.  Exact, but for the order of sums.
 
     MACE: Batatia et al., arXiv 2206.07697, eq. 10 and 11
 """
 
+import itertools
 import logging
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lora._upstream import is_cueq
 from lora.inject import replace_layer
+from lora.rows import join, spread
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +33,19 @@ def fold(model: nn.Module) -> list[str]:
     """Put folded contractions in the place of MACE's, in place.  Returns their names.
 
     For a copy that trains adapters or predicts: a folded model cannot be saved as a MACE model,
-    and its contractions cannot be trained.  Contractions that have adapters, run on cuEquivariance
-    or would be too large are left as they are.
+    and its contractions cannot be trained.  Contractions that have adapters, run on cuEquivariance,
+    go beyond the third order or would be too large are left as they are.
     """
     found = {
         name: layer
         for name, layer in model.named_modules()
         if name.endswith("symmetric_contractions") and not is_cueq(layer)
     }
-    found = {name: x for name, x in found.items() if hasattr(x, "contractions")}
+    found = {
+        name: x
+        for name, x in found.items()
+        if hasattr(x, "contractions") and all(part.correlation <= 3 for part in x.contractions)
+    }
     if sum(_size(layer) for layer in found.values()) > MOST_NUMBERS:
         log.info("the contractions are too large to be folded")
         return []
@@ -56,49 +68,121 @@ def _size(layer: nn.Module) -> int:
 class FoldedContractions(nn.Module):
     """MACE's SymmetricContraction with frozen weights.
 
-    Atoms are taken an element at a time, which makes the step a few products of dense matrices.
+    dims:       components of each output irrep, dim of them in all
+    linear:     T1 [n_elements, channels, dim * n_lm]
+    quadratic:  T2 [n_elements, channels, dim * n_lm, n_lm]
+    cubic:      T3 [n_elements, channels, dim * n_lm, pairs of n_lm]
     """
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(FoldedContraction(part) for part in base.contractions)
+        folded = [_folded(part) for part in base.contractions]
+        self.dims = [orders[0].shape[2] for orders in folded]
+        linear, quadratic, cubic = (torch.cat(same, dim=2) for same in zip(*folded, strict=True))
+        n_lm = linear.shape[-1]
+        first, second = torch.triu_indices(n_lm, n_lm, device=linear.device)
+        cubic = cubic[..., first, second] * torch.where(first == second, 1.0, 2.0).to(cubic)
+        if not cubic.any():  # correlation 2
+            cubic = cubic[..., :0]
+        self.register_buffer("linear", linear.flatten(2))
+        self.register_buffer("quadratic", quadratic.flatten(2, 3))
+        self.register_buffer("cubic", cubic.flatten(2, 3))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Features x [n_atoms, channels, n_lm] and one-hot elements y to [n_atoms, out.dim]."""
-        n_elements = y.shape[1]
+        """Features x [n_atoms, channels, n_lm] and one-hot elements y to [n_atoms, out.dim].
+
+        Atoms are taken an element at a time, which makes of it a few products of dense matrices.
+        """
+        n, n_elements = y.shape
         order = torch.argsort(y.argmax(dim=1), stable=True)  # [n_atoms]
-        counts = y.sum(dim=0).long().tolist() if n_elements > 1 else [len(y)]
-        groups = x[order].transpose(0, 1).split(counts, dim=1)  # each [channels, n, n_lm]
-        outs = [
-            torch.cat([part(group, e) for part in self.parts], dim=-1)
-            for e, group in enumerate(groups)
-            if group.shape[1]
-        ]
-        return torch.cat(outs)[torch.argsort(order)]
+        counts = y.sum(dim=0).long().tolist() if n_elements > 1 else [n]
+        x = spread(x, torch.argsort(order), n).permute(2, 1, 0)  # [n_lm, channels, n_atoms]
+        out = _Polynomial.apply(x.contiguous(), counts, self.linear, self.quadratic, self.cubic)
+        out = spread(out.permute(2, 0, 1), order, n)  # [n_atoms, channels, dim]
+        return join(*(part.flatten(1) for part in out.split(self.dims, dim=2)))
 
 
-class FoldedContraction(nn.Module):
-    """One output irrep: the tensors U W of each order, an element at a time."""
+def _folded(part: nn.Module) -> list[Tensor]:
+    """T1, T2, T3 of one output irrep: [n_elements, channels, dim, n_lm, ...], symmetric."""
+    top: int = part.correlation
+    weights = {top: part.weights_max} | {top - 1 - i: w for i, w in enumerate(part.weights)}
+    n_elements, _, channels = part.weights_max.shape
+    n_lm, out = part.U_tensors(1).shape[-2], []
+    for order in (1, 2, 3):
+        shape = (n_elements, channels, -1, *[n_lm] * order)
+        if order > top:
+            dim = out[0].shape[2]
+            out.append(out[0].new_zeros(n_elements, channels, dim, *shape[3:]))
+            continue
+        couplings = part.U_tensors(order)  # [(dim,) n_lm, ..., n_lm, n_paths]
+        t = torch.einsum("...k,ekc->ec...", couplings, weights[order].detach()).reshape(shape)
+        turns = [[0, 1, 2, *(3 + i for i in p)] for p in itertools.permutations(range(order))]
+        out.append(torch.stack([t.permute(turn) for turn in turns]).mean(dim=0))
+    return out
 
-    def __init__(self, base: nn.Module) -> None:
-        super().__init__()
-        top: int = base.correlation
-        weights: dict[int, Any] = {top: base.weights_max}
-        weights |= {top - 1 - i: weight for i, weight in enumerate(base.weights)}
-        self.orders = sorted(weights, reverse=True)
-        for order in self.orders:
-            couplings = base.U_tensors(order)  # [(dim,) n_lm, ..., n_lm, n_paths]
-            folded = torch.einsum("...k,ekc->ec...", couplings, weights[order].detach())
-            self.register_buffer(f"folded_{order}", folded.flatten(2).contiguous())
 
-    def forward(self, x: Tensor, element: int) -> Tensor:
-        """x [channels, n, n_lm] of atoms of one element to [n, channels * dim]."""
-        channels, n, n_lm = x.shape
-        first, *lower = self.orders
-        top = getattr(self, f"folded_{first}")[element]  # [channels, dim * n_lm^first]
-        matrix = top.view(channels, -1, n_lm).transpose(1, 2)  # [channels, n_lm, dim * n_lm^(..-1)]
-        out = x @ matrix  # [channels, n, dim * n_lm^(first - 1)]
-        for order in lower:
-            out = out + getattr(self, f"folded_{order}")[element][:, None]
-            out = (out.view(channels, n, -1, n_lm) @ x[..., None]).squeeze(-1)
-        return out.transpose(0, 1).reshape(n, -1)  # [n, channels * dim]
+class _Polynomial(torch.autograd.Function):
+    """p [channels, dim, n_atoms] of x [n_lm, channels, n_atoms]; atoms sorted by element."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, counts: list[int], linear: Tensor, quadratic: Tensor, cubic: Tensor
+    ) -> Tensor:
+        first = torch.cat(
+            [t[..., None].expand(-1, -1, n) for t, n in zip(linear, counts, strict=True)], dim=-1
+        )
+        second = _each(quadratic, x, counts)  # [channels, dim * n_lm, n_atoms]
+        slope, total = first + 2 * second, first + second
+        if cubic.shape[-1]:
+            squares = torch.cat([x[i] * x[i:] for i in range(len(x))])  # of all pairs
+            third = _each(cubic, squares, counts)
+            slope, total = slope + 3 * third, total + third
+        slope = slope.unflatten(1, (-1, len(x)))
+        ctx.save_for_backward(x, slope, quadratic, cubic)
+        ctx.counts = counts
+        return (total.view_as(slope) * x.transpose(0, 1)[:, None]).sum(dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, slope, *tensors = ctx.saved_tensors
+        return _Slope.apply(x, grad, slope, ctx.counts, *tensors), None, None, None, None
+
+
+class _Slope(torch.autograd.Function):
+    """dp/dx times g [channels, dim, n_atoms], summed over dim: [n_lm, channels, n_atoms]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        g: Tensor,
+        slope: Tensor,
+        counts: list[int],
+        quadratic: Tensor,
+        cubic: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(x, g, slope, quadratic, cubic)
+        ctx.counts = counts
+        return (slope * g[:, :, None]).sum(dim=1).transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, h: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        x, g, slope, quadratic, cubic = ctx.saved_tensors
+        grad_g = (slope * h.transpose(0, 1)[:, None]).sum(dim=2)
+        curved = 2 * _each(quadratic, h, ctx.counts)
+        if cubic.shape[-1]:
+            curved += 3 * _each(cubic, _pairs(h, x), ctx.counts)
+        grad_x = (curved.view_as(slope) * g[:, :, None]).sum(dim=1).transpose(0, 1)
+        return grad_x, grad_g, None, None, None, None
+
+
+def _pairs(a: Tensor, b: Tensor) -> Tensor:
+    """a_i b_j + b_i a_j of all i <= j: [n, ...] to [n (n + 1) / 2, ...]."""
+    return torch.cat([a[i] * b[i:] + b[i] * a[i:] for i in range(len(a))])
+
+
+def _each(matrices: Tensor, x: Tensor, counts: list[int]) -> Tensor:
+    """A matrix an element and channel, [e, c, m, k], times x [k, c, n_atoms]: [c, m, n_atoms]."""
+    groups = x.transpose(0, 1).split(counts, dim=2)  # each [c, k, n]
+    return torch.cat([m @ group for m, group in zip(matrices, groups, strict=True)], dim=2)

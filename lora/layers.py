@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from lora._upstream import FCLayer, is_cueq, o3
 from lora.config import SCALINGS
+from lora.rows import join
 
 INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
 
@@ -155,7 +156,6 @@ class LoRAO3Linear(LoRALayer):
             raise ValueError(f"{self.irreps_in} and {self.irreps_out} share no irrep")
         self.bottleneck = o3.Irreps([(rank, ir) for ir in sorted(shared)])
         self.blocks = self._blocks()  # all of the base, adapted or not
-        self.slices_in = self.irreps_in.slices()
         self.fan_in: dict[str, int] = {}  # by irrep
         self.in_a: dict[int, slice] = {}  # where A keeps the rows of an input, by its index
         self.in_b: dict[int, slice] = {}  # and B the columns of an output
@@ -227,16 +227,16 @@ class LoRAO3Linear(LoRALayer):
         weights = weights.view(packed, -1)
         x = x.view(packed, -1, x.shape[-1])  # [K, n, irreps_in.dim]
         sums: dict[int, Tensor] = {}
-        start = 0
-        for block in self.blocks:
+        features_of = x.split([mul * ir.dim for mul, ir in self.irreps_in], dim=-1)
+        own = weights.split([block.rows * block.columns for block in self.blocks], dim=1)
+        for block, w in zip(self.blocks, own, strict=True):
             mul, ir = self.irreps_in[block.i_in]
-            features = x[..., self.slices_in[block.i_in]]
+            features = features_of[block.i_in]
             if cueq:
                 features = features.unflatten(-1, (ir.dim, mul))
             else:
                 features = features.unflatten(-1, (mul, ir.dim)).transpose(-1, -2)
-            size = block.rows * block.columns
-            w = weights[:, start : (start := start + size)].view(packed, block.rows, block.columns)
+            w = w.view(packed, block.rows, block.columns)
             y = features.flatten(1, 2) @ (w * self.fan_in[str(ir)] ** -0.5)  # [K, n * dim, mul]
             sums[block.i_out] = sums[block.i_out] + y if block.i_out in sums else y
         parts = []
@@ -246,7 +246,7 @@ class LoRAO3Linear(LoRALayer):
                 continue
             y = sums[i].view(-1, ir.dim, mul)  # [K * n, dim, mul]
             parts.append((y if cueq else y.transpose(1, 2)).flatten(1))
-        out = torch.cat(parts, dim=-1)  # [K * n, irreps_out.dim]
+        out = join(*parts)  # [K * n, irreps_out.dim]
         if cueq:
             out = self.base.transpose_out(out)
         elif self.base.bias_numel:  # constant, so what the base makes of nothing

@@ -18,7 +18,8 @@ from torch import nn
 
 from lora.adapter import save_adapter, save_weights
 from lora.config import TrainSettings, UserError
-from lora.data import graphs, has_stress, message_width, set_threads
+from lora.convolution import fuse, message_width, unfuse
+from lora.data import graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.factors import spectra
 from lora.files import digest, read_json, write_json, write_receipt, write_text
@@ -180,6 +181,7 @@ def _trainee(
     model: nn.Module, settings: list[TrainSettings]
 ) -> tuple[Trainee, list[dict[str, nn.Parameter]], list[tuple[int, int]]]:
     """What computes all points, what each of them trains, and its (trainable, total) parameters."""
+    fuse(model)
     layers, counted = [], []
     for one in settings:
         prepare(model, one)
@@ -208,7 +210,8 @@ def _save(
         save_adapter(model, folder, **notes)
         return spectra(take_adapters(model).items())
     assert isinstance(trainee, Single)
-    model = from_kernel(trainee.model, "cueq") if s.enable_cueq else trainee.model.cpu()
+    model = unfuse(trainee.model)
+    model = from_kernel(model, "cueq") if s.enable_cueq else model.cpu()
     prepare(model, s)  # a converted model has lost what trains
     save_weights(model, base, folder, **notes)
     return {}

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from lora.config import UserError
-from lora.data import graphs, message_width
+from lora.convolution import fuse, message_width
+from lora.data import graphs
 from lora.fit import Fit
 from tests.lora.test_contract import POINTS, packed
 from tests.lora.test_train import files, lines_of  # noqa: F401
@@ -54,8 +55,10 @@ def test_points_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_pays_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many copies of the messages of a batch as the cache holds, halved until it does."""
     fit = make_fit(5)
+    assert message_width(fit.model.model) == 4 * (1 + 3 + 5 + 3 + 1 + 5 + 3)  # of the messages
+    fuse(fit.model.model)
     width = message_width(fit.model.model)
-    assert width == 4 * (1 + 3 + 5 + 3 + 1 + 5 + 3)  # 0e x 0e, 1o, 2e; 1o x 0e, 1o (two), 2e
+    assert width == 4 * (3 * 1 + 4 * 3)  # features, 0e in three paths, 1o in four
     edges = 2 * sum(graph.edge_index.shape[1] for graph in fit.train) / len(fit.train)
     for holds, expected in ((0.1, 1), (1.5, 1), (2.5, 2), (3.5, 3), (9.0, 5)):
         fit.together = 5

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "lora"
 # from the bottom up; a module may import only from lines below its own
 FLOORS = [
-    {"config", "files", "_upstream"},
+    {"config", "files", "rows", "_upstream"},
     {"layers", "structures"},
     {"products"},
     {"inject", "data", "elements", "factors"},
-    {"foundation", "kernels", "pack", "fold"},
+    {"foundation", "kernels", "pack", "fold", "convolution"},
     {"adapter", "point"},
     {"fit"},
     {"algebra", "committee"},

@@ -1,0 +1,189 @@
+"""The messages of MACE in one piece: gathering, tensor product and sum over neighbours.
+
+Upstream writes the product of every edge down, [n_edges, channels * n_lm of all paths], and then
+adds up those that reach the same atom.  Here the neighbours of an atom stand side by side, so that
+product and sum are one small matrix product an atom and path:
+
+    m[n, u, k] = sum over neighbours d and components i of (w x)[n, d, i, u] (C Y)[n, d, i, k]
+
+Exact, but for the order of sums; nothing in it trains, so it serves every method.
+
+    MACE: Batatia et al., arXiv 2206.07697, eq. 8
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lora._upstream import o3
+from lora.rows import join, spread
+
+MOST_PADDING = 2.0  # places for neighbours an edge; beyond, upstream's way is the cheaper one
+
+
+def fuse(model: nn.Module) -> list[str]:
+    """Put fused convolutions in the place of MACE's, in place.  Returns their blocks' names.
+
+    MACE's own switch for such kernels, `conv_fusion`, makes a block hand over the edges.
+    Products of another kind, such as those of cuEquivariance, are left as they are.
+    """
+    found = {
+        name: block
+        for name, block in model.named_modules()
+        if _can_fuse(getattr(block, "conv_tp", None)) and not hasattr(block, "conv_fusion")
+    }
+    for block in found.values():
+        block.conv_tp, block.conv_fusion = FusedConvolution(block.conv_tp), True
+    return list(found)
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Put MACE's own convolutions back, in place."""
+    for block in list(model.modules()):
+        if isinstance(getattr(block, "conv_tp", None), FusedConvolution):
+            block.conv_tp = block.conv_tp.product
+            del block.conv_fusion
+    return model
+
+
+def message_width(model: nn.Module) -> int:
+    """Numbers that an edge carries where it carries most: the widest tensor of a step."""
+    widths = []
+    for block in model.modules():
+        if isinstance(product := getattr(block, "conv_tp", None), FusedConvolution):
+            widths.append(sum(path.channels * path.dim_in for path in product.paths))
+        elif hasattr(product, "irreps_out"):
+            widths.append(o3.Irreps(str(product.irreps_out)).dim)
+    return max(widths)
+
+
+def _can_fuse(product: nn.Module | None) -> bool:
+    """Whether it is e3nn's product of channels with one weight a channel, path and edge."""
+    return (
+        isinstance(product, o3.TensorProduct)
+        and not product.shared_weights
+        and all(mul == 1 for mul, _ in product.irreps_in2)
+        and all(ins.connection_mode == "uvu" and ins.has_weight for ins in product.instructions)
+        and sorted(ins.i_out for ins in product.instructions)
+        == list(range(len(product.irreps_out)))
+    )
+
+
+class Path(NamedTuple):
+    """One path of the product: an irrep of the features times one of the edge."""
+
+    i_in: int  # which input irrep
+    i_out: int  # which output irrep
+    channels: int
+    dim_in: int
+    dim_out: int
+
+
+class FusedConvolution(nn.Module):
+    """MACE's `conv_tp` with the gathering before and the sum after it.
+
+    product:    the `conv_tp`
+    couplings:  C of all paths, [n_lm, sum of dim_in * dim_out]
+    """
+
+    def __init__(self, product: nn.Module) -> None:
+        super().__init__()
+        self.product = product
+        self.inputs = [(mul, ir.dim) for mul, ir in product.irreps_in1]
+        self.paths = [
+            Path(
+                ins.i_in1,
+                ins.i_out,
+                product.irreps_in1[ins.i_in1].mul,
+                product.irreps_in1[ins.i_in1].ir.dim,
+                product.irreps_out[ins.i_out].ir.dim,
+            )
+            for ins in product.instructions
+        ]
+        self.register_buffer("couplings", self._couplings(), persistent=False)
+
+    @torch.no_grad()
+    def _couplings(self) -> Tensor:
+        """Read off the product, an edge for each pair of components, so that they are its own."""
+        product = self.product
+        starts = [where.start for where in product.irreps_in1.slices()]
+        outputs = product.irreps_out.slices()
+        n_lm, out = product.irreps_in2.dim, []
+        for path in self.paths:
+            first = torch.arange(path.dim_in, device=product.output_mask.device)
+            like = {"dtype": self._dtype(), "device": first.device}
+            x = torch.zeros(path.dim_in, product.irreps_in1.dim, **like)
+            x[first, starts[path.i_in] + first] = 1.0  # the first channel
+            y = torch.eye(n_lm, **like)
+            weights = torch.ones(n_lm * path.dim_in, product.weight_numel, **like)
+            made = product(x.repeat(n_lm, 1), y.repeat_interleave(path.dim_in, 0), weights)
+            made = made[:, outputs[path.i_out]][:, : path.dim_out]  # [n_lm * dim_in, dim_out]
+            out.append(made.reshape(n_lm, -1))
+        return torch.cat(out, dim=1)
+
+    def _dtype(self) -> torch.dtype:
+        """Of the product's coefficients; one of scalars alone has none and takes any."""
+        kinds = [x.dtype for name, x in self.product.named_buffers() if "w3j" in name]
+        return kinds[0] if kinds else torch.float64
+
+    def forward(self, x: Tensor, y: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
+        """The sum of what reaches each atom, [n_atoms, irreps_out.dim].
+
+        Args:
+            x: features, [n_atoms, irreps_in.dim];  y: spherical harmonics, [n_edges, n_lm]
+            weights: [n_edges, channels of all paths]
+            edge_index: sender and receiver of each edge, [2, n_edges]
+        """
+        n, (sender, receiver) = len(x), edge_index
+        near = neighbours(receiver, n)
+        if n * near.most > MOST_PADDING * len(receiver):
+            messages = self.product(x[sender], y, weights)
+            return messages.new_zeros(n, messages.shape[1]).index_add(0, receiver, messages)
+        features = x.split([mul * dim for mul, dim in self.inputs], dim=1)
+        x = join(*(self._components_first(f, i) for i, f in enumerate(features)))
+        x = x[sender[near.edge]]  # [n * most, irreps_in.dim]
+        features = x.split([mul * dim for mul, dim in self.inputs], dim=1)
+        coupled = spread(y @ self.couplings.to(y.dtype), near.place, n * near.most)
+        coupled = coupled.split([path.dim_in * path.dim_out for path in self.paths], dim=1)
+        weights = spread(weights, near.place, n * near.most)
+        split_weights = weights.split([path.channels for path in self.paths], dim=1)
+        outs = {}
+        for path, c, w in zip(self.paths, coupled, split_weights, strict=True):
+            rows = near.most * path.dim_in
+            weighted = features[path.i_in].unflatten(1, (path.dim_in, -1)) * w[:, None]
+            weighted = weighted.reshape(n, rows, path.channels)
+            message = weighted.transpose(1, 2) @ c.reshape(n, rows, path.dim_out)
+            outs[path.i_out] = message.flatten(1)  # [n, channels * dim_out]
+        return join(*(outs[i] for i in range(len(outs))))
+
+    def _components_first(self, x: Tensor, i: int) -> Tensor:
+        """Features of an irrep from [n, channels * dim] to [n, dim * channels]."""
+        return x.unflatten(1, self.inputs[i]).transpose(1, 2).flatten(1)
+
+
+class Neighbours(NamedTuple):
+    """Edges in rows of equal length, one row an atom.
+
+    place:  of each edge among all places, [n_edges]
+    edge:   at each place, any where there is none, [n_atoms * most]
+    most:   places in a row
+    """
+
+    place: Tensor
+    edge: Tensor
+    most: int
+
+
+def neighbours(receiver: Tensor, n_atoms: int) -> Neighbours:
+    """Give every edge a place in the row of the atom that receives it.  receiver [n_edges]."""
+    counts = torch.bincount(receiver, minlength=n_atoms)  # [n_atoms]
+    most = int(counts.max()) if len(receiver) else 0
+    order = torch.argsort(receiver, stable=True)
+    before = (counts.cumsum(0) - counts)[receiver[order]]
+    within = torch.arange(len(order), device=order.device) - before
+    place = torch.empty_like(order)
+    place[order] = receiver[order] * most + within
+    edge = place.new_zeros(n_atoms * most)
+    edge[place] = torch.arange(len(order), device=order.device)
+    return Neighbours(place, edge, most)
