@@ -31,6 +31,7 @@ from torch import nn
 from lora import inject_lora
 from lora._upstream import default_dtype, o3, upstream
 from lora.config import TrainSettings
+from lora.convolution import fuse
 from lora.data import batches, graphs, set_threads
 from lora.elements import elements, trim_elements
 from lora.fit import Fit
@@ -113,6 +114,7 @@ def our_step(base: nn.Module, size: int, folded: bool) -> Step:
         layers.append(take_adapters(model))
     pack = Pack(model, layers).to(next(base.parameters()).device)
     if folded:
+        fuse(pack.model)
         fold(pack.model)
     settings = TrainSettings(lr=1e-4, ema=False).resolved()
     fit = Fit(pack, [Point({"factors": row}, settings) for row in pack.rows], [], [])

@@ -107,7 +107,8 @@ def _folded(part: nn.Module) -> list[Tensor]:
     top: int = part.correlation
     weights = {top: part.weights_max} | {top - 1 - i: w for i, w in enumerate(part.weights)}
     n_elements, _, channels = part.weights_max.shape
-    n_lm, out = part.U_tensors(1).shape[-2], []
+    n_lm = part.U_tensors(1).shape[-2]
+    out: list[Tensor] = []
     for order in (1, 2, 3):
         shape = (n_elements, channels, -1, *[n_lm] * order)
         if order > top:
