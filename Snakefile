@@ -16,6 +16,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/plan.smk"
 include: "rules/data.smk"
 include: "rules/e0s.smk"
 include: "rules/train.smk"

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lora.config import Targets, TrainSettings, UserError
+from lora.stop import EXIT_CODE, Paused
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a step.  Returns 0, or 2 with one line on stderr for a mistake of the user."""
+    """Run a step.  Returns 0, 2 for a mistake of the user, or 75 for a training to be gone on with.
+
+    The last two say why in one line on stderr.
+    """
     args = vars(_parser().parse_args(argv))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
@@ -28,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"mace-lora {step}: {error}", file=sys.stderr)
         return 2
+    except Paused as reason:
+        print(f"mace-lora {step}: {reason}; run it again to go on", file=sys.stderr)
+        return EXIT_CODE
     return 0
 
 
@@ -152,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="folder of the point, or of all points")
     p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
     p.add_argument("--work", help="folder of the checkpoint; default --out")
+    p.add_argument("--time_limit", type=float, help="minutes; stop before with a checkpoint")
     _receipt(p)
     for f in fields(TrainSettings):
         _setting(p, f)

@@ -130,6 +130,7 @@ class TrainSettings:
     default_dtype: str = _setting("float64", "of the training", DTYPES)
     device: str = _setting("cpu", "cpu or cuda, as torch names it")
     enable_cueq: bool = _setting(False, "train on cuEquivariance's kernels")
+    allow_tf32: bool = _setting(False, "round float32 products on a GPU to TF32's 10 bits")
 
     def resolved(self) -> "TrainSettings":
         """Fill the method's defaults in and check; `replace`d fields only, self is unchanged.

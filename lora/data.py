@@ -5,7 +5,7 @@ MACE's insides.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,28 @@ from torch import Tensor, nn
 from lora._upstream import default_dtype, upstream
 from lora.structures import ENERGY, FORCES, STRESS
 
+HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
-def graphs(structures: list[Atoms], model: nn.Module) -> list[Any]:
+
+class Graphs(Sequence[Any]):
+    """Graphs that are made each time they are asked for.
+
+    A graph takes ten times the memory of its structure and a millisecond to make.
+    """
+
+    def __init__(self, n: int, make: Callable[[int], Any]) -> None:
+        self.n, self.make = n, make
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self.make(j) for j in range(*i.indices(self.n))]
+        return self.make(i)
+
+
+def graphs(structures: list[Atoms], model: nn.Module) -> Sequence[Any]:
     """MACE's graph of each structure, with neighbour list and labels, in the model's dtype."""
     data = upstream("mace.data")
     tools = upstream("mace.tools")
@@ -26,32 +46,41 @@ def graphs(structures: list[Atoms], model: nn.Module) -> list[Any]:
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = list(getattr(model, "heads", None) or ["Default"])
-    wanted = [atoms.info.get("head") for atoms in structures]
-    configs = [
-        data.config_from_atoms(
-            atoms, key_specification=keys, head_name=head if head in heads else heads[0]
+    r_max, dtype = float(model.r_max), model.r_max.dtype
+
+    def make(i: int) -> Any:
+        head = structures[i].info.get("head")
+        config = data.config_from_atoms(
+            structures[i], key_specification=keys, head_name=head if head in heads else heads[0]
         )
-        for atoms, head in zip(structures, wanted, strict=True)
-    ]
-    make = data.AtomicData.from_config
-    with default_dtype(model.r_max.dtype):
-        return [make(c, z_table=table, cutoff=float(model.r_max), heads=heads) for c in configs]
+        with default_dtype(dtype):
+            return data.AtomicData.from_config(config, z_table=table, cutoff=r_max, heads=heads)
+
+    made = Graphs(len(structures), make)
+    return made[:] if len(made) <= HELD else made
 
 
 def batches(
-    dataset: list[Any], batch_size: int, device: str = "cpu", shuffle: int | None = None
+    dataset: Sequence[Any],
+    batch_size: int,
+    device: str = "cpu",
+    shuffle: int | None = None,
+    skip: int = 0,
 ) -> Iterator[Any]:
-    """MACE's batches; `shuffle` is the seed of the order, None keeps the order of the data."""
+    """MACE's batches, without the first `skip`.
+
+    `shuffle` is the seed of the order, None keeps the order of the data.
+    """
     order = np.arange(len(dataset))
     if shuffle is not None:
         order = np.random.default_rng(shuffle).permutation(len(dataset))
     batch_of = upstream("mace.tools.torch_geometric").Batch.from_data_list
-    for start in range(0, len(order), batch_size):
+    for start in range(skip * batch_size, len(order), batch_size):
         yield batch_of([dataset[i] for i in order[start : start + batch_size]]).to(device)
 
 
 def predict(
-    model: nn.Module, dataset: list[Any], batch_size: int = 32, stress: bool = False
+    model: nn.Module, dataset: Sequence[Any], batch_size: int = 32, stress: bool = False
 ) -> dict[str, np.ndarray]:
     """Energies [n], forces [n_atoms of all, 3] and, if asked, stresses [n, 3, 3].
 

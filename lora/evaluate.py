@@ -4,6 +4,7 @@ evaluate/{point}.json, {point}.parquet
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def evaluate(
     sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
     sets = {k: v for k, v in sets.items() if v}
     everything = [atoms for members in sets.values() for atoms in members]
-    made: dict[tuple, dict[str, list[Any]]] = {}  # graphs by what they depend on
+    made: dict[tuple, dict[str, Sequence[Any]]] = {}  # graphs by what they depend on
     results = []
     for out, model_file in models.items():
         model = load_foundation(model_file).to(device)
@@ -77,7 +78,7 @@ def evaluate(
 
 
 def _evaluate(
-    model: nn.Module, sets: dict[str, list[Atoms]], data: dict[str, list[Any]], batch_size: int
+    model: nn.Module, sets: dict[str, list[Atoms]], data: dict[str, Sequence[Any]], batch_size: int
 ) -> tuple[dict, pd.DataFrame]:
     """Errors of one model on each set, and its parity data."""
     result: dict = {"sets": {}}

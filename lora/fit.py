@@ -7,7 +7,7 @@ alone.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,29 +59,35 @@ class Fit:
         self,
         model: Trainee,
         points: list[Point],
-        train: list[Any],
-        valid: list[Any],
+        train: Sequence[Any],
+        valid: Sequence[Any],
         keys: list[str] | None = None,
     ) -> None:
         self.model, self.points, self.train, self.valid = model, points, train, valid
         self.keys = keys or [""] * len(points)
         self.device = str(next(iter(points[0].trained.values())).device)
-        self.valid_batches: dict[int, list[Any]] = {}  # by batch size
+        self.valid_batches: dict[int, list[Any]] = {}  # by batch size, where graphs are held
         self.together = len(points)
+        self.inside: dict[str, Any] = {}  # an epoch, where a checkpoint is of its middle
 
-    def run(self, each_epoch: Callable[[list[Point]], None]) -> None:
+    def run(
+        self,
+        each_epoch: Callable[[list[Point]], None],
+        each_step: Callable[[], None] = lambda: None,
+    ) -> None:
         """Train every point to its end and load its best weights.
 
         Points of one epoch, seed and batch size go through an epoch together; those that lag
         behind catch up first, those that have ended cost nothing.  `each_epoch` is called with
-        the points that have just finished one.
+        the points that have just finished one, `each_step` after every step of the optimisers;
+        it may `save` and raise.
 
         Raises UserError when the loss of the untrained model is not finite.
         """
         while group := self._next_group():
             started, points = time.perf_counter(), [self.points[i] for i in group]
             first = points[0].epoch < 0  # only measured, as it comes
-            losses = [0.0] * len(points) if first else self._train_epoch(group)
+            losses = [0.0] * len(points) if first else self._train_epoch(group, each_step)
             self._validate(group, losses, started)
             for point in points:
                 if not first and not point.diverged:
@@ -108,7 +114,7 @@ class Fit:
         in the cache; measured in benchmarks/README.md.
         """
         s, trained = self.points[0].settings, next(iter(self.points[0].trained.values()))
-        n_edges = s.batch_size * sum(map(_n_edges, self.train)) / len(self.train)
+        n_edges = s.batch_size * sum(map(_n_edges, some := _sample(self.train))) / len(some)
         fits = CACHE / max(1.0, n_edges * width * trained.element_size())
         while self.together > max(1.0, fits):
             self.together = -(-self.together // 2)
@@ -118,15 +124,16 @@ class Fit:
     def fit_memory(self) -> int:
         """Let all points go through a step together, or the half, a quarter, ... that fits.
 
-        Tried with the largest structures, on a GPU; how many go together changes the last digits
-        of a training, so it follows from the data and not from a clock.  Returns the number.
+        Tried with the largest structures (of 10,000, if there are more), on a GPU; how many go
+        together changes the last digits of a training, so it follows from the data and not from a
+        clock.  Returns the number.
 
         Raises UserError when a single point does not fit.
         """
         s = self.points[0].settings
-        by_size = sorted(self.train, key=_n_edges)[-s.batch_size :]
+        by_size = sorted(_sample(self.train), key=_n_edges)[-s.batch_size :]
         step = next(batches(by_size, s.batch_size, self.device))
-        by_size = sorted(self.valid, key=_n_edges)[-s.valid_batch_size :]
+        by_size = sorted(_sample(self.valid), key=_n_edges)[-s.valid_batch_size :]
         validation = next(batches(by_size, s.valid_batch_size, self.device))
         while True:
             group = list(range(self.together))
@@ -144,17 +151,25 @@ class Fit:
                 )
             self.together = -(-self.together // 2)
 
-    def _train_epoch(self, group: list[int]) -> list[float]:
-        """One epoch of steps; the mean training loss of each point."""
+    def _train_epoch(self, group: list[int], each_step: Callable[[], None]) -> list[float]:
+        """One epoch of steps, or what is left of it; the mean training loss of each point."""
         points = [self.points[i] for i in group]
         s, epoch = points[0].settings, points[0].epoch + 1
-        totals = [torch.zeros((), device=self.device) for _ in points]
+        begun, self.inside = self.inside, {}
+        if begun.get("group") != group:
+            zero = torch.zeros((), device=self.device)
+            begun = {"group": group, "steps": 0, "totals": [zero for _ in points]}
+        totals, done = begun["totals"], begun["steps"]
         order = s.seed * 1_000_003 + epoch  # of its own for each epoch, so a resumed run repeats it
-        for batch in batches(self.train, s.batch_size, self.device, shuffle=order):
+        todo = batches(self.train, s.batch_size, self.device, shuffle=order, skip=done)
+        for steps, batch in enumerate(todo, start=done + 1):
             losses = self.train_step(batch, group)
             totals = [
                 total + loss * batch.num_graphs for total, loss in zip(totals, losses, strict=True)
             ]
+            self.inside = {"group": group, "steps": steps, "totals": totals}
+            each_step()
+        self.inside = {}
         return [float(total) / len(self.train) for total in totals]
 
     def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
@@ -182,8 +197,9 @@ class Fit:
         """Measure the moving averages on the validation set, by MACE, and record the epoch."""
         points = [self.points[i] for i in group]
         size = points[0].settings.valid_batch_size
-        if size not in self.valid_batches:
+        if isinstance(self.valid, list) and size not in self.valid_batches:
             self.valid_batches[size] = list(batches(self.valid, size, self.device))
+        held = self.valid_batches.get(size)
         dtype = next(iter(points[0].trained.values())).dtype
         with default_dtype(dtype):  # the sums are kept in it
             measure = upstream("mace.tools.train").MACELoss
@@ -193,7 +209,7 @@ class Fit:
                 if point.ema:
                     stack.enter_context(point.ema.average_parameters())
             stack.enter_context(frozen(self.model))
-            for batch in self.valid_batches[size]:
+            for batch in held or batches(self.valid, size, self.device):
                 outs = self._outputs(batch, group, training=False)
                 for metric, out in zip(metrics, outs, strict=True):
                     metric.update(batch, out)
@@ -208,6 +224,7 @@ class Fit:
         """Write all that the next epoch depends on, whole or not at all."""
         state = {key: point.state() for key, point in zip(self.keys, self.points, strict=True)}
         state["together"] = self.together  # other sizes round differently
+        state["inside"] = self.inside
         beside = path.with_name(f".{path.name}.part")
         with beside.open("wb") as handle:
             torch.save(state, handle)
@@ -228,11 +245,17 @@ class Fit:
             if key in state:
                 point.load_state(state[key])
                 found += 1
-                self.together = state["together"]
+                self.together, self.inside = state["together"], state["inside"]
                 log.info("going on after epoch %d of %s", point.epoch, path)
         if found < len(self.points):
+            self.inside = {}
             log.warning("%s is of other settings or data: starting again", path)
         return found
+
+
+def _sample(graphs: Sequence[Any], n: int = 10_000) -> Sequence[Any]:
+    """All of them, or some n spread evenly."""
+    return graphs[:: max(1, len(graphs) // n)]
 
 
 def _n_edges(graph: Any) -> int:

@@ -7,11 +7,9 @@ import hashlib
 import json
 import logging
 import resource
-import sys
-from collections.abc import Callable
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,11 +26,17 @@ from lora.fold import fold
 from lora.foundation import load_foundation
 from lora.inject import Injection, count_parameters, inject_lora, take_adapters
 from lora.kernels import from_kernel, to_kernel
+from lora.lock import Lock
 from lora.pack import Pack
 from lora.point import STRESS_LOSSES, Point
+from lora.progress import Progress
+from lora.stop import Paused, Stop
 from lora.structures import elements_of, is_isolated_atom, load_structures
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+SAVE_EVERY = 600.0  # seconds between checkpoints within a long epoch
 
 
 def train(
@@ -44,6 +48,7 @@ def train(
     out: str | Path,
     head: str | None = None,
     threads: int | None = None,
+    time_limit: float | None = None,
 ) -> dict:
     """Fine-tune a foundation model by one method and write the adapter, or the weights.
 
@@ -58,7 +63,9 @@ def train(
     """
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
     point = {Path(out): settings}
-    return train_pack(point, foundation, work=out, **files, head=head, threads=threads)[0]
+    return train_pack(
+        point, foundation, work=out, **files, head=head, threads=threads, time_limit=time_limit
+    )[0]
 
 
 def train_pack(
@@ -71,6 +78,7 @@ def train_pack(
     head: str | None = None,
     threads: int | None = None,
     receipt: str | Path | None = None,
+    time_limit: float | None = None,
 ) -> list[dict]:
     """Fine-tune several points over one foundation model in one process, as each would alone.
 
@@ -84,13 +92,37 @@ def train_pack(
         e0s_file: e0s.json
         threads: CPU threads, None for torch's choice
         receipt: a json file for the contents of all train.json, written when all is there
+        time_limit: minutes after which to stop with a checkpoint, None for no limit
+
+    While another process trains the same, this one waits for it, and takes what it has made.
 
     Returns the contents of each train.json.
-    Raises UserError: settings or data.
+    Raises UserError: settings or data; Paused: it stopped early, run it again.
     """
     set_threads(threads)
+    with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost) as stop:
+        files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
+        results = _train(points, foundation, head, Path(work), stop, lock.waited, **files)
+        write_receipt(receipt, results)
+        (Path(work) / CHECKPOINT).unlink(missing_ok=True)
+    return results
+
+
+def _train(
+    points: dict[Path, TrainSettings],
+    foundation: str | Path,
+    head: str | None,
+    work: Path,
+    stop: Stop,
+    waited: bool,
+    train_file: str | Path,
+    valid_file: str | Path,
+    e0s_file: str | Path,
+) -> list[dict]:
+    """What `train_pack` does, once nobody else can be at it."""
     settings = [one.resolved() for one in points.values()]
     s = _common(settings)
+    torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
     structures = [a for a in load_structures(train_file) if not is_isolated_atom(a)]
     validation = [a for a in load_structures(valid_file) if not is_isolated_atom(a)]
     stress = any(one.loss in STRESS_LOSSES for one in settings)
@@ -98,6 +130,11 @@ def train_pack(
         raise UserError(f"{train_file}: loss {s.loss} needs a stress on every structure")
 
     base = load_foundation(foundation, head, getattr(torch, s.default_dtype))
+    data = digest(train_file, valid_file, e0s_file)
+    rank = str(max(one.rank for one in settings))  # a pack pads to it
+    keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
+    if waited and (made := _made_meanwhile(points, keys)):
+        return made
     model = trim_elements(base, elements_of(structures + validation))
     e0s = read_json(e0s_file)["E0s"]
     set_e0s(model, {symbol: e0s[symbol] for symbol in get_e0s(model)})
@@ -106,28 +143,13 @@ def train_pack(
     model.to(s.device)
     before = count_parameters(model)[1]
     trainee, trained, counted = _trainee(model, settings)
-    data = digest(train_file, valid_file, e0s_file)
-    rank = str(max(one.rank for one in settings))  # a pack pads to it
-    keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
     running = [Point(t, one) for t, one in zip(trained, settings, strict=True)]
     fit = Fit(trainee, running, graphs(structures, model), graphs(validation, model), keys)
-    checkpoint = Path(work) / "checkpoint.pt"
-    Path(work).mkdir(parents=True, exist_ok=True)
-    if not fit.resume(checkpoint):
+    if not fit.resume(work / CHECKPOINT):
         on_gpu = s.device.startswith("cuda")
         fit.fit_memory() if on_gpu else fit.fit_cache(message_width(model))
-    folder_of = dict(zip(map(id, running), points, strict=True))
-    with _progress(s.max_num_epochs) as show:
-
-        def each_epoch(done: list[Point]) -> None:
-            fit.save(checkpoint)
-            for point in done:
-                out = folder_of[id(point)]
-                lines = "".join(json.dumps(line) + "\n" for line in point.history)
-                write_text(out / "metrics.jsonl", lines)
-                show(out.name, point.history)
-
-        fit.run(each_epoch)
+    folders = dict(zip(map(id, running), points, strict=True))
+    _run(fit, folders, work / CHECKPOINT, stop)
 
     shared = {
         "base_fingerprint": base.base_fingerprint,
@@ -141,10 +163,53 @@ def train_pack(
     for i, (out, point) in enumerate(zip(points, running, strict=True)):
         notes = {"base_name": str(foundation), "best_epoch": point.best_epoch}
         found = _save(trainee, i, point.settings, base, out / "adapter", notes)
-        results.append(_result(out, point, counted[i]) | shared | found)
+        results.append(_result(out, point, counted[i]) | shared | {"key": keys[i]} | found)
         write_json(out / "train.json", results[-1])
-    write_receipt(receipt, results)
-    checkpoint.unlink(missing_ok=True)
+    return results
+
+
+def _run(fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop) -> None:
+    """Train to the end, with a checkpoint at every epoch, every `SAVE_EVERY` and at a stop."""
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        fit.save(checkpoint)
+        saved = time.monotonic()
+
+    def each_step() -> None:
+        stop.check()
+        if time.monotonic() - saved > SAVE_EVERY:
+            save()
+
+    with Progress(fit.points[0].settings.max_num_epochs) as progress:
+
+        def each_epoch(done: list[Point]) -> None:
+            save()
+            for point in done:
+                out = folders[id(point)]
+                lines = "".join(json.dumps(line) + "\n" for line in point.history)
+                write_text(out / "metrics.jsonl", lines)
+                progress.show(out.name, point.history)
+            stop.check()
+
+        try:
+            fit.run(each_epoch, each_step)
+        except Paused:
+            if not stop.lost():
+                save()
+            raise
+
+
+def _made_meanwhile(points: dict[Path, TrainSettings], keys: list[str]) -> list[dict]:
+    """The results of all points, if another process has just trained the same; else none."""
+    results = []
+    for out, key in zip(points, keys, strict=True):
+        made = read_json(out / "train.json") if (out / "train.json").is_file() else {}
+        if made.get("key") != key:
+            return []
+        results.append(made)
+    log.info("another process has trained this meanwhile")
     return results
 
 
@@ -152,7 +217,7 @@ def _common(settings: list[TrainSettings]) -> TrainSettings:
     """The first of the settings, once it is clear that they can train together."""
     first = settings[0]
     for one in settings[1:]:
-        for name in ("method", "default_dtype", "device", "enable_cueq"):
+        for name in ("method", "default_dtype", "device", "enable_cueq", "allow_tf32"):
             if getattr(one, name) != getattr(first, name):
                 raise UserError(f"pack: its points need the same {name}")
     if len(settings) > 1 and first.method != "lora":
@@ -237,41 +302,3 @@ def _peak_memory(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated() / 2**20)
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-class _progress:
-    """A bar a point with its errors on a terminal, a line an epoch in a log."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.bar = epochs, None
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Callable[[str, list[dict]], None]:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=Console(stderr=True))
-            self.bar.start()
-        return self.show
-
-    def show(self, name: str, history: list[dict]) -> None:
-        now, best = history[-1], min(line["valid_loss"] for line in history)
-        text = (
-            f"{name}  epoch {now['epoch']:>4}/{self.epochs}  valid loss {now['valid_loss']:.3e}"
-            f"{'*' if now['valid_loss'] == best else ' '} "
-            f"E {now['valid_rmse_e_mev_per_atom']:7.2f} meV/atom  "
-            f"F {now['valid_rmse_f_mev_per_a']:7.2f} meV/Å  "
-            f"lr {now['lr']:.1e}  {now['seconds']:.1f} s"
-        )
-        if self.bar:
-            if name not in self.tasks:
-                self.tasks[name] = self.bar.add_task(name, total=self.epochs)
-            self.bar.update(self.tasks[name], completed=now["epoch"], description=text)
-        else:
-            log.info(text)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()

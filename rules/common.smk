@@ -264,3 +264,4 @@ wildcard_constraints:
 onstart:
     PACK_RECORD.parent.mkdir(parents=True, exist_ok=True)
     PACK_RECORD.write_text(json.dumps(PACKS, indent=2) + "\n")
+    MINUTES_RECORD.write_text(json.dumps(MINUTES, indent=2) + "\n")

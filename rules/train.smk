@@ -14,6 +14,7 @@ rule train:
     threads: 1
     resources:
         gpu=GPUS,  # on one machine with one GPU: snakemake --resources gpu=1
+        runtime=train_minutes,  # 0 on this machine, for no limit
     params:
         out=subpath(output[0], ancestor=2),
         work=subpath(output[0], strip_suffix=".json"),
@@ -24,4 +25,5 @@ rule train:
     shell:
         "mace-lora train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
         " {params.foundation} {params.settings} --points {params.points} --threads {threads}"
-        " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2> {log:q}"
+        " --time_limit {resources.runtime}"
+        " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2>> {log:q}"

@@ -120,8 +120,8 @@ def test_resumed_equals_undisturbed(
 
     original = Fit._train_epoch
 
-    def dies_in_the_third(self: Fit, group: list[int]) -> list[float]:
-        result = original(self, group)  # the weights have moved, nothing is saved yet
+    def dies_in_the_third(self: Fit, *args: object) -> list[float]:
+        result = original(self, *args)  # the weights have moved, nothing is saved yet
         if self.points[0].epoch == 2:
             raise Killed
         return result
@@ -132,9 +132,9 @@ def test_resumed_equals_undisturbed(
     assert len(lines_of(tmp_path / "killed")) == 3
     epochs_run = []
 
-    def counted(self: Fit, group: list[int]) -> list[float]:
+    def counted(self: Fit, *args: object) -> list[float]:
         epochs_run.append(self.points[0].epoch + 1)
-        return original(self, group)
+        return original(self, *args)
 
     monkeypatch.setattr(Fit, "_train_epoch", counted)
     resumed = train(settings, **files, out=tmp_path / "killed")

@@ -1,0 +1,62 @@
+"""When a training has to stop before its end, and how: with a checkpoint, to be run again.
+
+Three reasons: a signal that asks for it, a time budget that is nearly used up, or a lock that
+another process has taken.  A training asks between two steps; nothing is cut off in the middle.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG)  # what schedulers send as a warning
+EXIT_CODE = 75  # EX_TEMPFAIL: nothing is wrong, run it again
+
+
+class Paused(Exception):  # noqa: N818  (it is no error)
+    """A training that stopped early and goes on from its checkpoint when it is run again."""
+
+
+class Stop:
+    """Context that watches for reasons to stop.
+
+    minutes:  of the whole process, None for no limit; a tenth of it, at most 90 s, is kept back
+              for writing, and so is twice the longest time that passed between two questions
+    lost:     says whether the lock was lost
+    """
+
+    def __init__(self, minutes: float | None, lost: Callable[[], bool] = lambda: False) -> None:
+        self.limit = 60 * minutes if minutes else None
+        self.lost = lost
+        self.signal = ""
+        self.before: dict[signal.Signals, Any] = {}
+        self.asked = self.started = time.monotonic()
+        self.longest = 0.0
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():  # only it may have handlers
+            self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signal = signal.Signals(number).name
+
+    def check(self) -> None:
+        """Raises Paused if there is a reason to stop."""
+        now = time.monotonic()
+        self.longest, self.asked = max(self.longest, now - self.asked), now
+        if self.lost():
+            raise Paused("another process has taken over this training")
+        if self.signal:
+            raise Paused(f"asked to stop by {self.signal}")
+        if self.limit and now - self.started > self.limit - self._kept_back():
+            raise Paused(f"the time limit of {self.limit / 60:g} minutes is near")
+
+    def _kept_back(self) -> float:
+        return min(90.0, 0.1 * (self.limit or 0.0)) + 2 * self.longest

@@ -1,0 +1,179 @@
+"""A small real Slurm on loopback: a controller and three nodes with a fake GPU each.
+
+Everything lies in one folder and is ended by process id.  Two things are outside: a device file
+can only be made by root, and the executor plugin drops SLURM_CONF before a job's `srun`, so
+/etc/slurm/slurm.conf has to lead here.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
+ETC = Path("/etc/slurm/slurm.conf")
+FIRST_PORT = 17600
+NODES = ("n1", "n2", "n3")
+
+
+def install() -> str:
+    """Install Slurm where it is missing.  Returns why it cannot be had, "" if it can."""
+    if ETC.exists() and not ETC.is_symlink():
+        return f"{ETC} is a real cluster's"
+    if all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
+        return "" if os.geteuid() == 0 else "needs root"
+    if os.geteuid() or not shutil.which("apt-get"):
+        return "Slurm is not installed, and installing it needs root and apt-get"
+    own = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "-qq", *PACKAGES]):
+        done = subprocess.run(["apt-get", *command], env=own, capture_output=True, text=True)
+        if done.returncode:
+            return f"apt-get {command[0]} failed: {done.stderr.strip()[-200:]}"
+    return ""
+
+
+class Cluster:
+    """Partitions: `gpu`, all nodes, jobs preempted and requeued by `high`; `high`, the same."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.processes = home, {}
+        for name in ("log", "state", *(f"spool.{node}" for node in NODES)):
+            (home / name).mkdir(parents=True)
+        home.chmod(0o755)
+        self.conf = home / "slurm.conf"
+
+    def start(self) -> None:
+        key = self.home / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        socket_file = f"{self.home}/munge.sock"
+        munged = ["munged", "--foreground", "--force", f"--key-file={key}"]
+        munged += [f"--socket={socket_file}", f"--pid-file={self.home}/munge.pid"]
+        munged += [f"--log-file={self.home}/log/munge", f"--seed-file={self.home}/munge.seed"]
+        self._run("munged", munged)
+        wait_for(lambda: succeeds("munge", "-S", socket_file, "-n"), "munge")
+        self._write_configuration(socket_file)
+        ETC.parent.mkdir(exist_ok=True)
+        ETC.unlink(missing_ok=True)
+        ETC.symlink_to(self.conf)
+        self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
+        wait_for(lambda: "is UP" in output("scontrol", "ping"), "slurmctld")
+        for node in NODES:
+            self.start_node(node)
+        self.wait_until_idle()
+
+    def stop(self) -> None:
+        subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=20, check=False)
+        time.sleep(1)
+        for name in reversed(list(self.processes)):
+            self.kill(name)
+        if ETC.is_symlink() and Path(os.readlink(ETC)) == self.conf:
+            ETC.unlink()
+
+    def start_node(self, node: str) -> None:
+        self._run(node, ["slurmd", "-D", "-N", node, "-f", str(self.conf)])
+
+    def kill(self, name: str) -> None:
+        """End one of the daemons, and with a node what it runs."""
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def wait_until_idle(self) -> None:
+        idle = ("sinfo", "-h", "-N", "-p", "gpu", "-t", "idle", "-o", "%N")
+        wait_for(lambda: len(output(*idle).split()) == len(NODES), "idle nodes", seconds=60)
+
+    def jobs(self) -> list[dict[str, str]]:
+        """What ran so far: JobId, Name, JobState, NodeList, ... of each job that has ended."""
+        path = self.home / "log/jobcomp"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+
+    def _run(self, name: str, command: list[str]) -> None:
+        with (self.home / f"log/{name}.out").open("a") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _write_configuration(self, socket_file: str) -> None:
+        host = socket.gethostname().split(".")[0]
+        lines = [
+            "ClusterName=tests",
+            f"SlurmctldHost={host}(127.0.0.1)",
+            f"SlurmctldPort={FIRST_PORT}",
+            "SlurmUser=root",
+            "SlurmdUser=root",
+            f"AuthInfo=socket={socket_file}",
+            f"StateSaveLocation={self.home}/state",
+            f"SlurmctldPidFile={self.home}/slurmctld.pid",
+            f"SlurmctldLogFile={self.home}/log/slurmctld",
+            f"SlurmdPidFile={self.home}/slurmd.%n.pid",
+            f"SlurmdLogFile={self.home}/log/slurmd.%n",
+            f"SlurmdSpoolDir={self.home}/spool.%n",
+            "SlurmdParameters=config_overrides",
+            "ProctrackType=proctrack/pgid",
+            "TaskPlugin=task/none",
+            "MpiDefault=none",
+            "SwitchType=switch/none",
+            "SelectType=select/cons_tres",
+            "SelectTypeParameters=CR_Core_Memory",
+            "SchedulerType=sched/backfill",
+            "SchedulerParameters=bf_interval=5,sched_min_interval=100000,batch_sched_delay=1",
+            "GresTypes=gpu",
+            "ReturnToService=2",
+            "MinJobAge=3600",  # squeue has to know a job long enough for the executor to ask
+            "SlurmdTimeout=10",
+            "KillWait=5",
+            "JobRequeue=1",
+            "AccountingStorageType=accounting_storage/none",
+            "JobAcctGatherType=jobacct_gather/linux",
+            "JobAcctGatherFrequency=1",
+            "JobAcctGatherParams=OverMemoryKill",
+            "JobCompType=jobcomp/filetxt",
+            f"JobCompLoc={self.home}/log/jobcomp",
+            "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny",
+            "PropagateResourceLimits=NONE",
+            "PreemptType=preempt/partition_prio",
+            "PreemptMode=REQUEUE",
+        ]
+        gres = []
+        for i, node in enumerate(NODES):
+            device = self.home / f"gpu.{node}"
+            subprocess.run(["mknod", device, "c", "1", "3"], check=True)  # a twin of /dev/null
+            gres.append(f"NodeName={node} Name=gpu File={device} Flags=nvidia_gpu_env")
+            lines.append(
+                f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 "
+                f"Port={FIRST_PORT + 1 + i} CPUs=8 RealMemory=64000 Gres=gpu:1"
+            )
+        common = "Nodes=ALL MaxTime=12:00:00 DefaultTime=5 State=UP"
+        lines += [
+            f"PartitionName=gpu {common} Default=YES PriorityTier=1 PreemptMode=REQUEUE",
+            f"PartitionName=high {common} PriorityTier=10 PreemptMode=OFF",
+        ]
+        self.conf.write_text("\n".join(lines) + "\n")
+        (self.home / "gres.conf").write_text("\n".join(gres) + "\n")
+
+
+def output(*command: str) -> str:
+    """What a command prints; "" if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s for {what}")
+        time.sleep(0.1)
