@@ -66,17 +66,21 @@ def batches(
     device: str = "cpu",
     shuffle: int | None = None,
     skip: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Any]:
     """MACE's batches, without the first `skip`.
 
-    `shuffle` is the seed of the order, None keeps the order of the data.
+    `shuffle` is the seed of the order, None keeps the order of the data.  `share` (i, n) takes
+    every n-th structure of a batch from the i-th on; batches of fewer than n are not shared out.
     """
     order = np.arange(len(dataset))
     if shuffle is not None:
         order = np.random.default_rng(shuffle).permutation(len(dataset))
     batch_of = upstream("mace.tools.torch_geometric").Batch.from_data_list
     for start in range(skip * batch_size, len(order), batch_size):
-        yield batch_of([dataset[i] for i in order[start : start + batch_size]]).to(device)
+        chosen = order[start : start + batch_size]
+        own = chosen[share[0] :: share[1]] if len(chosen) >= share[1] else chosen
+        yield batch_of([dataset[i] for i in own]).to(device)
 
 
 def predict(

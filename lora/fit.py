@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from lora._upstream import default_dtype, upstream
 from lora.config import UserError
 from lora.data import batches, frozen
+from lora.parallel import average, place
 from lora.point import Point
 
 log = logging.getLogger(__name__)
 
-CACHE = 16e6  # bytes of messages up to which a pack pays on a CPU
+CACHE = 100e6  # bytes that the edges of a step carry, up to which a pack pays on a CPU
 
 
 class Trainee(Protocol):
@@ -110,8 +111,8 @@ class Fit:
     def fit_cache(self, width: int) -> int:
         """Let as many points share a step as pays on a CPU.  Returns the number.
 
-        A pack pays as long as the widest tensor of a step, the messages [n_edges, width], stays
-        in the cache; measured in benchmarks/README.md.
+        A pack pays as long as the widest tensor of a step, what edges carry [n_edges, width], is
+        not much larger than the cache; measured in benchmarks/README.md.
         """
         s, trained = self.points[0].settings, next(iter(self.points[0].trained.values()))
         n_edges = s.batch_size * sum(map(_n_edges, some := _sample(self.train))) / len(some)
@@ -161,11 +162,12 @@ class Fit:
             begun = {"group": group, "steps": 0, "totals": [zero for _ in points]}
         totals, done = begun["totals"], begun["steps"]
         order = s.seed * 1_000_003 + epoch  # of its own for each epoch, so a resumed run repeats it
-        todo = batches(self.train, s.batch_size, self.device, shuffle=order, skip=done)
+        todo = batches(self.train, s.batch_size, self.device, order, done, place())
         for steps, batch in enumerate(todo, start=done + 1):
             losses = self.train_step(batch, group)
+            n_structures = min(s.batch_size, len(self.train) - (steps - 1) * s.batch_size)
             totals = [
-                total + loss * batch.num_graphs for total, loss in zip(totals, losses, strict=True)
+                total + loss * n_structures for total, loss in zip(totals, losses, strict=True)
             ]
             self.inside = {"group": group, "steps": steps, "totals": totals}
             each_step()
@@ -175,7 +177,9 @@ class Fit:
     def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
         """One step of the optimisers of a group on one batch.  Returns their losses."""
         losses = self._backward(batch, group)
+        average(losses)
         for i in group:
+            average(p.grad for p in self.points[i].trained.values() if p.grad is not None)
             self.points[i].step()
         return losses
 

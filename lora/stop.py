@@ -25,9 +25,16 @@ class Stop:
     minutes:  of the whole process, None for no limit; a tenth of it, at most 90 s, is kept back
               for writing, and so is twice the longest time that passed between two questions
     lost:     says whether the lock was lost
+    agree:    makes one answer of those of several processes, so that all stop at the same step
     """
 
-    def __init__(self, minutes: float | None, lost: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        minutes: float | None,
+        lost: Callable[[], bool] = lambda: False,
+        agree: Callable[[bool], bool] = bool,
+    ) -> None:
+        self.agree = agree
         self.limit = 60 * minutes if minutes else None
         self.lost = lost
         self.signal = ""
@@ -49,14 +56,20 @@ class Stop:
 
     def check(self) -> None:
         """Raises Paused if there is a reason to stop."""
+        reason = self._reason()
+        if self.agree(bool(reason)):
+            raise Paused(reason or "another process of this training has to stop")
+
+    def _reason(self) -> str:
         now = time.monotonic()
         self.longest, self.asked = max(self.longest, now - self.asked), now
         if self.lost():
-            raise Paused("another process has taken over this training")
+            return "another process has taken over this training"
         if self.signal:
-            raise Paused(f"asked to stop by {self.signal}")
+            return f"asked to stop by {self.signal}"
         if self.limit and now - self.started > self.limit - self._kept_back():
-            raise Paused(f"the time limit of {self.limit / 60:g} minutes is near")
+            return f"the time limit of {self.limit / 60:g} minutes is near"
+        return ""
 
     def _kept_back(self) -> float:
         return min(90.0, 0.1 * (self.limit or 0.0)) + 2 * self.longest

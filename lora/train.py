@@ -28,6 +28,7 @@ from lora.inject import Injection, count_parameters, inject_lora, take_adapters
 from lora.kernels import from_kernel, to_kernel
 from lora.lock import Lock
 from lora.pack import Pack
+from lora.parallel import any_of, is_first, join_others, part
 from lora.point import STRESS_LOSSES, Point
 from lora.progress import Progress
 from lora.stop import Paused, Stop
@@ -63,9 +64,9 @@ def train(
     """
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
     point = {Path(out): settings}
-    return train_pack(
-        point, foundation, work=out, **files, head=head, threads=threads, time_limit=time_limit
-    )[0]
+    limits = {"threads": threads, "time_limit": time_limit}
+    results = train_pack(point, foundation, work=out, **files, head=head, **limits)
+    return results[0] if is_first() else {}
 
 
 def train_pack(
@@ -100,12 +101,18 @@ def train_pack(
     Raises UserError: settings or data; Paused: it stopped early, run it again.
     """
     set_threads(threads)
-    with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost) as stop:
-        files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
-        results = _train(points, foundation, head, Path(work), stop, lock.waited, **files)
-        write_receipt(receipt, results)
-        (Path(work) / CHECKPOINT).unlink(missing_ok=True)
-    return results
+    files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
+    try:
+        if not is_first():  # of several processes: the first one locks and writes for all
+            with Stop(None, agree=any_of) as stop:
+                return _train(points, foundation, head, Path(work), stop, False, **files)
+        with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost, any_of) as stop:
+            results = _train(points, foundation, head, Path(work), stop, lock.waited, **files)
+            write_receipt(receipt, results)
+            (Path(work) / CHECKPOINT).unlink(missing_ok=True)
+        return results
+    finally:
+        part()
 
 
 def _train(
@@ -122,6 +129,7 @@ def _train(
     """What `train_pack` does, once nobody else can be at it."""
     settings = [one.resolved() for one in points.values()]
     s = _common(settings)
+    device = join_others(s.device)
     torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
     structures = [a for a in load_structures(train_file) if not is_isolated_atom(a)]
     validation = [a for a in load_structures(valid_file) if not is_isolated_atom(a)]
@@ -133,14 +141,15 @@ def _train(
     data = digest(train_file, valid_file, e0s_file)
     rank = str(max(one.rank for one in settings))  # a pack pads to it
     keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
-    if waited and (made := _made_meanwhile(points, keys)):
+    made = _made_meanwhile(points, keys) if any_of(waited) else []
+    if made:
         return made
     model = trim_elements(base, elements_of(structures + validation))
     e0s = read_json(e0s_file)["E0s"]
     set_e0s(model, {symbol: e0s[symbol] for symbol in get_e0s(model)})
     if s.enable_cueq:
-        model = to_kernel(model, "cueq", s.device)
-    model.to(s.device)
+        model = to_kernel(model, "cueq", device)
+    model.to(device)
     before = count_parameters(model)[1]
     trainee, trained, counted = _trainee(model, settings)
     running = [Point(t, one) for t, one in zip(trained, settings, strict=True)]
@@ -150,6 +159,8 @@ def _train(
         fit.fit_memory() if on_gpu else fit.fit_cache(message_width(model))
     folders = dict(zip(map(id, running), points, strict=True))
     _run(fit, folders, work / CHECKPOINT, stop)
+    if not is_first():
+        return []
 
     shared = {
         "base_fingerprint": base.base_fingerprint,
@@ -174,7 +185,8 @@ def _run(fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop) -> No
 
     def save() -> None:
         nonlocal saved
-        fit.save(checkpoint)
+        if is_first():
+            fit.save(checkpoint)
         saved = time.monotonic()
 
     def each_step() -> None:
@@ -186,7 +198,7 @@ def _run(fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop) -> No
 
         def each_epoch(done: list[Point]) -> None:
             save()
-            for point in done:
+            for point in done if is_first() else []:
                 out = folders[id(point)]
                 lines = "".join(json.dumps(line) + "\n" for line in point.history)
                 write_text(out / "metrics.jsonl", lines)
@@ -255,7 +267,7 @@ def _trainee(
     if settings[0].method != "lora":
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         return Single(model), [trained], counted
-    pack = Pack(model, layers).to(settings[0].device)
+    pack = Pack(model, layers).to(next(model.parameters()).device)
     fold(pack.model)
     return pack, [{"factors": row} for row in pack.rows], counted
 

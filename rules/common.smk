@@ -144,6 +144,14 @@ def train_points(wildcards):
     return shlex.quote(json.dumps(own))
 
 
+def train_program():
+    """What starts a training: the command, or torchrun with a process a GPU."""
+    processes = config["pack"]["gpus"]
+    if processes == 1:
+        return "mace-lora"
+    return f"torchrun --standalone --nproc_per_node {processes} -m lora.cli"
+
+
 def split_flags():
     """The settings of `data` and `split` as options of `mace-lora split`."""
     keys = {k: v for k, v in config["data"].items() if k.endswith("_key")}

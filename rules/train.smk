@@ -13,7 +13,7 @@ rule train:
         ENV
     threads: 1
     resources:
-        gpu=GPUS,  # on one machine with one GPU: snakemake --resources gpu=1
+        gpu=GPUS * config["pack"]["gpus"],  # on one machine with one GPU: snakemake --resources gpu=1
         runtime=train_minutes,  # 0 on this machine, for no limit
     params:
         out=subpath(output[0], ancestor=2),
@@ -21,9 +21,10 @@ rule train:
         foundation=FOUNDATION_FLAGS,
         settings=as_flags(config["train"]),
         points=train_points,
+        program=train_program(),
         code=code_of("train"),
     shell:
-        "mace-lora train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
+        "{params.program} train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
         " {params.foundation} {params.settings} --points {params.points} --threads {threads}"
         " --time_limit {resources.runtime}"
         " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2>> {log:q}"

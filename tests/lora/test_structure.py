@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "lora"
 # from the bottom up; a module may import only from lines below its own
 FLOORS = [
-    {"config", "files", "rows", "stop", "lock", "progress", "_upstream"},
+    {"config", "files", "rows", "stop", "lock", "progress", "parallel", "_upstream"},
     {"layers", "structures"},
     {"products"},
     {"inject", "data", "elements", "factors"},
