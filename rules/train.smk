@@ -27,4 +27,6 @@ rule train:
         "{params.program} train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
         " {params.foundation} {params.settings} --points {params.points} --threads {threads}"
         " --time_limit {resources.runtime}"
-        " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2>> {log:q}"
+        " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2> {log:q}"
+        # why a try ended, for the log of its job: the next one begins a new log
+        " || (tail -n 1 {log:q}; exit 1)"
