@@ -110,7 +110,7 @@ class Cluster:
             f"SlurmctldPort={FIRST_PORT}",
             "SlurmUser=root",
             "SlurmdUser=root",
-            f"AuthInfo=socket={socket_file}",
+            f"AuthInfo=socket={socket_file},cred_expire=10",  # a requeued job waits as long
             f"StateSaveLocation={self.home}/state",
             f"SlurmctldPidFile={self.home}/slurmctld.pid",
             f"SlurmctldLogFile={self.home}/log/slurmctld",

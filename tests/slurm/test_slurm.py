@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
@@ -109,6 +110,7 @@ def test_the_profile_says_what_is_missing(tmp_path: Path) -> None:
     assert not (sweep.home / "out").exists()
 
 
+@pytest.mark.usefixtures("slow_ones")
 def test_a_sweep_equals_a_local_one(cluster: Cluster, tmp_path: Path) -> None:
     """All trainings on nodes with a GPU, nothing of it here; the same table to the last digits."""
     local, remote = Sweep(tmp_path / "local"), SlurmSweep(tmp_path / "remote")
@@ -164,6 +166,8 @@ def slow_ones(
         made[name].one_point(5 * EPOCHS)
     for name in ("memory", "time"):
         made[name].process = made[name].start("--until", "train")
+    made["whole"].thread = threading.Thread(target=made["whole"].run, args=("--until", "train"))
+    made["whole"].thread.start()
     return made
 
 
@@ -219,7 +223,7 @@ def test_over_its_memory(slow_ones: dict[str, SlurmSweep], undisturbed: SlurmSwe
 
 def test_over_its_time(slow_ones: dict[str, SlurmSweep]) -> None:
     """A minute is not enough: a checkpoint before it is over, and the next try goes on."""
-    slow_ones["whole"].run("--until", "train")
+    slow_ones["whole"].thread.join()
     check(slow_ones["time"], slow_ones["whole"], tries=None)
     said = "".join(path.read_text() for path in logs_of(slow_ones["time"]))
     assert "the time limit of 1 minutes is near; run it again" in said
