@@ -1,7 +1,7 @@
 """Structures to MACE's graphs, and batched predictions.
 
-With `foundation.py`, `elements.py`, `kernels.py`, `fold.py` and the layers this is all that knows
-MACE's insides.
+With `foundation.py`, `elements.py`, `kernels.py`, `convolution.py`, `fold.py` and the layers this
+is all that knows MACE's insides.
 """
 
 import time

@@ -10,12 +10,9 @@ from ase import Atoms
 import lora.convolution
 from lora import inject_lora
 from lora.convolution import FusedConvolution, fuse, unfuse
-from lora.data import graphs
-from lora.fit import Fit
 from lora.kernels import to_kernel
 from lora.rows import join, spread
 from lora.structures import ENERGY, FORCES
-from tests.lora.test_contract import POINTS, of_point, packed
 from tests.models import (
     CASES,
     IDS,
@@ -25,7 +22,6 @@ from tests.models import (
     make_model,
     outputs,
     perturb,
-    structures,
 )
 
 
@@ -44,22 +40,6 @@ def test_fused_is_the_model(case: Case, padding: float, monkeypatch: pytest.Monk
     for key in OUTPUTS:
         assert np.abs(a[key] - b[key]).max() <= relative * np.abs(b[key]).max(), key
     assert difference(b, outputs(make_model(case))) > 1e-3
-
-
-@pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
-def test_training_of_a_fused_pack(case: Case) -> None:
-    base = make_model(case)
-    data, results = graphs(structures(), base), []
-    for fused in (False, True):
-        pack, points = packed(base, POINTS[:2], {})
-        if fused:
-            assert fuse(pack.model)
-        Fit(pack, points, data, data[:2]).run(lambda _: None)
-        results.append([of_point(pack, i) for i in range(2)])
-    for a, b in zip(*results, strict=True):
-        for key in OUTPUTS:
-            assert np.abs(a[key] - b[key]).max() <= 1e-8 * np.abs(b[key]).max(), key
-    assert difference(results[0][0], outputs(base)) > 1e-4
 
 
 def test_no_edges_at_all() -> None:

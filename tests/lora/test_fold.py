@@ -1,12 +1,14 @@
 """Folded contractions: the same energies, forces and training, on every architecture."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from lora import inject_lora
+from lora.convolution import fuse
 from lora.data import graphs
 from lora.fit import Fit
 from lora.fold import FoldedContractions, fold
@@ -43,14 +45,16 @@ def test_folded_is_the_model(case: Case) -> None:
     assert difference(b, outputs(make_model(case))) > 1e-3
 
 
+@pytest.mark.parametrize("change", [fold, fuse])
 @pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
-def test_training_of_a_folded_pack(case: Case) -> None:
+def test_training_of_a_changed_pack(case: Case, change: Callable) -> None:
+    """Folded contractions and fused convolutions: seven epochs end where they would without."""
     base = make_model(case)
     data, results = graphs(structures(), base), []
-    for folded in (False, True):
+    for changed in (False, True):
         pack, points = packed(base, POINTS[:2], {})
-        if folded:
-            assert fold(pack.model)
+        if changed:
+            assert change(pack.model)
         Fit(pack, points, data, data[:2]).run(lambda _: None)
         results.append([of_point(pack, i) for i in range(2)])
     for a, b in zip(*results, strict=True):

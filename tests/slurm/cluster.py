@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
+PACKAGES += ["slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server"]  # for accounting
 ETC = Path("/etc/slurm/slurm.conf")
 FIRST_PORT = 17600
 NODES = ("n1", "n2", "n3")
@@ -23,12 +24,15 @@ def install() -> str:
     """Install Slurm where it is missing.  Returns why it cannot be had, "" if it can."""
     if ETC.exists() and not ETC.is_symlink():
         return f"{ETC} is a real cluster's"
-    if all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
+    if all(
+        shutil.which(name)
+        for name in ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
+    ):
         return "" if os.geteuid() == 0 else "needs root"
     if os.geteuid() or not shutil.which("apt-get"):
         return "Slurm is not installed, and installing it needs root and apt-get"
     own = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "-qq", *PACKAGES]):
+    for command in (["update"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(["apt-get", *command], env=own, capture_output=True, text=True)
         if done.returncode:
             return f"apt-get {command[0]} failed: {done.stderr.strip()[-200:]}"
@@ -36,10 +40,13 @@ def install() -> str:
 
 
 class Cluster:
-    """Partitions: `gpu`, all nodes, jobs preempted and requeued by `high`; `high`, the same."""
+    """Partitions: `gpu`, all nodes, jobs preempted and requeued by `high`; `high`, the same.
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.processes = home, {}
+    With `accounting` there is a database of jobs, and one account, `lab`.
+    """
+
+    def __init__(self, home: Path, accounting: bool = False) -> None:
+        self.home, self.processes, self.accounting = home, {}, accounting
         for name in ("log", "state", *(f"spool.{node}" for node in NODES)):
             (home / name).mkdir(parents=True)
         home.chmod(0o755)
@@ -59,6 +66,8 @@ class Cluster:
         ETC.parent.mkdir(exist_ok=True)
         ETC.unlink(missing_ok=True)
         ETC.symlink_to(self.conf)
+        if self.accounting:
+            self._start_database(socket_file)
         self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
         wait_for(lambda: "is UP" in output("scontrol", "ping"), "slurmctld")
         for node in NODES:
@@ -96,11 +105,48 @@ class Cluster:
         lines = path.read_text().splitlines() if path.is_file() else []
         return [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
 
-    def _run(self, name: str, command: list[str]) -> None:
+    def _run(self, name: str, command: list[str], **environment: str) -> None:
         with (self.home / f"log/{name}.out").open("a") as log:
             self.processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | environment,
             )
+
+    def _start_database(self, munge_socket: str) -> None:
+        data, mysql = self.home / "mysql", f"{self.home}/mysql.sock"
+        own = ["--no-defaults", "--user=root", f"--datadir={data}"]
+        new = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run(["mariadb-install-db", *own, *new], check=True, capture_output=True)
+        small = ["--skip-networking", "--innodb-buffer-pool-size=64M"]
+        small += ["--innodb-lock-wait-timeout=900"]  # slurmdbd asks for it
+        self._run("mariadbd", ["mariadbd", *own, f"--socket={mysql}", *small])
+        client = ("mariadb", "--no-defaults", "-uroot", f"--socket={mysql}", "-e")
+        wait_for(lambda: succeeds(*client, "select 1"), "mariadb")
+        conf = self.home / "slurmdbd.conf"
+        lines = [
+            f"AuthInfo={munge_socket}",
+            "DbdHost=localhost",
+            f"DbdPort={FIRST_PORT + 9}",
+            "SlurmUser=root",
+            f"LogFile={self.home}/log/slurmdbd",
+            f"PidFile={self.home}/slurmdbd.pid",
+            "StorageType=accounting_storage/mysql",
+            "StorageHost=localhost",
+            "StorageUser=root",
+            "StorageLoc=slurm_acct",
+        ]
+        conf.write_text("\n".join(lines) + "\n")
+        conf.chmod(0o600)
+        where = {"SLURM_CONF": str(self.conf), "MYSQL_UNIX_PORT": mysql}
+        self._run("slurmdbd", ["slurmdbd", "-D"], **where)
+        manage = ("sacctmgr", "-i", "add")
+        wait_for(lambda: succeeds(*manage, "cluster", "tests"), "slurmdbd")
+        wait_for(lambda: succeeds(*manage, "account", "lab", "Cluster=tests"), "the account")
+        wait_for(lambda: succeeds(*manage, "user", "root", "Account=lab"), "the user")
 
     def _write_configuration(self, socket_file: str) -> None:
         host = socket.gethostname().split(".")[0]
@@ -132,7 +178,7 @@ class Cluster:
             "SlurmdTimeout=10",
             "KillWait=5",
             "JobRequeue=1",
-            "AccountingStorageType=accounting_storage/none",
+            *self._accounting(socket_file),
             "JobAcctGatherType=jobacct_gather/linux",
             "JobAcctGatherFrequency=1",
             "JobAcctGatherParams=OverMemoryKill",
@@ -159,6 +205,18 @@ class Cluster:
         ]
         self.conf.write_text("\n".join(lines) + "\n")
         (self.home / "gres.conf").write_text("\n".join(gres) + "\n")
+
+    def _accounting(self, munge_socket: str) -> list[str]:
+        if not self.accounting:
+            return ["AccountingStorageType=accounting_storage/none"]
+        return [
+            "AccountingStorageType=accounting_storage/slurmdbd",
+            "AccountingStorageHost=localhost",
+            f"AccountingStoragePort={FIRST_PORT + 9}",
+            f"AccountingStoragePass={munge_socket}",
+            "AccountingStorageTRES=gres/gpu",
+            "AccountingStorageEnforce=associations",
+        ]
 
 
 def output(*command: str) -> str:

@@ -305,3 +305,24 @@ def test_two_hundred_points(cluster: Cluster, tmp_path: Path) -> None:
     times = sorted(datetime.fromisoformat(job["SubmitTime"]).timestamp() for job in jobs)
     busiest = max(sum(t <= other < t + 60 for other in times) for t in times)
     assert busiest <= 31
+
+
+def test_with_accounting(cluster: Cluster, tmp_path: Path) -> None:
+    """The account of the profile is charged, and the executor asks sacct; after all others."""
+    cluster.stop()
+    second = Cluster(tmp_path / "cluster", accounting=True)
+    try:
+        second.start()
+        sweep = SlurmSweep(tmp_path / "clone")
+        path = sweep.home / "slurm/config.yaml"
+        profile = yaml.safe_load(path.read_text())
+        profile["default-resources"]["slurm_account"] = "lab"
+        path.write_text(yaml.safe_dump(profile | {"slurm-status-command": "sacct"}))
+        sweep.one_point(2)
+        sweep.finish(sweep.start("--until", "train"))
+        charged = output("sacct", "-a", "-X", "-n", "-P", "-o", "account,state,alloctres")
+        jobs = [line.split("|") for line in charged.splitlines()]
+        assert [job[:2] for job in jobs] == [["lab", "COMPLETED"]] * 3
+        assert [("gres/gpu=1" in job[2]) for job in jobs] == [False, False, True]
+    finally:
+        second.stop()
