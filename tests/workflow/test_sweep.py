@@ -232,7 +232,7 @@ def test_report_is_one_page(sweep: Sweep) -> None:
 
 def test_points_have_canonical_names(sweep: Sweep) -> None:
     names = {p.name for p in (sweep.home / "out/train").iterdir()}
-    assert names == {*POINTS, "packs", "packs.json"}
+    assert names == {*POINTS, "packs", "packs.json", "minutes.json"}
 
 
 def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
