@@ -6,6 +6,7 @@ import sys
 
 MINUTES_UNKNOWN = 240  # of a training whose speed is not known yet
 MINUTES_RECORD = PACK_RECORD.with_name("minutes.json")
+RECEIPTS = PACK_RECORD.with_name("packs")
 ON_CLUSTER = workflow.resource_settings.nodes is not None  # jobs are submitted, not run here
 
 
@@ -21,12 +22,12 @@ def check_profile():
 
 def seconds_a_point():
     """Median seconds of the LoRA points that are trained, None if there are none."""
-    receipts = (PACK_RECORD.parent / "packs").glob("lora_*.json")
+    receipts = RECEIPTS.glob("lora_*.json")
     points = [p for path in receipts for p in json.loads(path.read_text()).values()]
     return statistics.median(point["seconds"] for point in points) if points else None
 
 
-def make_minutes():
+def make_minutes(known):
     """Minutes of a job for each pack: three times what trained points took, or 240; 0 is no limit.
 
     Jobs read what was written down when the sweep started, so that both know the same.
@@ -35,7 +36,6 @@ def make_minutes():
         return json.loads(MINUTES_RECORD.read_text()) if MINUTES_RECORD.is_file() else {}
     if not ON_CLUSTER:
         return {}
-    known = seconds_a_point()
     return {
         pack: math.ceil(10 + 3 * known * len(PACKS[pack]) / 60) if known else MINUTES_UNKNOWN
         for pack in TRAINED
@@ -47,12 +47,10 @@ def train_minutes(wildcards, attempt):
     return MINUTES.get(wildcards.pack, 0) * attempt
 
 
-def say_plan():
+def say_plan(known):
     """One line about the trainings to come: jobs, GPUs and hours."""
-    receipts = PACK_RECORD.parent / "packs"
-    todo = [pack for pack in TRAINED if not (receipts / f"{pack}.json").is_file()]
+    todo = [pack for pack in TRAINED if not (RECEIPTS / f"{pack}.json").is_file()]
     points = sum(len(PACKS[pack]) for pack in todo)
-    known = seconds_a_point()
     hours = f"about {known * points / 3600:.1f} GPU hours" if known else "no time known yet"
     print(
         f"plan: {points} points to train in {len(todo)} jobs, a GPU each, at most "
@@ -64,6 +62,8 @@ def say_plan():
 
 
 check_profile()
-MINUTES = make_minutes()
-if ON_CLUSTER and workflow.is_main_process:
-    say_plan()
+SUBMITS = ON_CLUSTER and workflow.is_main_process  # else nothing of this needs to be read
+SECONDS = seconds_a_point() if SUBMITS else None
+MINUTES = make_minutes(SECONDS)
+if SUBMITS:
+    say_plan(SECONDS)
