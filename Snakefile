@@ -31,6 +31,7 @@ localrules:
     all,
     report,
     figures,
+    tables,
     committee,
     rank_curve,
     track,
@@ -41,6 +42,7 @@ rule all:
     input:
         rules.report.output,
         rules.figures.output,
+        rules.tables.output,
         rules.rank_curve.output if CUTS else [],
         rules.track.output,
 

@@ -64,10 +64,12 @@ def _train(**args: Any) -> None:
     if own := args.pop("points"):
         points = {out / name: _over(settings, x) for name, x in _json(own, "points").items()}
     points = {folder: one.resolved() for folder, one in points.items()}
+    from lora.live import Live
     from lora.train import train_pack
 
     args["work"] = args["work"] or out
-    train_pack(points, **args)
+    with Live(args.pop("live"), out.parent) as live:
+        train_pack(points, watch=live, **args)
 
 
 def _over(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
@@ -110,6 +112,18 @@ def _track(**args: Any) -> None:
     track(**args)
 
 
+def _status(**args: Any) -> None:
+    from lora.status import show
+
+    show(**args)
+
+
+def _ui(**args: Any) -> None:
+    from lora.ui import ui
+
+    ui(**args)
+
+
 _STEPS = {
     "split": _split,
     "e0s": _e0s,
@@ -118,6 +132,8 @@ _STEPS = {
     "merge": _merge,
     "evaluate": _evaluate,
     "track": _track,
+    "status": _status,
+    "ui": _ui,
 }
 
 
@@ -160,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
     p.add_argument("--work", help="folder of the checkpoint; default --out")
     p.add_argument("--time_limit", type=float, help="minutes; stop before with a checkpoint")
+    p.add_argument("--live", help="JSON file with uri and experiment of an MLflow server to tell")
     _receipt(p)
     for f in fields(TrainSettings):
         _setting(p, f)
@@ -200,6 +217,17 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--points", nargs="+", required=True)
     p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
     p.add_argument("--experiment", default="mace-lora-sweep")
+    p.add_argument("--model", help="name to register the chosen model by")
+    p.add_argument("--or_later", action="store_true", help="a store that is down is no error")
+
+    p = steps.add_parser("status", help="the state of every point of a sweep, also while it runs")
+    p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
+    p.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again")
+
+    p = steps.add_parser("ui", help="MLflow's comparison UI on the store of a sweep")
+    p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
+    p.add_argument("--port", type=int, default=5000, help="the first one to try")
+    p.add_argument("--no_browser", dest="browser", action="store_false", help="print the link only")
     return parser
 
 

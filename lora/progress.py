@@ -1,18 +1,31 @@
 """What a person sees of a training while it runs."""
 
 import logging
+import os
 import sys
+import time
 from typing import Any
 
 log = logging.getLogger(__name__)
 
+EVERY = 10.0  # seconds between two lines about a point beside the log
+
 
 class Progress:
-    """A bar a point with its errors on a terminal, a line an epoch in a log."""
+    """A bar a point with its errors on a terminal, or else a line an epoch in the log.
+
+    Where the log is a file of its own, some of its lines are printed, too: they are what is seen
+    in the terminal of a sweep, and in the output of a cluster job.
+    """
 
     def __init__(self, epochs: int) -> None:
         self.epochs, self.bar = epochs, None
         self.tasks: dict[str, Any] = {}
+        self.began: dict[
+            str, tuple[int, float]
+        ] = {}  # epoch and time at which a point was first seen
+        self.printed: dict[str, float] = {}
+        self.aloud = not _same_file(sys.stdout, sys.stderr)
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
@@ -38,9 +51,30 @@ class Progress:
             if name not in self.tasks:
                 self.tasks[name] = self.bar.add_task(name, total=self.epochs)
             self.bar.update(self.tasks[name], completed=now["epoch"], description=text)
-        else:
-            log.info(text)
+            return
+        text += f"  {self._left(name, now['epoch'])}"
+        log.info(text)
+        last = now["epoch"] == self.epochs
+        if self.aloud and (last or time.monotonic() - self.printed.get(name, -EVERY) >= EVERY):
+            self.printed[name] = time.monotonic()
+            print(text, flush=True)
+
+    def _left(self, name: str, epoch: int) -> str:
+        """How long it takes to the last epoch, at the pace so far."""
+        first, since = self.began.setdefault(name, (epoch, time.monotonic()))
+        if epoch == first:
+            return ""
+        seconds = (time.monotonic() - since) / (epoch - first) * (self.epochs - epoch)
+        return f"{seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
 
     def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
+
+
+def _same_file(one: Any, other: Any) -> bool:
+    """Whether two streams end in the same place."""
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError):  # not files at all, as in a notebook
+        return True

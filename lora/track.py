@@ -1,166 +1,146 @@
 """Step `track`: fill MLflow from the files of a sweep.
 
-    track/runs.json
+    track/runs.json, and missed.json where the store could not be reached
 
-The files are the truth and this step only copies them, so it can run as often as one likes:
-a run is found again by its sweep and point, left alone if its content digest is the same, and
-replaced if not.  The only module that imports mlflow, and the only writer to its store.
+The files are the truth and this step only copies them, so it can run as often as one likes: the
+run of a point is left alone if its content digest is the same, filled up if it was begun while
+the point trained, and else made anew and the old one deleted.
 """
 
-import hashlib
-import json
 import logging
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from lora.config import UserError
 from lora.files import digest, read_json, write_json
+from lora.record import Record, datasets, read_record
+from lora.store import DIGEST, KEY, Store
+from lora.view import model_card, view_of
 
 log = logging.getLogger(__name__)
 
-# a server that is down shall cost seconds, not minutes; the UI needs none of the job workers
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
-SWEEP, POINT, DIGEST = "sweep_id", "point", "content_digest"
-EPOCH_METRICS = {
-    "train_loss": "train/loss",
-    "valid_loss": "val/loss",
-    "valid_rmse_e_mev_per_atom": "val/rmse_e_mev_per_atom",
-    "valid_rmse_f_mev_per_a": "val/rmse_f_mev_per_a",
-    "lr": "train/lr",
-}
+ALIAS = "best"
 
 
-def track(results: str | Path, points: list[str], uri: str | None, experiment: str) -> dict:
-    """Log every point of a sweep to MLflow, one flat run each.
+def track(
+    results: str | Path,
+    points: list[str],
+    uri: str | None = None,
+    experiment: str = "mace-lora-sweep",
+    model: str | None = None,
+    or_later: bool = False,
+) -> dict:
+    """Log every point of a sweep to MLflow, one flat run each, and register the chosen model.
 
     Args:
         results: the results folder of the sweep
         points: names of the points to log
-        uri: tracking store; None is an SQLite file under `results`
+        uri: http(s)://server; None is an SQLite file under `results`
         experiment: name of the MLflow experiment, made if need be
+        model: name of the registered model; None is the experiment's with the sweep's id
+        or_later: where the store does not take all, note it in missed.json and raise nothing
 
-    Returns the contents of track/runs.json: {"uri", "experiment_id", "runs": {point: run id}}.
+    Returns the contents of track/runs.json: {"uri", "experiment", "experiment_id", "page", "model",
+    "runs": {point: run id}}; without the last four where the store could not be reached.
 
     Raises UserError: the store cannot be reached.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     results = Path(results)
-    uri = uri or store_uri(results)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    client = mlflow.MlflowClient(tracking_uri=uri)
+    store = Store(results, uri, experiment)
+    found = {"uri": store.uri, "experiment": experiment}
     try:
-        experiment_id = _experiment(client, experiment, results)
-        runs = {point: _log_point(client, experiment_id, results, point) for point in points}
-        _forget_others(client, experiment_id, results, set(runs.values()))
-    except MlflowException as error:
-        raise UserError(
-            f"tracking: {uri.split('@')[-1]} did not take the runs ({str(error).splitlines()[0]}); "
-            "nothing is lost, run again when it is back"
-        ) from None
-    result = {"uri": uri, "experiment_id": experiment_id, "experiment": experiment, "runs": runs}
-    write_json(results / "track" / "runs.json", result)
-    return result
+        with store.writing():
+            found |= _fill_store(store, points, model or f"{experiment}-{store.sweep}")
+    except UserError as error:
+        if not or_later:
+            raise
+        log.warning("%s", error)
+        print(error)  # the log of a job is not where one looks
+        missed = results / "track" / "missed.json"
+        times = read_json(missed)["times"] if missed.is_file() else 0
+        write_json(missed, {"times": times + 1, "why": str(error)})
+    write_json(results / "track" / "runs.json", found)
+    return found
 
 
-def store_uri(results: Path) -> str:
-    """The store that needs no server: an SQLite file under the results folder."""
-    folder = results.resolve() / "track"
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
+def _fill_store(store: Store, points: list[str], model: str) -> dict:
+    """Runs, registered model and view of the sweep, all as the files say."""
+    best = store.results / "report" / "best.json"
+    chosen = read_json(best)["point"] if best.is_file() else ""
+    known = store.runs()
+    runs, metrics = {}, set()
+    for point in points:
+        record = read_record(store.results, point, point == chosen)
+        metrics |= {name for name, *_ in record.metrics}
+        runs[point] = _log_point(store, point, record, known.pop(point, []))
+    for gone in known.values():  # of points that are no longer in the sweep
+        _delete(store, gone)
+    if chosen in runs:
+        _register(store, model, chosen, runs[chosen])
+    page = store.show(view_of(store.sweep, metrics))
+    registered = f"models:/{model}@{ALIAS}" if chosen in runs else None
+    ids = {"experiment_id": store.experiment_id, "page": page, "model": registered}
+    return ids | {"runs": runs}
 
 
-def sweep_id(results: Path) -> str:
-    """What ties the runs of a sweep together: a digest of where its results lie."""
-    return hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]
-
-
-def _experiment(client: Any, name: str, results: Path) -> str:
-    found = client.get_experiment_by_name(name)
-    if found and found.lifecycle_stage == "active":
-        return found.experiment_id
-    if found:
-        client.restore_experiment(found.experiment_id)
-        return found.experiment_id
-    local = client.tracking_uri.startswith("sqlite:")
-    artifacts = (results.resolve() / "track" / "artifacts").as_uri() if local else None
-    return client.create_experiment(name, artifact_location=artifacts)
-
-
-def _log_point(client: Any, experiment_id: str, results: Path, point: str) -> str:
-    """Find or make the run of one point, and fill it.  Returns its id."""
-    files = _files(results, point)
-    content = digest(*files)
-    sweep = sweep_id(results)
-    where = f"tags.{SWEEP} = '{sweep}' and tags.{POINT} = '{point}'"
-    for run in client.search_runs([experiment_id], where):
-        if run.data.tags.get(DIGEST) == content and run.info.status == "FINISHED":
-            return run.info.run_id
-        client.delete_run(run.info.run_id)  # half written, or of an older training
-    tags = {SWEEP: sweep, POINT: point, DIGEST: content, "results": str(results.resolve())}
-    run = client.create_run(experiment_id, run_name=point, tags=tags)
-    _fill(client, run.info.run_id, results, point, files)
-    client.set_terminated(run.info.run_id, "FINISHED")
-    return run.info.run_id
-
-
-def _fill(client: Any, run_id: str, results: Path, point: str, files: list[Path]) -> None:
-    from mlflow.entities import Metric, Param
-
-    evaluated = read_json(results / "evaluate" / f"{point}.json")
-    trained = results / "train" / point / "train.json"
-    settings = read_json(trained)["settings"] if trained.is_file() else {"method": "foundation"}
-    params = {f"train/{k}": v for k, v in settings.items() if k not in ("rank", "alpha")}
-    params["method"] = params.pop("train/method")
-    if params["method"] == "lora":
-        params |= {"lora_rank": settings["rank"], "lora_alpha": settings["alpha"]}
-    now = int(1000 * (results / "evaluate" / f"{point}.json").stat().st_mtime)
-    # test errors first: the UI's parallel coordinates take the first-logged metric
-    metrics = [
-        Metric(f"{'val_final' if name == 'valid' else name}/{key}", value, now, 0)
-        for name, values in sorted(evaluated["sets"].items(), key=lambda x: x[0] != "test")
-        for key, value in values.items()
-        if isinstance(value, float)
+def _log_point(store: Store, point: str, record: Record, known: list[Any]) -> str:
+    """Find, fill up or make the run of one point.  Returns its id."""
+    finished = [x for x in known if x.info.status == "FINISHED"]
+    same = [x for x in finished if x.data.tags.get(DIGEST) == record.content]
+    begun = [
+        x
+        for x in known
+        if x.info.status == "RUNNING" and record.key and x.data.tags.get(KEY) == record.key
     ]
-    if trained.is_file():
-        record = read_json(trained)
-        for key in ("trainable_parameters", "total_parameters", "seconds", "peak_memory_mb"):
-            metrics.append(Metric(key, float(record[key]), now, 0))
-        for line in map(json.loads, (trained.parent / "metrics.jsonl").read_text().splitlines()):
-            stamp = int(1000 * line["timestamp"])
-            metrics += [
-                Metric(name, line[key], stamp, line["epoch"])
-                for key, name in EPOCH_METRICS.items()
-                if line[key] is not None
-            ]
-    client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
-    for start in range(0, len(metrics), 1000):
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
-    for path in files:
-        client.log_artifact(run_id, str(path), str(path.parent.relative_to(results)))
+    kept = str((same or begun)[0].info.run_id) if same or begun else ""
+    if not same:
+        kept = kept or store.start(point, {KEY: record.key}, record.started)
+        _fill(store, kept, point, record)
+        store.finish(kept, {DIGEST: record.content}, record.ended)
+    _delete(store, [x for x in known if x.info.run_id != kept])
+    return kept
 
 
-def _files(results: Path, point: str) -> list[Path]:
-    """What a run is made of, in a fixed order."""
-    trained = results / "train" / point
-    candidates = [
-        results / "evaluate" / f"{point}.json",
-        results / "merge" / point / "merge.json",
-        trained / "train.json",
-        trained / "metrics.jsonl",
-        trained / "adapter" / "adapter.json",
-        trained / "adapter" / "adapter.safetensors",
-    ]
-    return [path for path in candidates if path.is_file()]
+def _fill(store: Store, run_id: str, point: str, record: Record) -> None:
+    """Write all of a point to its run; what is there already stays as it is."""
+    store.log(run_id, record.params, record.metrics, record.tags)
+    store.log_datasets(run_id, datasets(store.results))
+    for path in record.files:
+        store.client.log_artifact(run_id, str(path), record.folders[path])
+    config = store.results / "config.json"
+    if config.is_file():
+        store.client.log_artifact(run_id, str(config))
 
 
-def _forget_others(client: Any, experiment_id: str, results: Path, keep: set[str]) -> None:
-    """Delete runs of this sweep whose points are no longer in it."""
-    where = f"tags.{SWEEP} = '{sweep_id(results)}'"
-    for run in client.search_runs([experiment_id], where, max_results=10_000):
-        if run.info.run_id not in keep:
-            client.delete_run(run.info.run_id)
+def _delete(store: Store, runs: list[Any]) -> None:
+    for run in runs:
+        store.client.delete_run(run.info.run_id)
+
+
+def _register(store: Store, name: str, point: str, run_id: str) -> None:
+    """The chosen model as the newest version of a registered one, with how to load it."""
+    file = store.results / "merge" / point / f"{point}.model"
+    content = digest(file)
+    versions = store.versions_of(name)
+    same = [v for v in versions if v.run_id == run_id and v.tags.get(DIGEST) == content]
+    if same:
+        version = same[0].version
+    else:
+        evaluated = read_json(store.results / "evaluate" / f"{point}.json")["sets"]
+        merged = read_json(file.with_name("merge.json"))
+        card = model_card(name, store.uri, point, evaluated, merged)
+        with tempfile.TemporaryDirectory() as folder:
+            readme = Path(folder, "README.md")
+            readme.write_text(card)
+            for path in (readme, file):
+                store.client.log_artifact(run_id, str(path), "model")
+        tags = {DIGEST: content, "point": point, "sweep_id": store.sweep}
+        made = store.client.create_model_version(
+            name, f"runs:/{run_id}/model", run_id, tags=tags, description=card
+        )
+        version = made.version
+    store.client.set_registered_model_alias(name, ALIAS, version)
+    for old in versions:  # their runs are gone, or hold another model
+        if old.version != version and old.tags.get("sweep_id") == store.sweep:
+            store.client.delete_model_version(name, old.version)

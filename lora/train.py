@@ -8,6 +8,7 @@ import json
 import logging
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lora.convolution import fuse, message_width, unfuse
 from lora.data import graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.factors import spectra
+from lora.facts import facts
 from lora.files import digest, read_json, write_json, write_receipt, write_text
 from lora.fit import Fit, Single, Trainee
 from lora.fold import fold
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY = 600.0  # seconds between checkpoints within a long epoch
+
+# (name of the point, key of its training, settings, line of metrics.jsonl)
+Watch = Callable[[str, str, TrainSettings, dict], None]
 
 
 def train(
@@ -80,6 +85,7 @@ def train_pack(
     threads: int | None = None,
     receipt: str | Path | None = None,
     time_limit: float | None = None,
+    watch: Watch | None = None,
 ) -> list[dict]:
     """Fine-tune several points over one foundation model in one process, as each would alone.
 
@@ -94,6 +100,7 @@ def train_pack(
         threads: CPU threads, None for torch's choice
         receipt: a json file for the contents of all train.json, written when all is there
         time_limit: minutes after which to stop with a checkpoint, None for no limit
+        watch: called after each epoch of a point, in the first process
 
     While another process trains the same, this one waits for it, and takes what it has made.
 
@@ -105,9 +112,11 @@ def train_pack(
     try:
         if not is_first():  # of several processes: the first one locks and writes for all
             with Stop(None, agree=any_of) as stop:
-                return _train(points, foundation, head, Path(work), stop, False, **files)
+                return _train(points, foundation, head, Path(work), stop, False, None, **files)
         with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost, any_of) as stop:
-            results = _train(points, foundation, head, Path(work), stop, lock.waited, **files)
+            results = _train(
+                points, foundation, head, Path(work), stop, lock.waited, watch, **files
+            )
             write_receipt(receipt, results)
             (Path(work) / CHECKPOINT).unlink(missing_ok=True)
         return results
@@ -122,6 +131,7 @@ def _train(
     work: Path,
     stop: Stop,
     waited: bool,
+    watch: Watch | None,
     train_file: str | Path,
     valid_file: str | Path,
     e0s_file: str | Path,
@@ -158,12 +168,14 @@ def _train(
         on_gpu = s.device.startswith("cuda")
         fit.fit_memory() if on_gpu else fit.fit_cache(message_width(model))
     folders = dict(zip(map(id, running), points, strict=True))
-    _run(fit, folders, work / CHECKPOINT, stop)
+    _run(fit, folders, work / CHECKPOINT, stop, watch)
     if not is_first():
         return []
 
     shared = {
         "base_fingerprint": base.base_fingerprint,
+        "data_digest": data,
+        "machine": facts(s.device),
         "pack_size": fit.together,
         "parameters_before": before,
         "n_train": len(structures),
@@ -179,7 +191,9 @@ def _train(
     return results
 
 
-def _run(fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop) -> None:
+def _run(
+    fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop, watch: Watch | None
+) -> None:
     """Train to the end, with a checkpoint at every epoch, every `SAVE_EVERY` and at a stop."""
     saved = time.monotonic()
 
@@ -203,6 +217,9 @@ def _run(fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop) -> No
                 lines = "".join(json.dumps(line) + "\n" for line in point.history)
                 write_text(out / "metrics.jsonl", lines)
                 progress.show(out.name, point.history)
+                if watch:
+                    key = fit.keys[fit.points.index(point)]
+                    watch(out.name, key, point.settings, point.history[-1])
             stop.check()
 
         try:

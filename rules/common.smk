@@ -29,6 +29,17 @@ def check_config():
             f"{split['valid_fraction'] + split['test_fraction']:g} leaves nothing to train on; "
             "see config/README.md"
         )
+    tracking = config["tracking"]
+    if "@" in (tracking["uri"] or ""):
+        raise WorkflowError(
+            "config: tracking.uri: no user or password in it, please; set MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
+        )
+    if tracking["live"] and not (tracking["uri"] or "").startswith("http"):
+        raise WorkflowError(
+            "config: tracking.live: needs a server, tracking.uri: http(s)://...; trainings on "
+            "several machines must not write to one SQLite file"
+        )
     for key, path in data_files().items():
         if not Path(path).is_file():
             raise WorkflowError(f"config: {key}: {path} is not a file; paths start at {Path.cwd()}")
@@ -152,6 +163,18 @@ def train_program():
     return f"torchrun --standalone --nproc_per_node {processes} -m lora.cli"
 
 
+def live_store():
+    """The server that trainings tell of their epochs while they run, or null."""
+    tracking = config["tracking"]
+    return {k: tracking[k] for k in ("uri", "experiment")} if tracking["live"] else None
+
+
+def tracks_missed():
+    """How often the store was down; counted up by `track`, which then has to run again."""
+    missed = LIVE_RECORD.with_name("missed.json")
+    return json.loads(missed.read_text())["times"] if missed.is_file() else 0
+
+
 def split_flags():
     """The settings of `data` and `split` as options of `mace-lora split`."""
     keys = {k: v for k, v in config["data"].items() if k.endswith("_key")}
@@ -259,6 +282,8 @@ DTYPE = config["train"].get("default_dtype", "float64")
 GPUS = 1 if config["train"].get("device", "cpu").startswith("cuda") else 0
 ENV = ROOT / "envs/mace-lora.yaml"
 PACK_RECORD = Path(RESULTS, "train", "packs.json")
+CONFIG_RECORD = Path(RESULTS, "config.json")
+LIVE_RECORD = Path(RESULTS, "track", "live.json")  # a file: turning it on shall retrain nothing
 PACKS = make_packs()
 PACK_OF = {point: pack for pack, members in PACKS.items() for point in members}
 TRAINED = [pack for pack in PACKS if pack != "foundation" and not pack.startswith("cut_s")]
@@ -273,3 +298,6 @@ onstart:
     PACK_RECORD.parent.mkdir(parents=True, exist_ok=True)
     PACK_RECORD.write_text(json.dumps(PACKS, indent=2) + "\n")
     MINUTES_RECORD.write_text(json.dumps(MINUTES, indent=2) + "\n")
+    CONFIG_RECORD.write_text(json.dumps(config, indent=2) + "\n")
+    LIVE_RECORD.parent.mkdir(exist_ok=True)
+    LIVE_RECORD.write_text(json.dumps(live_store()) + "\n")

@@ -34,11 +34,17 @@ rule report:
         committee=[rules.committee.output.measured] if COMMITTEE else [],
     output:
         table=f"{RESULTS}/report/sweep.csv",
+        choice=report(
+            f"{RESULTS}/report/choice.html",
+            caption="../workflow/report/choice.rst",
+            category="Choice",
+            labels={"what": "what won, and by how much"},
+        ),
         html=report(
             f"{RESULTS}/report/sweep.html",
             caption="../workflow/report/table.rst",
             category="Choice",
-            labels={"what": "table of points"},
+            labels={"what": "every point"},
         ),
         best=f"{RESULTS}/report/best.json",
         summary=f"{RESULTS}/report/summary.txt",
@@ -51,9 +57,42 @@ rule report:
         points=ALL_POINTS,
         select=config["select"],
         cuts=CUTS,
-        scaling=config["grid"]["scaling"],
+        gpus=config["pack"]["gpus"],
     script:
-        "../workflow/scripts/table.py"
+        "../workflow/scripts/choice.py"
+
+
+rule tables:
+    # what it cost, the new E0s, the split
+    input:
+        table=rules.report.output.table,
+        e0s=rules.e0s.output[0],
+        split=rules.split.output.summary,
+    output:
+        cost=report(
+            f"{RESULTS}/report/cost.html",
+            caption="../workflow/report/cost.rst",
+            category="Training",
+            labels={"what": "time, memory, GPU hours"},
+        ),
+        e0s=report(
+            f"{RESULTS}/report/e0s.html",
+            caption="../workflow/report/e0s.rst",
+            category="Data",
+            labels={"what": "atomic reference energies"},
+        ),
+        split=report(
+            f"{RESULTS}/report/split.html",
+            caption="../workflow/report/split.rst",
+            category="Data",
+            labels={"what": "training, validation and test sets"},
+        ),
+    log:
+        f"{RESULTS}/logs/tables.log",
+    conda:
+        ENV
+    script:
+        "../workflow/scripts/tables.py"
 
 
 rule figures:

@@ -4,6 +4,8 @@ rule track:
         errors=expand(rules.evaluate.output, pack=PACKS),
         proofs=expand(rules.merge.output, pack=PACKS),
         trainings=expand(rules.train.output, pack=TRAINED),
+        best=rules.report.output.best,
+        figures=rules.figures.output,
     output:
         f"{RESULTS}/track/runs.json",
     log:
@@ -13,7 +15,9 @@ rule track:
     params:
         results=subpath(output[0], ancestor=2),
         points=TRACKED,
-        settings=as_flags(config["tracking"]),
+        settings=as_flags({k: v for k, v in config["tracking"].items() if k != "live"}),
+        missed=tracks_missed(),  # so that what a store did not take is done the next time
         code=code_of("track"),
     shell:
-        "mace-lora track {params.results:q} {params.settings} --points {params.points:q} 2> {log:q}"
+        "mace-lora track {params.results:q} {params.settings} --or_later"
+        " --points {params.points:q} 2> {log:q}"

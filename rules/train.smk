@@ -22,11 +22,12 @@ rule train:
         settings=as_flags(config["train"]),
         points=train_points,
         program=train_program(),
+        live=str(LIVE_RECORD),
         code=code_of("train"),
     shell:
         "{params.program} train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
         " {params.foundation} {params.settings} --points {params.points} --threads {threads}"
-        " --time_limit {resources.runtime}"
+        " --time_limit {resources.runtime} --live {params.live:q}"
         " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2> {log:q}"
         # why a try ended, for the log of its job: the next one begins a new log
         " || (tail -n 1 {log:q}; exit 1)"

@@ -110,7 +110,7 @@ def draw(data: pd.DataFrame, measured: dict, path: str) -> None:
             axis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False))
             axis.set_minor_formatter(ticker.NullFormatter())
     axes[0][0].set_ylabel("force error of its mean (meV/Å)")
-    axes[0][-1].legend(fontsize=8)
+    axes[0][-1].legend()
     save(figure, data, path)
 
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from table import receipts
+from table import QUANTITIES, receipts
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
@@ -22,20 +22,19 @@ plt.rcParams.update(
         "axes.prop_cycle": plt.cycler(color=COLOURS),
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "font.size": 11,
+        "font.size": 12,
+        "legend.fontsize": 10,
+        "legend.frameon": False,
         "svg.fonttype": "none",
+        "svg.hashsalt": "mace-lora-sweep",  # the same numbers, the same file
         "figure.constrained_layout.use": True,
     }
 )
-QUANTITIES = [
-    ("rmse_e_mev_per_atom", "energy RMSE (meV/atom)"),
-    ("rmse_f_mev_per_a", "force RMSE (meV/Å)"),
-]
 
 
 def save(figure: plt.Figure, data: pd.DataFrame, path: str) -> None:
     """Write the figure, and the numbers in it as csv beside it."""
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     data.to_csv(Path(path).with_suffix(".csv"), index=False, float_format="%.6g")
 
@@ -55,7 +54,7 @@ def heatmap(table: pd.DataFrame, path: str) -> None:
         len(sets), 2, figsize=(8, 2.6 * len(sets)), squeeze=False, layout="constrained"
     )
     for test_set, row in zip(sets, axes, strict=True):
-        for (metric, label), ax in zip(QUANTITIES, row, strict=True):
+        for (metric, label), ax in zip(QUANTITIES.items(), row, strict=True):
             part = lora[lora["test_set"] == test_set]
             if part.empty:
                 ax.set_axis_off()
@@ -91,8 +90,8 @@ def parameters(table: pd.DataFrame, path: str) -> None:
         counts = sorted(part.loc[part["method"] == "lora", "trainable_parameters"].unique())
         ax.set_xticks(counts, [f"{n / 1000:.3g}k" for n in counts], minor=False)
         plain(ax)
-    axes[0][0].set_ylabel(QUANTITIES[1][1])
-    axes[0][-1].legend(fontsize=8)
+    axes[0][0].set_ylabel(QUANTITIES["rmse_f_mev_per_a"])
+    axes[0][-1].legend()
     columns = ["point", "method", "alpha", "trainable_parameters", "test_set", "rmse_f_mev_per_a"]
     save(figure, table[columns], path)
 
@@ -106,12 +105,12 @@ def learning_curves(files: list[str], path: str) -> None:
     data = pd.concat(parts)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
     names = ["valid_rmse_e_mev_per_atom", "valid_rmse_f_mev_per_a"]
-    for column, (_, label), ax in zip(names, QUANTITIES, axes, strict=True):
+    for column, (_, label), ax in zip(names, QUANTITIES.items(), axes, strict=True):
         for i, (point, part) in enumerate(data.groupby("point", sort=False)):
             style = "-" if point.startswith("lora") else "--"
             ax.plot(part["epoch"], part[column], style, color=COLOURS[i % 8], label=point)
         ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
-    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     save(figure, data, path)
 
 
@@ -129,8 +128,8 @@ def parity(table: pd.DataFrame, point: str, path: str) -> None:
         ends = np.array([part["reference"].min(), part["reference"].max()]) - shift
         ax.plot(ends, ends, color="black", linewidth=0.8)
         ax.set(xlabel=f"reference {label}", ylabel="predicted")
-    axes[0].legend(fontsize=8, markerscale=3)
-    figure.suptitle(point, fontsize=11)
+    axes[0].legend(markerscale=3)
+    figure.suptitle(point)
     save(figure, table, path)
 
 
@@ -154,7 +153,7 @@ def spectrum(point: str | None, record: dict, path: str) -> None:
     if rows:
         ax.set_yscale("log")
         title = "layer, irrep: effective rank"
-        ax.legend(fontsize=6, title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
+        ax.legend(fontsize=8, title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
     ax.set(xlabel="index", title=point or "no LoRA point")
     ax.set_ylabel("singular value of the weight change")
     save(figure, data, path)

@@ -5,7 +5,8 @@ Called by the rule `rank_curve` with what it names in `snakemake`.
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from figures import COLOURS, QUANTITIES, plain, save
+from figures import COLOURS, plain, save
+from table import QUANTITIES
 
 
 def rank_curve(table: pd.DataFrame, path: str) -> None:
@@ -26,8 +27,8 @@ def rank_curve(table: pd.DataFrame, path: str) -> None:
         ax.set(xscale="log", yscale="log", title=test_set, xlabel="rank")
         ax.set_xticks(ranks, [f"{r:g}" for r in ranks])
         plain(ax)
-    axes[0][0].set_ylabel(QUANTITIES[1][1])
-    axes[0][-1].legend(fontsize=8)
+    axes[0][0].set_ylabel(QUANTITIES["rmse_f_mev_per_a"])
+    axes[0][-1].legend()
     columns = ["point", "method", "rank", "alpha", "seed", "test_set", "rmse_f_mev_per_a"]
     save(figure, table[columns], path)
 

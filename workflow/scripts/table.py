@@ -1,17 +1,22 @@
-"""The table of points, the chosen one, and a summary in words.
-
-Called by the rule `report` with what it names in `snakemake`.  Writes sweep.csv (a row a point
-and test set), sweep.html (the same, readable), best.json and summary.txt.
-"""
+"""The table of points, and which of them is chosen.  Used by the scripts of the report."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed"]
 COUNTS = ["trainable_parameters", "total_parameters"]
-TIMES = ["train_seconds", "epochs", "best_epoch", "ended_by", "peak_memory_mb"]
+TIMES = ["train_seconds", "gpu_hours", "epochs", "best_epoch", "ended_by", "peak_memory_mb"]
+ORDER = {"lora": 0, "cut": 1, "naive": 2, "freeze": 3, "foundation": 4}
+LABELS = {
+    "rmse_e_mev_per_atom": "energy RMSE (meV/atom)",
+    "rmse_f_mev_per_a": "force RMSE (meV/Å)",
+    "mae_e_mev_per_atom": "energy MAE (meV/atom)",
+    "mae_f_mev_per_a": "force MAE (meV/Å)",
+}
+QUANTITIES = {name: LABELS[name] for name in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a")}
 
 
 def read(path: str | Path) -> dict:
@@ -23,7 +28,7 @@ def receipts(paths: list[str]) -> dict[str, dict]:
     return {point: found for path in paths for point, found in read(path).items()}
 
 
-def row_of(point: str, record: dict | None) -> dict:
+def row_of(point: str, record: dict | None, gpus: int) -> dict:
     """What the columns say of a point, apart from its errors; `foundation` was not trained."""
     if record is None:
         return {"point": point, "method": "foundation", "trainable_parameters": 0}
@@ -32,7 +37,9 @@ def row_of(point: str, record: dict | None) -> dict:
     if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
     row |= {k: record[k] for k in [*COUNTS, "epochs", "best_epoch", "ended_by", "peak_memory_mb"]}
-    return row | {"train_seconds": record["seconds"]}
+    used = gpus if settings["device"].startswith("cuda") else 0
+    hours = record["seconds"] * used / 3600
+    return row | {"train_seconds": record["seconds"], "gpu_hours": hours}
 
 
 def cut_record(record: dict, rank: int) -> dict:
@@ -43,19 +50,18 @@ def cut_record(record: dict, rank: int) -> dict:
     return record | {"settings": settings} | kept
 
 
-def make_table(evaluated: list[dict], records: dict[str, dict]) -> pd.DataFrame:
+def make_table(evaluated: list[dict], records: dict[str, dict], gpus: int = 1) -> pd.DataFrame:
     """One row a point and test set, the validation set among them as `valid`."""
     rows = []
     for result in evaluated:
-        row = row_of(result["point"], records.get(result["point"]))
+        row = row_of(result["point"], records.get(result["point"]), gpus)
         for test_set, errors in result["sets"].items():
             numbers = {k: v for k, v in errors.items() if isinstance(v, float)}
             rows.append(row | {"test_set": test_set} | numbers)
     table = pd.DataFrame(rows).reindex(
         columns=[*COLUMNS, *COUNTS, "test_set", *_errors(rows), *TIMES]
     )
-    order = table["method"].map({"lora": 0, "cut": 1, "naive": 2, "freeze": 3, "foundation": 4})
-    table = table.assign(_order=order).sort_values(
+    table = table.assign(_order=table["method"].map(ORDER)).sort_values(
         ["_order", "rank", "alpha", "point"], kind="stable"
     )
     return table.drop(columns="_order").astype(
@@ -68,112 +74,24 @@ def _errors(rows: list[dict]) -> list[str]:
     return sorted(names, key=lambda k: (k.startswith("mae_"), k))
 
 
+def setting_of(point: str) -> str:
+    """What a point has in common with those of other seeds: its name without the seed."""
+    return re.sub(r"_s\d+(?=_cut|$)", "", point)
+
+
+def by_setting(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds: a row a setting and set, columns (metric, stat)."""
+    named = table.assign(setting=table["point"].map(setting_of))
+    return named.groupby(["setting", "test_set"], sort=False)[metrics].agg(["mean", "std", "count"])
+
+
 def choose(table: pd.DataFrame, metric: str) -> str:
-    """The point with the lowest `metric` on the validation set; test sets have no say."""
+    """The point to ship: of the setting with the lowest mean over seeds, the best seed.
+
+    Both by `metric` on the validation set; test sets have no say.
+    """
     valid = table[table["test_set"] == "valid"]
-    return str(valid.loc[valid[metric].idxmin(), "point"])
-
-
-def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a point: RMSE of energy and forces on every set, for people."""
-    shown = table.copy()
-    shown["E | F"] = [
-        f"{e:.2f} | {f:.1f}"
-        for e, f in zip(shown["rmse_e_mev_per_atom"], shown["rmse_f_mev_per_a"], strict=True)
-    ]
-    sets = list(dict.fromkeys(shown["test_set"]))
-    points = shown.pivot(index="point", columns="test_set", values="E | F")[sets]
-    facts = table.drop_duplicates("point").set_index("point")
-    facts = facts[["rank", "alpha", "trainable_parameters", "train_seconds", "best_epoch"]]
-    out = facts.join(points).astype(object)
-    out = out.where(out.notna(), "")
-    return out.loc[list(dict.fromkeys(table["point"]))].rename(
-        columns={"trainable_parameters": "trainable", "train_seconds": "train s"}
-    )
-
-
-def words(table: pd.DataFrame, best: str, best_lora: str | None, metric: str) -> list[str]:
-    """What won and by how much, and how LoRA stands against the baselines, said plainly."""
-
-    def error(point: str, test_set: str) -> float:
-        row = table[(table["point"] == point) & (table["test_set"] == test_set)]
-        return float(row["rmse_f_mev_per_a"].iloc[0])
-
-    others = [s for s in dict.fromkeys(table["test_set"]) if s != "valid"]
-    lines = [f"Best by {metric} on the validation set: {best}"]
-    rivals = [
-        "foundation",
-        *dict.fromkeys(table[table["method"].isin(["naive", "freeze"])]["point"]),
-    ]
-    if best_lora is None:
-        return lines
-    if best_lora != best:
-        lines.append(f"Best LoRA point by the same rule: {best_lora}")
-    for rival in rivals:
-        if rival not in set(table["point"]):
-            continue
-        parts = [f"{s} {error(best_lora, s):.1f} against {error(rival, s):.1f}" for s in others]
-        lines.append(f"Force RMSE of {best_lora} against {rival} (meV/Å): {', '.join(parts)}")
-    naive = [p for p in rivals if p.startswith("naive")]
-    for point in naive:
-        lost = [s for s in others if error(point, s) < error(best_lora, s)]
-        if lost:
-            lines.append(f"LoRA loses to {point} on: {', '.join(lost)}")
-    diverged = sorted(set(table.loc[table["ended_by"] == "diverged", "point"]))
-    if diverged:
-        lines.append(f"Diverged, best epoch before that shown: {', '.join(diverged)}")
-    if table["seed"].nunique() == 1:
-        lines.append("One seed only: differences of a few percent are within what a seed changes.")
-    return lines
-
-
-def main(snakemake: object) -> None:
-    points = snakemake.params.points
-    records = receipts(snakemake.input.trainings)
-    cuts = snakemake.params.cuts.items()
-    records |= {name: cut_record(records[source], rank) for name, (source, rank) in cuts}
-    evaluated = receipts(snakemake.input.errors)
-    table = make_table([evaluated[point] for point in points], records)
-    metric = snakemake.params.select["metric"]
-    best = choose(table, metric)
-    lora = table[table["method"] == "lora"]
-    best_lora = None if lora.empty else choose(lora, metric)
-    results = Path(snakemake.params.results)
-    model = results / "merge" / best / f"{best}.model"
-    track = results.resolve() / "track" / "mlflow.db"
-
-    table.to_csv(snakemake.output.table, index=False, float_format="%.6g")
-    people, said = wide(table), words(table, best, best_lora, metric)
-    for path in snakemake.input.committee:
-        said += read(path)["said"]
-    Path(snakemake.output.best).write_text(
-        json.dumps(
-            {"point": best, "lora": best_lora, "metric": metric, "model": str(model)}, indent=2
-        )
-        + "\n"
-    )
-    summary = [
-        "",
-        "RMSE of energy (meV/atom) | forces (meV/Å), a column each set:",
-        people.to_string(),
-        "",
-        *said,
-        "",
-        f"model     {model}  (each point's is {results}/merge/POINT/POINT.model)",
-        f"table     {snakemake.output.table}",
-        "report    snakemake --report report.html",
-        "compare   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui -w 1 "
-        f"--backend-store-uri 'sqlite:///{track}'",
-        "          then open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning",
-        "",
-    ]
-    Path(snakemake.output.summary).write_text("\n".join(summary))
-    style = "<style>body{font:14px sans-serif}td,th{padding:3px 9px;text-align:right}</style>"
-    paragraphs = "".join(f"<p>{line}</p>" for line in said)
-    note = "<p>RMSE: energy (meV/atom) | forces (meV/Å)</p>"
-    body = people.to_html(border=0)
-    Path(snakemake.output.html).write_text(f"<meta charset=utf-8>{style}{paragraphs}{note}{body}\n")
-
-
-if __name__ == "__main__":
-    main(snakemake)  # noqa: F821  # snakemake puts it there
+    means = by_setting(valid, [metric])[(metric, "mean")]
+    setting = means.idxmin()[0]
+    members = valid[valid["point"].map(setting_of) == setting]
+    return str(members.loc[members[metric].idxmin(), "point"])

@@ -1,0 +1,57 @@
+"""Where and with what something was computed."""
+
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ["mace-lora-sweep", "mace-torch", "e3nn", "torch"]
+
+
+def facts(device: str) -> dict[str, str | None]:
+    """The machine, its processor or GPU, versions, and the commit that the library is of."""
+    on_gpu = device.startswith("cuda")
+    found = {name: _version(name) for name in PACKAGES}
+    return {
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        **found,
+        "commit": commit(Path(__file__).parent),
+    }
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of a folder, with + where files were changed since; None outside of git."""
+    try:
+        found = [_git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", ".")]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found[0] + ("+" if found[1] else "")
+
+
+def _git(folder: Path, *command: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *command], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,120 @@
+"""What the files of a sweep say of a point, in the form that MLflow takes."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lora.files import digest, read_json
+from lora.store import epoch_metrics, params_of
+
+FIRST = ("rmse_f_mev_per_a", "rmse_e_mev_per_atom")  # the UI's plots take what was logged first
+COUNTS = ("trainable_parameters", "total_parameters", "seconds", "peak_memory_mb")
+SETS = {"valid": "val_final"}  # what a set is called there, where not by its name
+
+
+@dataclass
+class Record:
+    """A point: params, metrics (name, value, milliseconds, epoch), tags, and files by folder.
+
+    key:     of the training, "" where there was none
+    content: a digest of all of it
+    started, ended: milliseconds
+    """
+
+    key: str
+    params: dict[str, str]
+    metrics: list[tuple[str, float, int, int]]
+    tags: dict[str, str]
+    files: list[Path]
+    content: str
+    started: int
+    ended: int
+    folders: dict[Path, str] = field(default_factory=dict)
+
+
+def read_record(results: Path, point: str, chosen: bool) -> Record:
+    """Read what the steps wrote about a point; of the chosen one figures and model, too."""
+    evaluated = results / "evaluate" / f"{point}.json"
+    ended = int(1000 * evaluated.stat().st_mtime)
+    started, trained = ended, {}
+    history: list[dict] = []
+    if (results / "train" / point / "train.json").is_file():
+        trained = read_json(results / "train" / point / "train.json")
+        history = read_history(results / "train" / point / "metrics.jsonl")
+        ended = int(1000 * history[-1]["timestamp"])
+        started = ended - int(1000 * trained["seconds"])
+    params = params_of(trained.get("settings", {"method": "foundation"}))
+    prints = {
+        "provenance/base": trained.get("base_fingerprint"),
+        "provenance/data": trained.get("data_digest"),
+    }
+    params |= {k: v for k, v in prints.items() if v}
+    metrics = _errors(read_json(evaluated)["sets"], ended)
+    metrics += [(key, float(trained[key]), ended, 0) for key in COUNTS if key in trained]
+    metrics += [metric for line in history for metric in epoch_metrics(line)]
+    tags = {f"machine/{k}": str(v) for k, v in trained.get("machine", {}).items() if v}
+    if tags.get("machine/commit"):
+        tags["mlflow.source.git.commit"] = tags.pop("machine/commit")
+    tags["chosen"] = str(chosen)
+    files = _files(results, point)
+    folders = {path: str(path.parent.relative_to(results)) for path in files}
+    if chosen:
+        more = sorted(x for x in (results / "report").glob("*") if x.is_file())
+        files += more
+        folders |= dict.fromkeys(more, "report")
+    return Record(
+        trained.get("key", ""),
+        params,
+        metrics,
+        tags,
+        files,
+        digest(*files),
+        started,
+        ended,
+        folders,
+    )
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The epochs of a training, a line each; [] where there is no file yet."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@cache
+def datasets(results: Path) -> list[dict[str, str]]:
+    """The sets of the split: context, name, digest and where they lie."""
+    found = []
+    for context, name in {"training": "train", "validation": "valid", "testing": "test"}.items():
+        path = results / "data" / f"{name}.xyz"
+        if path.is_file():
+            own = {"context": context, "name": path.name, "digest": digest(path)}
+            found.append(own | {"source": str(path.resolve())})
+    return found
+
+
+def _errors(sets: dict[str, dict], stamp: int) -> list[tuple[str, float, int, int]]:
+    """Errors of each set as metrics, those of the test set first, forces first."""
+    found = []
+    for name, values in sorted(sets.items(), key=lambda x: x[0] != "test"):
+        numbers = {k: v for k, v in values.items() if isinstance(v, float)}
+        for key in sorted(numbers, key=lambda k: FIRST.index(k) if k in FIRST else len(FIRST)):
+            found.append((f"{SETS.get(name, name)}/{key}", numbers[key], stamp, 0))
+    return found
+
+
+def _files(results: Path, point: str) -> list[Path]:
+    """What a run is made of, in a fixed order."""
+    trained = results / "train" / point
+    candidates = [
+        results / "evaluate" / f"{point}.json",
+        results / "merge" / point / "merge.json",
+        trained / "train.json",
+        trained / "metrics.jsonl",
+        trained / "adapter" / "adapter.json",
+        trained / "adapter" / "adapter.safetensors",
+    ]
+    return [path for path in candidates if path.is_file()]

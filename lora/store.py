@@ -1,0 +1,222 @@
+"""The MLflow store: experiments, runs found again by their tags, metrics in batches.
+
+The only module that imports mlflow.  What a sweep writes there comes from its files (`track`), or,
+while it runs, from its trainings (`live`); both name metrics alike and stamp them with the time
+that stands in the file, so that what is written twice is there once.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lora.config import UserError
+from lora.lock import Lock
+
+# a server that is down shall cost seconds, not minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+SWEEP, POINT = "sweep_id", "point"  # tags that a run is found by
+KEY, DIGEST = "training_key", "content_digest"  # tags that say what is in it
+VIEW = "mlflow.sharedViewState."  # tag of an experiment that MLflow's UI takes a view from
+EPOCH_METRICS = {
+    "train_loss": "train/loss",
+    "valid_loss": "val/loss",
+    "valid_rmse_e_mev_per_atom": "val/rmse_e_mev_per_atom",
+    "valid_rmse_f_mev_per_a": "val/rmse_f_mev_per_a",
+    "lr": "train/lr",
+}
+
+
+class Store:
+    """One experiment in an MLflow store, and in it the runs of one sweep.
+
+    Args:
+        results: the results folder of the sweep
+        uri: http(s)://server or sqlite:///file; None is an SQLite file under `results`
+        experiment: its name; made if need be
+
+    Raises UserError: a uri with a password in it.
+    """
+
+    def __init__(self, results: str | Path, uri: str | None, experiment: str) -> None:
+        self.results, self.experiment = Path(results), experiment
+        self.uri = check_uri(uri) or store_uri(self.results)
+        self.sweep = sweep_id(self.results)
+        self.experiment_id = ""
+
+    @contextmanager
+    def writing(self) -> Iterator["Store"]:
+        """Be connected; in an SQLite file alone, as its writers would hurt each other.
+
+        Raises UserError: the store cannot be reached, or did not take something.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        alone: AbstractContextManager = nullcontext()
+        if self.uri.startswith("sqlite:"):
+            file = Path(self.uri.removeprefix("sqlite:///"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            alone = Lock(file.with_name(f"{file.name}.lock"))
+        try:
+            with alone:
+                self.client = mlflow.MlflowClient(self.uri, self.uri)
+                self.experiment_id = self._find_or_make_experiment()
+                yield self
+        except (MlflowException, RequestException, SQLAlchemyError) as error:
+            said = str(error).splitlines()[0]
+            raise UserError(
+                f"tracking: {self.uri} did not take the runs ({said}); nothing is lost, "
+                "it is done when it is back and this is run again"
+            ) from None
+
+    def runs(self) -> dict[str, list[Any]]:
+        """The runs of this sweep by point, newest first."""
+        found: dict[str, list[Any]] = {}
+        where, page = f"tags.{SWEEP} = '{self.sweep}'", None
+        while page is None or page.token:
+            own: dict[str, Any] = {"page_token": page.token} if page else {}
+            page = self.client.search_runs([self.experiment_id], where, max_results=1000, **own)
+            for run in page:
+                found.setdefault(run.data.tags[POINT], []).append(run)
+        return found
+
+    def start(self, point: str, tags: dict[str, str], started: int | None = None) -> str:
+        """Make a run for a point, begun at `started` (ms).  Returns its id."""
+        own = {SWEEP: self.sweep, POINT: point, "results": str(self.results.resolve())}
+        run = self.client.create_run(
+            self.experiment_id, run_name=point, start_time=started, tags=own | tags
+        )
+        return str(run.info.run_id)
+
+    def log(
+        self,
+        run_id: str,
+        params: dict[str, Any] | None = None,
+        metrics: list[tuple[str, float, int, int]] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Write params, metrics (name, value, milliseconds, epoch) and tags to a run."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        named = [Param(k, str(v)) for k, v in (params or {}).items()]
+        tagged = [RunTag(k, v) for k, v in (tags or {}).items()]
+        self.client.log_batch(run_id, params=named, tags=tagged)
+        values = [Metric(*metric) for metric in metrics or []]
+        for begin in range(0, len(values), 1000):
+            self.client.log_batch(run_id, metrics=values[begin : begin + 1000])
+
+    def log_datasets(self, run_id: str, datasets: list[dict[str, str]]) -> None:
+        """Name the sets that a run was made from: context, name, digest, source."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(x["name"], x["digest"], "local", json.dumps({"uri": x["source"]})),
+                [InputTag("mlflow.data.context", x["context"])],
+            )
+            for x in datasets
+        ]
+        self.client.log_inputs(run_id, inputs)
+
+    def finish(self, run_id: str, tags: dict[str, str], ended: int) -> None:
+        """Mark a run as complete, with what it is made of."""
+        self.log(run_id, tags=tags)
+        self.client.set_terminated(run_id, "FINISHED", ended)
+
+    def versions_of(self, name: str) -> list[Any]:
+        """The versions of a registered model, which is made if need be."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException:  # there already; a true fault shows in the next call
+            self.client.get_registered_model(name)
+        return list(self.client.search_model_versions(f"name = '{name}'"))
+
+    def show(self, view: dict[str, Any]) -> str:
+        """Keep how the UI shall show this sweep: columns, order, charts.  Returns the link to it.
+
+        MLflow does not document this; where it no longer works, the plain page opens.
+        """
+        self.client.set_experiment_tag(self.experiment_id, VIEW + self.sweep, json.dumps(view))
+        return page_of(self.experiment_id, self.sweep)
+
+    def _find_or_make_experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is None:
+            local = self.uri == store_uri(self.results)
+            place = (self.results.resolve() / "track" / "artifacts").as_uri() if local else None
+            try:
+                return str(self.client.create_experiment(self.experiment, artifact_location=place))
+            except MlflowException:  # another process was faster, or a true fault: then again
+                found = self.client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+
+def page_of(experiment_id: str, sweep: str) -> str:
+    """The page of a sweep in MLflow's UI, from the server's address on."""
+    view = f"?workflowType=machine_learning&viewStateShareKey={sweep}"
+    return f"/#/experiments/{experiment_id}/runs{view}"
+
+
+def check_uri(uri: str | None) -> str | None:
+    """The uri, once it is clear that no password stands in it.
+
+    Raises UserError: one does; it would end up in logs, commands and reports.
+    """
+    if uri and "@" in urlsplit(uri).netloc:
+        raise UserError(
+            "tracking: uri: no user or password in it, please; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
+        )
+    return uri
+
+
+def store_uri(results: Path) -> str:
+    """The store that needs no server: an SQLite file under the results folder."""
+    return f"sqlite:///{results.resolve() / 'track' / 'mlflow.db'}"
+
+
+def sweep_id(results: Path) -> str:
+    """What ties the runs of a sweep together: a digest of where its results lie."""
+    return hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]
+
+
+def epoch_metrics(line: dict[str, Any]) -> list[tuple[str, float, int, int]]:
+    """The metrics of an epoch, from its line in metrics.jsonl."""
+    stamp = int(1000 * line["timestamp"])
+    return [
+        (name, line[key], stamp, line["epoch"])
+        for key, name in EPOCH_METRICS.items()
+        if line[key] is not None
+    ]
+
+
+def params_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Params of a run.  MLflow's contour plot takes the first two: rank and alpha."""
+    left = json.loads(json.dumps(settings))  # as they stand in train.json
+    method, first = left.pop("method"), {}
+    for name in ("rank", "alpha", "scaling"):
+        value = left.pop(name, None)
+        if method == "lora":
+            first[f"lora_{name}"] = value
+    own = {name: left.pop(name) for name in ("lr", "seed", "targets") if name in left}
+    params = first | {"method": method} | own | {f"train/{k}": v for k, v in left.items()}
+    return {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in params.items()}

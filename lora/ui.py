@@ -1,0 +1,90 @@
+"""`mace-lora ui`: MLflow's comparison UI on the store of a sweep, opened where the sweep is."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+from lora.config import UserError
+from lora.files import read_json
+from lora.store import store_uri
+
+HOST = "127.0.0.1"  # for this machine alone; others come through ssh -L
+START = 60.0  # seconds that MLflow may take to start
+
+
+def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
+    """Serve the store of a sweep until interrupted, and open its page; of a server just the page.
+
+    Args:
+        port: the first to try
+        browser: whether to open one
+
+    Raises UserError: there is no store yet, or MLflow does not start.
+    """
+    results = Path(results)
+    record = results / "track" / "runs.json"
+    if not record.is_file():
+        raise UserError(f"ui: {record} is missing; the sweep has not been tracked yet")
+    found = read_json(record)
+    page = found.get("page", "/#/experiments?workflowType=machine_learning")
+    if not found["uri"].startswith("sqlite:"):
+        _open(found["uri"] + page, browser)
+        return
+    own = found["uri"] if Path(found["uri"].removeprefix("sqlite:///")).is_file() else None
+    port = _free(port)
+    server = _serve(own or store_uri(results), port)
+    try:
+        _wait_for(server, url := f"http://{HOST}:{port}")
+        _open(url + page, browser)
+        print(f"from elsewhere: ssh -L {port}:{HOST}:{port} {socket.gethostname()}; Ctrl-C ends it")
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _serve(uri: str, port: int) -> subprocess.Popen:
+    """Start MLflow's server, small: one worker, none of the others."""
+    if not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"ui: {uri} is missing; the sweep has not been tracked yet")
+    command = [sys.executable, "-m", "mlflow", "ui", "-w", "1", "--backend-store-uri", uri]
+    return subprocess.Popen(
+        [*command, "--host", HOST, "--port", str(port)],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _free(port: int) -> int:
+    """The first port from there on that nobody listens at."""
+    for candidate in range(port, port + 100):
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, candidate)):
+                return candidate
+    raise UserError(f"ui: ports {port} to {port + 99} are taken; choose another with --port")
+
+
+def _wait_for(server: subprocess.Popen, url: str) -> None:
+    end = time.monotonic() + START
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise UserError("ui: MLflow did not start; try the command that the sweep printed at its end")
+
+
+def _open(url: str, browser: bool) -> None:
+    print(url, flush=True)
+    if browser:
+        webbrowser.open(url)
