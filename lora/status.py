@@ -101,7 +101,7 @@ def _failure(log: Path) -> str:
         last = log.read_text(errors="replace").strip().splitlines()[-1]
     except (OSError, IndexError):
         return ""
-    found = re.match(r"mace-lora train: (.*)|(\w*(?:Error|Exception)\b.*)", last)
+    found = re.match(r"mace-lora train: (.*)|([\w.]*(?:Error|Exception)\b.*)", last)
     if not found or last.endswith("run it again to go on"):
         return ""
     return str(found.group(1) or found.group(2))

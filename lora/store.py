@@ -63,6 +63,7 @@ class Store:
         from sqlalchemy.exc import SQLAlchemyError
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry
         alone: AbstractContextManager = nullcontext()
         if self.uri.startswith("sqlite:"):
             file = Path(self.uri.removeprefix("sqlite:///"))

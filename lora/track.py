@@ -16,7 +16,7 @@ from lora.config import UserError
 from lora.files import digest, read_json, write_json
 from lora.record import Record, datasets, read_record
 from lora.store import DIGEST, KEY, Store
-from lora.view import model_card, view_of
+from lora.view import compare_page, model_card, view_of
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,9 @@ def track(
         model: name of the registered model; None is the experiment's with the sweep's id
         or_later: where the store does not take all, note it in missed.json and raise nothing
 
-    Returns the contents of track/runs.json: {"uri", "experiment", "experiment_id", "page", "model",
-    "runs": {point: run id}}; without the last four where the store could not be reached.
+    Returns the contents of track/runs.json: {"uri", "experiment"} and, where the store was
+    reached, {"experiment_id", "model", "page", "charts", "compare" (addresses in MLflow's UI),
+    "runs": {point: run id}}.
 
     Raises UserError: the store cannot be reached.
     """
@@ -80,8 +81,10 @@ def _fill_store(store: Store, points: list[str], model: str) -> dict:
         _register(store, model, chosen, runs[chosen])
     page = store.show(view_of(store.sweep, metrics))
     registered = f"models:/{model}@{ALIAS}" if chosen in runs else None
-    ids = {"experiment_id": store.experiment_id, "page": page, "model": registered}
-    return ids | {"runs": runs}
+    pages = {"page": page, "charts": f"{page}&compareRunsMode=CHART"}
+    pages["compare"] = compare_page(store.experiment_id, list(runs.values()))
+    ids = {"experiment_id": store.experiment_id, "model": registered}
+    return ids | pages | {"runs": runs}
 
 
 def _log_point(store: Store, point: str, record: Record, known: list[Any]) -> str:

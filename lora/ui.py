@@ -1,6 +1,7 @@
 """`mace-lora ui`: MLflow's comparison UI on the store of a sweep, opened where the sweep is."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from lora.files import read_json
 from lora.store import store_uri
 
 HOST = "127.0.0.1"  # for this machine alone; others come through ssh -L
+BLOCKED = (5060, 5061)  # browsers open no page there
 START = 60.0  # seconds that MLflow may take to start
 
 
@@ -32,22 +34,24 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     if not record.is_file():
         raise UserError(f"ui: {record} is missing; the sweep has not been tracked yet")
     found = read_json(record)
-    page = found.get("page", "/#/experiments?workflowType=machine_learning")
+    pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
+    pages |= {k: found[k] for k in ("charts", "compare") if k in found}
     if not found["uri"].startswith("sqlite:"):
-        _open(found["uri"] + page, browser)
+        _open(found["uri"], pages, browser)
         return
     own = found["uri"] if Path(found["uri"].removeprefix("sqlite:///")).is_file() else None
     port = _free(port)
     server = _serve(own or store_uri(results), port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait_for(server, url := f"http://{HOST}:{port}")
-        _open(url + page, browser)
+        _open(url, pages, browser)
         print(f"from elsewhere: ssh -L {port}:{HOST}:{port} {socket.gethostname()}; Ctrl-C ends it")
         server.wait()
     except KeyboardInterrupt:
         pass
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)  # with its worker
         server.wait()
 
 
@@ -61,6 +65,7 @@ def _serve(uri: str, port: int) -> subprocess.Popen:
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -68,7 +73,7 @@ def _free(port: int) -> int:
     """The first port from there on that nobody listens at."""
     for candidate in range(port, port + 100):
         with socket.socket() as probe:
-            if probe.connect_ex((HOST, candidate)):
+            if candidate not in BLOCKED and probe.connect_ex((HOST, candidate)):
                 return candidate
     raise UserError(f"ui: ports {port} to {port + 99} are taken; choose another with --port")
 
@@ -84,7 +89,8 @@ def _wait_for(server: subprocess.Popen, url: str) -> None:
     raise UserError("ui: MLflow did not start; try the command that the sweep printed at its end")
 
 
-def _open(url: str, browser: bool) -> None:
-    print(url, flush=True)
+def _open(url: str, pages: dict[str, str], browser: bool) -> None:
+    for name, page in pages.items():
+        print(f"{name:8} {url}{page}", flush=True)
     if browser:
-        webbrowser.open(url)
+        webbrowser.open(url + pages["runs"])

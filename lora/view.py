@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 COLUMNS = [
     "params.`method`",
@@ -61,9 +62,18 @@ def view_of(sweep: str, metrics: set[str]) -> dict[str, Any]:
         "orderByAsc": True,
         "selectedColumns": shown,
         "runsHiddenMode": "SHOWALL",
+        "isAccordionReordered": True,  # else sections are sorted by name
         "compareRunCharts": charts,
         "compareRunSections": [section],
     }
+
+
+def compare_page(experiment_id: str, runs: list[str]) -> str:
+    """The page that compares runs, from the server's address on."""
+    chosen = quote(json.dumps(runs, separators=(",", ":")))
+    experiments = quote(json.dumps([experiment_id]))
+    query = f"?runs={chosen}&experiments={experiments}&workflowType=machine_learning"
+    return f"/#/compare-runs{query}"
 
 
 def model_card(name: str, uri: str, point: str, sets: dict[str, dict], merged: dict) -> str:
@@ -88,7 +98,8 @@ To use it (a .model file is a pickle: load only what you trust):
 import mlflow
 from mace.calculators import MACECalculator
 
-folder = mlflow.artifacts.download_artifacts("models:/{name}@best", tracking_uri={json.dumps(uri)})
+mlflow.set_tracking_uri({json.dumps(uri)})
+folder = mlflow.artifacts.download_artifacts("models:/{name}@best")
 atoms.calc = MACECalculator(f"{{folder}}/{point}.model", default_dtype="{dtype}")
 ```
 """

@@ -1,13 +1,33 @@
-"""MLflow from files: every point once, again without change, replaced when it changed."""
+"""MLflow from files: every point once, again without change, replaced when it changed.
+
+Against a real store each time: an SQLite file, or a server that is started, killed and started.
+"""
 
 import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
-from lora.config import UserError
+from lora import live as live_module
+from lora.config import TrainSettings, UserError
 from lora.files import read_json, write_json
+from lora.live import Live
+from lora.store import Store
 from lora.track import track
+from tests.lora.test_train import teacher_data
+from tests.models import make_model
 
 
 def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Path:
@@ -18,11 +38,23 @@ def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Path:
     for point in (name, "foundation"):
         write_json(folder / "evaluate" / f"{point}.json", {"point": point, "sets": sets})
         write_json(folder / "merge" / point / "merge.json", {"dtype": "float64"})
-    settings = {"method": "lora", "rank": rank, "alpha": 1.0, "seed": 3, "lr": 0.01}
+    settings = asdict(TrainSettings(rank=rank, alpha=1.0, seed=3).resolved())
     record = {"settings": settings, "trainable_parameters": 10, "total_parameters": 100}
-    record |= {"seconds": 5.0, "peak_memory_mb": 300}
+    record |= {"seconds": 5.0, "peak_memory_mb": 300, "key": f"key of rank {rank}"}
+    record |= {"base_fingerprint": "b" * 16, "data_digest": "d" * 16}
+    record |= {"machine": {"host": "here", "device": "a CPU", "commit": "c" * 40}}
     write_json(folder / "train" / name / "train.json", record)
-    lines = [
+    text = "".join(json.dumps(line) + "\n" for line in epochs())
+    (folder / "train" / name / "metrics.jsonl").write_text(text)
+    (folder / "data").mkdir(exist_ok=True)
+    for part in ("train", "valid", "test"):
+        (folder / "data" / f"{part}.xyz").write_text(part)
+    return folder
+
+
+def epochs() -> list[dict]:
+    """The epochs of a training, as in metrics.jsonl."""
+    return [
         {
             "epoch": i,
             "train_loss": None if i == 0 else 1.0 / i,
@@ -34,9 +66,73 @@ def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Path:
         }
         for i in range(5)
     ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "train" / name / "metrics.jsonl").write_text(text)
-    return folder
+
+
+def choose(folder: Path, point: str) -> None:
+    """Make a point the chosen one, with a real model and a figure."""
+    write_json(folder / "report" / "best.json", {"point": point})
+    (folder / "report" / "heatmap.svg").write_text("<svg/>")
+    torch.save(make_model(), folder / "merge" / point / f"{point}.model")
+
+
+class Server:
+    """A real MLflow server on a port of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "-w", "1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.home}/server.db"]
+        command += ["--artifacts-destination", str(self.home / "artifacts")]
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError((self.home / "server.log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    if made.process.poll() is None:
+        made.kill()
+
+
+def all_of(uri: str, experiment: str) -> dict[str, dict]:
+    """What a store has of each point: its runs, and the epochs of a metric."""
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    found: dict[str, dict] = {}
+    made = client.get_experiment_by_name(experiment)
+    for run in client.search_runs([made.experiment_id]) if made else []:
+        steps = client.get_metric_history(run.info.run_id, "val/loss")
+        one = found.setdefault(run.info.run_name, {"ids": [], "status": run.info.status})
+        one["ids"].append(run.info.run_id)
+        one["loss"] = sorted((m.step, m.value) for m in steps)
+    return found
+
+
+LOSSES = [(line["epoch"], line["valid_loss"]) for line in epochs()]
 
 
 POINTS = ["lora_r4_a1_s3", "foundation"]
@@ -76,8 +172,173 @@ def test_filled_once_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_down_is_said(tmp_path: Path) -> None:
+def test_what_a_run_says(tmp_path: Path) -> None:
+    import mlflow
+
+    results = make_results(tmp_path / "results")
+    found = track(results, POINTS, None, "exp")
+    run = mlflow.MlflowClient(found["uri"]).get_run(found["runs"]["lora_r4_a1_s3"])
+    params = run.data.params
+    assert sorted(params)[:2] == ["lora_alpha", "lora_rank"]  # the axes of the contour plot
+    assert params["provenance/base"] == "b" * 16 and params["provenance/data"] == "d" * 16
+    assert params["seed"] == "3" and params["lr"] == "0.01" and "exclude" in params["targets"]
+    assert run.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert run.data.tags["machine/host"] == "here"
+    contexts = [t.value for d in run.inputs.dataset_inputs for t in d.tags]
+    assert sorted(contexts) == ["testing", "training", "validation"]
+    assert (run.info.start_time, run.info.end_time) == (1699999999000, 1700000004000)
+
+
+@pytest.mark.slow
+def test_the_chosen_model_is_registered_and_runs_as_its_card_says(tmp_path: Path) -> None:
+    import mlflow
+
+    results, point = make_results(tmp_path / "results"), POINTS[0]
+    choose(results, point)
+    first = track(results, POINTS, None, "exp")
+    assert [track(results, POINTS, None, "exp") for _ in range(2)] == [first, first]
+    client = mlflow.MlflowClient(first["uri"], first["uri"])
+    name = first["model"].removeprefix("models:/").removesuffix("@best")
+    (version,) = client.search_model_versions(f"name = '{name}'")
+    assert version.run_id == first["runs"][point] and version.tags["point"] == point
+    files = {f.path for f in client.list_artifacts(first["runs"][point], "report")}
+    assert "report/heatmap.svg" in files
+    assert not client.list_artifacts(first["runs"]["foundation"], "report")
+
+    code = version.description.split("```python\n")[1].split("```")[0]
+    atoms = teacher_data(1, seed=1)[0]
+    exec(code, {"atoms": atoms})
+    mlflow.set_tracking_uri(None)
+    assert abs(atoms.get_potential_energy()) < 1e4
+
+    choose(results, "foundation")  # another choice: the alias follows, the old version goes
+    second = track(results, POINTS, None, "exp")
+    (version,) = client.search_model_versions(f"name = '{name}'")
+    assert version.run_id == second["runs"]["foundation"]
+    assert client.get_model_version_by_alias(name, "best").version == version.version
+    assert not client.list_artifacts(second["runs"][point], "report")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_is_said_or_left_for_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     results = make_results(tmp_path)
+    down = "http://127.0.0.1:9"
     with pytest.raises(UserError, match="127.0.0.1:9 did not take the runs.*nothing is lost"):
-        track(results, POINTS, "http://127.0.0.1:9", "exp")
+        track(results, POINTS, down, "exp")
     assert not (results / "track/runs.json").exists()
+    for times in (1, 2):
+        assert "runs" not in track(results, POINTS, down, "exp", or_later=True)
+        assert read_json(results / "track/missed.json")["times"] == times
+    assert "nothing is lost" in capsys.readouterr().out
+
+
+def test_no_password_in_the_uri(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
+        track(tmp_path, [], "https://me:secret@host", "exp")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_live_through_a_server_that_dies(
+    tmp_path: Path,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Told of its epochs as they come; down: one warning; up again: the rest; `track`: all."""
+    monkeypatch.setattr(live_module, "PAUSE", 1.0)
+    results, point = make_results(tmp_path / "results"), POINTS[0]
+    settings = TrainSettings(rank=4, alpha=1.0, seed=3).resolved()
+    where = {"uri": server.uri, "experiment": "exp"}
+    write_json(tmp_path / "live.json", where)
+    lines = epochs()
+
+    def seen() -> list:
+        return all_of(server.uri, "exp").get(point, {"loss": []})["loss"]
+
+    def until(count: int) -> None:
+        end = time.monotonic() + 30
+        while len(seen()) < count and time.monotonic() < end:
+            time.sleep(0.2)
+        assert seen() == LOSSES[:count]
+
+    with caplog.at_level(logging.WARNING), Live(tmp_path / "live.json", results) as live:
+        for line in lines[:2]:
+            live(point, "key of rank 4", settings, line)
+        until(2)
+        server.kill()
+        for line in lines[2:4]:
+            live(point, "key of rank 4", settings, line)
+        end = time.monotonic() + 60
+        while "the training goes on" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.2)
+        server.start()
+        until(4)
+    assert len([r for r in caplog.records if "the training goes on" in r.message]) == 1
+    (run,) = all_of(server.uri, "exp")[point]["ids"]
+
+    with Live(tmp_path / "live.json", results) as live:  # stopped and gone on with: the same run
+        live(point, "key of rank 4", settings, lines[3])
+    assert all_of(server.uri, "exp")[point] == {
+        "ids": [run],
+        "status": "RUNNING",
+        "loss": LOSSES[:4],
+    }
+    for _ in range(3):  # filled up, once
+        track(results, POINTS, **where)
+        found = all_of(server.uri, "exp")
+        assert found[point] == {"ids": [run], "status": "FINISHED", "loss": LOSSES}
+        assert set(found) == set(POINTS)
+
+    with Live(tmp_path / "live.json", results) as live:  # another training of that point
+        live(point, "another key", settings, lines[0])
+    assert all_of(server.uri, "exp")[point]["loss"] == LOSSES[:1]
+    assert all_of(server.uri, "exp")[point]["ids"] != [run]
+
+
+def test_live_never_ends_a_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = TrainSettings().resolved()
+    with Live(None, tmp_path) as live:
+        live("p", "k", settings, epochs()[0])
+    write_json(tmp_path / "off.json", None)
+    with Live(tmp_path / "off.json", tmp_path) as live:
+        live("p", "k", settings, epochs()[0])
+    assert not caplog.records
+    write_json(tmp_path / "odd.json", {"uri": "nonsense://x", "experiment": "exp"})
+    with Live(tmp_path / "odd.json", tmp_path) as live:
+        live("p", "k", settings, epochs()[0])
+    assert len(caplog.records) == 1 and "the training goes on" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_eight_at_once_lose_nothing(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Eight sweeps, each tracked by a process of its own into one store that does not exist yet."""
+    where = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}"
+    uri = request.getfixturevalue("server").uri if kind == "server" else where
+    folders = [make_results(tmp_path / f"sweep {i}") for i in range(8)]
+    own = ["--uri", uri, "--experiment", "exp", "--points", *POINTS]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lora.cli", "track", str(folder), *own],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for folder in folders
+    ]
+    ends = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 8, ends
+    found = all_of(uri, "exp")
+    assert {point: len(one["ids"]) for point, one in found.items()} == dict.fromkeys(POINTS, 8)
+    with Store(folders[0], uri, "exp").writing() as store:
+        for folder in folders:
+            for run_id in read_json(folder / "track/runs.json")["runs"].values():
+                history = store.client.get_metric_history(run_id, "val/loss")
+                expected = LOSSES if history else []  # the foundation model was not trained
+                assert [(m.step, m.value) for m in history] == expected
+            lora = read_json(folder / "track/runs.json")["runs"][POINTS[0]]
+            assert len(store.client.get_metric_history(lora, "val/loss")) == len(LOSSES)

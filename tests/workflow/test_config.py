@@ -40,7 +40,8 @@ BAD = {
     "e0s": ({"e0s": {"method": "guess"}}, r"config: e0s\.method: 'guess' is not valid"),
     "loss": ({"train": {"loss": "mse"}}, r"config: train\.loss: 'mse' is not one of"),
     "dtype": ({"train": {"default_dtype": "half"}}, r"train\.default_dtype: 'half' is not one"),
-    "secret": ({"tracking": {"uri": "http://me:pw@host"}}, r"config: tracking\.uri: "),
+    "secret": ({"tracking": {"uri": "http://me:pw@host"}}, r"tracking\.uri: no user or password"),
+    "live": ({"tracking": {"live": True}}, r"config: tracking\.live: needs a server"),
 }
 
 
@@ -53,7 +54,7 @@ def test_bad_config(tmp_path: Path, overlay: dict, message: str) -> None:
     lines = [x for x in (done.stdout + done.stderr).splitlines() if x.startswith("config: ")]
     assert len(lines) == 1, done.stdout + done.stderr
     assert re.search(message, lines[0])
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "me:pw" not in done.stderr + done.stdout
     assert not (tmp_path / "results").exists()
 
 

@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    for name in ("committee", "figures", "table"):
+    for name in ("committee", "figures", "table", "choice", "page"):
         sys.modules.pop(name, None)
 
 
@@ -59,3 +59,47 @@ def test_committee_is_called_an_uncertainty_only_if_it_is(
         assert "factor of: test 3.0" in lines
     else:
         assert abs(numbers["rho"]) < 0.4 and lines.endswith("over 0.5 on: test")
+
+
+def seeds_of(settings: dict[str, tuple[float, float]], n: int) -> pd.DataFrame:
+    """A table of points: {setting: (mean, spread)} of the force RMSE, n seeds each, on two sets."""
+    rows = []
+    for name, (mean, spread) in settings.items():
+        for i, step in enumerate(np.linspace(-1, 1, n) if n > 1 else [0.0]):
+            row = {"point": f"{name}_s{i}", "method": name.split("_")[0], "ended_by": "patience"}
+            row |= {"rank": 4, "alpha": 8.0, "trainable_parameters": 10, "seed": i}
+            for test_set, more in {"valid": 0.0, "test": 5.0}.items():
+                error = mean + more + spread * step
+                errors = {"rmse_f_mev_per_a": error, "rmse_e_mev_per_atom": error / 50}
+                rows.append(row | {"test_set": test_set} | errors)
+    return pd.DataFrame(rows)
+
+
+def test_the_choice_is_of_a_setting_and_ships_its_best_seed() -> None:
+    import table as module
+
+    # c has the best single point, b the best mean over seeds
+    table = seeds_of({"lora_a": (70.0, 1.0), "lora_b": (60.0, 1.0), "lora_c": (62.0, 9.0)}, 3)
+    assert module.choose(table, "rmse_f_mev_per_a") == "lora_b_s0"
+    assert module.setting_of("lora_r4_a0.5_lr0.01_s12_cut2") == "lora_r4_a0.5_lr0.01_cut2"
+
+
+@pytest.mark.parametrize(
+    ("naive", "spread", "n", "said"),
+    [
+        (50.0, 1.0, 3, "(worse). LoRA loses to naive on: test"),
+        (61.0, 3.0, 3, "test 65.0 ± 3.0 against 66.0 ± 3.0 (equal)."),
+        (59.0, 3.0, 3, "test 65.0 ± 3.0 against 64.0 ± 3.0 (equal)."),  # no loss, either
+        (70.0, 1.0, 3, "(better)."),
+        (59.0, 0.0, 1, "test 65.0 against 64.0. LoRA loses to naive on: test"),
+    ],
+)
+def test_no_claim_inside_the_spread(naive: float, spread: float, n: int, said: str) -> None:
+    import choice
+
+    table = seeds_of({"lora_a": (60.0, spread), "naive": (naive, spread)}, n)
+    errors = choice.Errors(table, "rmse_f_mev_per_a")
+    lines = choice.words(errors, "lora_a_s0", "lora_a_s0")
+    (line,) = (x for x in lines if "against naive" in x)
+    assert said in line and ("loses" in line) == ("loses" in said)
+    assert any("One seed only" in x for x in lines) == (n == 1)

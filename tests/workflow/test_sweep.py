@@ -15,6 +15,7 @@ import yaml
 
 from lora.committee import Committee
 from lora.structures import load_structures, write_structures
+from tests.lora.test_track import Server, all_of
 from tests.lora.test_train import teacher_data
 from tests.models import make_model
 
@@ -122,8 +123,14 @@ def test_everything_is_there(sweep: Sweep) -> None:
     valid = table[table["test_set"] == "valid"].set_index("point")["rmse_f_mev_per_a"]
     assert best["point"] == valid.idxmin()
     assert (sweep.home / best["model"]).is_file()
-    for words in (best["model"], "snakemake --report", "mlflow ui", "against naive_s3"):
+    for words in (best["model"], "snakemake --report", "mlflow ui", "against naive"):
         assert words in sweep.printed
+    costs = pd.read_csv(out / "report/cost.csv", index_col=0)
+    assert (costs.loc[POINTS, "seconds"] > 0).all() and (costs["GPU hours"].dropna() == 0).all()
+    assert pd.read_csv(out / "report/e0s.csv", index_col=0)["new (eV)"].notna().all()
+    assert pd.read_csv(out / "report/split.csv", index_col=0).loc["hot", "structures"] == 3
+    # a person sees each training, and which point it is
+    assert re.search(r"^naive_s3 +epoch +2/2 .* meV/Å", sweep.printed, re.M)
     assert "parameters train" in (out / "logs/train/naive_s3.log").read_text()
     assert json.loads((out / "train" / POINTS[0] / "train.json").read_text())["pack_size"] == 2
 
@@ -178,7 +185,7 @@ def test_touching_does_nothing(sweep: Sweep) -> None:
         if path.is_file() and ".snakemake" not in path.parts and "out" not in path.parts:
             path.touch()
     todo = sweep.todo()
-    assert not {"split", "e0s", "train", "merge", "evaluate", "track"} & set(todo)
+    assert not {"split", "e0s", "train", "merge", "evaluate"} & set(todo)
 
 
 def test_one_more_alpha_trains_only_its_points(sweep: Sweep) -> None:
@@ -226,8 +233,31 @@ def test_editing_a_step_makes_it_stale(
 def test_report_is_one_page(sweep: Sweep) -> None:
     sweep.run("--report", "report.html")
     page = (sweep.home / "report.html").read_text()
-    assert "heatmap.svg" in page and "sweep.html" in page
+    assert "heatmap.svg" in page and "sweep.html" in page and "What won" in page
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?://', page)
+
+
+def test_a_server_that_is_down_is_filled_later(sweep: Sweep) -> None:
+    """The sweep ends well; the next start tells the server all, and the one after has no work."""
+    server = Server(sweep.home)
+    before = sweep.config.copy()
+    sweep.run()
+    sweep.config["tracking"] = {"uri": server.uri, "live": True}
+    try:
+        assert sweep.todo() == {"track": 1}
+        assert "nothing is lost" in sweep.run()
+        assert sweep.todo() == {"track": 1}
+        server.start()
+        sweep.run()
+        assert sweep.todo() == {}
+        found = all_of(server.uri, "mace-lora-sweep")
+    finally:
+        sweep.config = before
+        if hasattr(server, "process"):
+            server.kill()
+    assert set(found) == {*POINTS, "foundation"}
+    assert all(run["status"] == "FINISHED" for run in found.values())
+    assert [step for step, _ in found["naive_s3"]["loss"]] == [0, 1, 2]
 
 
 def test_points_have_canonical_names(sweep: Sweep) -> None:

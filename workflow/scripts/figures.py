@@ -41,7 +41,8 @@ def save(figure: plt.Figure, data: pd.DataFrame, path: str) -> None:
 
 def plain(ax: plt.Axes) -> None:
     """Plain numbers on a logarithmic axis: 60 and not 6 x 10^1."""
-    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    if ax.get_xscale() == "log":
+        ax.xaxis.set_minor_locator(ticker.NullLocator())
     for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         axis(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
@@ -73,25 +74,30 @@ def heatmap(table: pd.DataFrame, path: str) -> None:
 
 
 def parameters(table: pd.DataFrame, path: str) -> None:
-    """Force error against trainable parameters; the baselines as lines."""
+    """Force error against trainable parameters; the baselines as lines.
+
+    The foundation model's error is written above: on the axis it would flatten all the others.
+    """
     sets = [s for s in dict.fromkeys(table["test_set"]) if s != "valid"]
-    figure, axes = plt.subplots(1, len(sets), figsize=(3.6 * len(sets), 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 2, 3.4), squeeze=False)
     for test_set, ax in zip(sets, axes[0], strict=True):
         part = table[table["test_set"] == test_set]
         for alpha, line in part[part["method"] == "lora"].groupby("alpha"):
             mean = line.groupby("trainable_parameters")["rmse_f_mev_per_a"].mean()
             ax.plot(mean.index, mean.to_numpy(), "o-", label=f"LoRA, alpha {alpha:g}")
-        styles = {"naive": "--", "freeze": ":", "foundation": "-."}
-        for method, style in styles.items():
-            value = part[part["method"] == method]["rmse_f_mev_per_a"].mean()
-            if np.isfinite(value):
-                ax.axhline(value, color="black", linestyle=style, label=method)
-        ax.set(xscale="log", yscale="log", title=test_set, xlabel="trainable parameters")
+        means = part.groupby("method")["rmse_f_mev_per_a"].mean()
+        for method, style in {"naive": "--", "freeze": ":"}.items():
+            if method in means:
+                ax.axhline(means[method], color="black", linestyle=style, label=method)
+        title = test_set
+        if "foundation" in means:
+            title += f"\n(foundation {means['foundation']:.0f})"
+        ax.set(xscale="log", yscale="log", title=title, xlabel="trainable parameters")
         counts = sorted(part.loc[part["method"] == "lora", "trainable_parameters"].unique())
         ax.set_xticks(counts, [f"{n / 1000:.3g}k" for n in counts], minor=False)
         plain(ax)
     axes[0][0].set_ylabel(QUANTITIES["rmse_f_mev_per_a"])
-    axes[0][-1].legend()
+    axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     columns = ["point", "method", "alpha", "trainable_parameters", "test_set", "rmse_f_mev_per_a"]
     save(figure, table[columns], path)
 
@@ -110,6 +116,7 @@ def learning_curves(files: list[str], path: str) -> None:
             style = "-" if point.startswith("lora") else "--"
             ax.plot(part["epoch"], part[column], style, color=COLOURS[i % 8], label=point)
         ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
+        plain(ax)
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     save(figure, data, path)
 
@@ -144,8 +151,8 @@ def spectrum(point: str | None, record: dict, path: str) -> None:
     ]
     columns = ["point", "layer", "irrep", "effective_rank", "index", "singular_value"]
     data = pd.DataFrame(rows, columns=columns)
-    figure, ax = plt.subplots(figsize=(8, 4))
     lines = data.groupby(["layer", "irrep"], sort=False)
+    figure, ax = plt.subplots(figsize=(9, max(4.0, 0.2 * len(lines) + 1)))
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, max(1, len(lines))))
     for colour, ((layer, irrep), line) in zip(shades, lines, strict=False):
         label = f"{layer} {irrep}: {line['effective_rank'].iloc[0]:.1f}"
@@ -155,7 +162,7 @@ def spectrum(point: str | None, record: dict, path: str) -> None:
         title = "layer, irrep: effective rank"
         ax.legend(fontsize=8, title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
     ax.set(xlabel="index", title=point or "no LoRA point")
-    ax.set_ylabel("singular value of the weight change")
+    ax.set_ylabel("singular value")
     save(figure, data, path)
 
 

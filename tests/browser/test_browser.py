@@ -1,0 +1,226 @@
+"""What a person sees: MLflow's pages and the report of the quickstart's sweep, in Chromium.
+
+The trainings are two epochs short.  Screenshots are left in tests/browser/screenshots/.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS += ["--disable-dev-shm-usage"]
+WIDE = (2600, 1500)  # MLflow draws only the columns that are in sight
+
+
+def chromium() -> str:
+    """Install Chromium where it is missing.  Returns why it cannot be had, "" if it can."""
+    if shutil.which("chromium") and shutil.which("chromedriver"):
+        return ""
+    if os.geteuid() or not shutil.which("apt-get"):
+        return "Chromium is not installed, and installing it needs root and apt-get"
+    own = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "-qq", "chromium", "chromium-driver"]):
+        done = subprocess.run(["apt-get", *command], env=own, capture_output=True, text=True)
+        if done.returncode:
+            return f"apt-get {command[0]} failed: {done.stderr.strip()[-200:]}"
+    return ""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart's results, and report.html beside them."""
+    if why := chromium():
+        pytest.skip(why)
+    home = tmp_path_factory.mktemp("quickstart")
+    overlay = {"results": str(home / "results"), "train": {"max_num_epochs": 2}}
+    (home / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    common = ["snakemake", "--directory", str(home), "--snakefile", str(ROOT / "Snakefile")]
+    (home / "config").symlink_to(ROOT / "config")
+    (home / "workflow").symlink_to(ROOT / "workflow")
+    for own in (["--cores", "2"], ["--report", str(home / "report.html")]):
+        done = subprocess.run(
+            [*common, "--configfile", str(home / "overlay.yaml"), *own],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return home / "results"
+
+
+@pytest.fixture
+def page(tmp_path: Path, results: Path) -> Iterator[Callable]:
+    """Opens an address in a browser of its own and waits until something is there."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    opened: list[Any] = []
+
+    def open_(url: str, ready: str, size: tuple[int, int] = WIDE, network: bool = True) -> Any:
+        options = Options()
+        options.binary_location = shutil.which("chromium")
+        own = [f"--user-data-dir={tmp_path}/{len(opened)}", f"--window-size={size[0]},{size[1]}"]
+        for flag in FLAGS + own + ([] if network else ["--proxy-server=127.0.0.1:9"]):
+            options.add_argument(flag)
+        driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+        opened.append(driver)
+        driver.get(url)
+        wait_for(driver, ready)
+        return driver
+
+    yield open_
+    for driver in opened:
+        driver.quit()
+
+
+def wait_for(driver: Any, ready: str) -> Any:
+    """What a JavaScript expression gives, once it gives something."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if found := driver.execute_script(f"return {ready}"):
+            return found
+        time.sleep(0.2)
+    driver.save_screenshot(str(SCREENSHOTS / "failed.png"))
+    raise AssertionError(f"{ready}: never came; see {SCREENSHOTS}/failed.png")
+
+
+# the rows of the runs table, each drawn in two halves, once both are there
+ROWS = """(() => {
+    const rows = [];
+    document.querySelectorAll('.ag-row').forEach(row => {
+        const one = rows[row.getAttribute('row-index')] ??= {};
+        row.querySelectorAll('.ag-cell').forEach(
+            cell => { one[cell.getAttribute('col-id')] = cell.innerText.trim() });
+    });
+    const full = row => row['attributes.`Run Name`'] && row['params.`lora_rank`'];
+    return rows.length && rows.every(full) ? rows : null;
+})()"""
+
+
+def text(words: str) -> str:
+    return f"document.body.innerText.includes({json.dumps(words)})"
+
+
+def shoot(driver: Any, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def links(results: Path) -> Iterator[dict[str, str]]:
+    """What `mace-lora ui` prints: the addresses of the pages."""
+    command = [sys.executable, "-m", "lora.cli", "ui", str(results), "--no_browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    found: dict[str, str] = {}
+    while len(found) < 3 and (line := process.stdout.readline()):
+        if match := re.match(r"(\w+) +(http://127.0.0.1:\d+/\S+)$", line):
+            found[match[1]] = match[2]
+    yield found
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def table(results: Path) -> pd.DataFrame:
+    """Test errors, rank and alpha of every point, as the sweep found them."""
+    table = pd.read_csv(results / "report/sweep.csv")
+    return table[table["test_set"] == "test"].set_index("point")
+
+
+def test_runs_table_shows_every_point(page: Callable, links: dict, table: pd.DataFrame) -> None:
+    driver = page(links["runs"], text(f"{len(table)} matching runs"))
+    rows = wait_for(driver, ROWS)
+    shoot(driver, "mlflow_runs")
+    shown = {row["attributes.`Run Name`"].splitlines()[-1]: row for row in rows}
+    assert list(shown) == list(table["rmse_f_mev_per_a"].sort_values().index)  # best first
+    for point, row in table.iterrows():
+        error = float(shown[point]["metrics.`test/rmse_f_mev_per_a`"])
+        assert error == pytest.approx(row["rmse_f_mev_per_a"], rel=1e-5)
+        for key in ("rank", "alpha"):
+            value = f"{row[key]:g}" if row["method"] == "lora" else "-"
+            assert shown[point][f"params.`lora_{key}`"] == value
+
+
+def test_comparison_page_shows_every_point(
+    page: Callable, links: dict, table: pd.DataFrame
+) -> None:
+    driver = page(links["compare"], text(f"Comparing {len(table)} Runs"))
+    dimensions = wait_for(
+        driver,
+        "document.querySelector('.js-plotly-plot')?.data?.[0].dimensions"
+        "?.map(d => [d.label, Array.from(d.values)])",
+    )
+    shoot(driver, "mlflow_compare")
+    axes = {re.sub("<.*?>", "", label): values for label, values in dimensions}
+    assert list(axes)[:2] == ["lora_alpha", "lora_rank"]
+    assert list(axes)[-1] == "test/rmse_f_mev_per_a"
+    errors = sorted(axes["test/rmse_f_mev_per_a"])
+    assert errors == pytest.approx(sorted(table["rmse_f_mev_per_a"]), rel=1e-4)
+    found = set(zip(axes["lora_rank"], axes["test/rmse_f_mev_per_a"], strict=True))
+    for _, row in table[table["method"] == "lora"].iterrows():
+        near = [r for r, e in found if e == pytest.approx(row["rmse_f_mev_per_a"], rel=1e-4)]
+        assert row["rank"] in [float(r) for r in near]
+    shown = driver.execute_script("return document.body.innerText")
+    assert all(point in shown for point in table.index)
+
+
+def test_charts_are_there(page: Callable, links: dict) -> None:
+    ready = "document.querySelectorAll('.js-plotly-plot').length >= 3"
+    driver = page(links["charts"], ready)
+    shoot(driver, "mlflow_charts")
+    shown = driver.execute_script("return document.body.innerText")
+    for words in (r"Sweep\s*\(4\)", "Parallel Coordinates", "val/rmse_f_mev_per_a"):
+        assert re.search(words, shown)
+
+
+def test_report_opens_without_network_and_every_figure_shows(
+    page: Callable, results: Path, table: pd.DataFrame
+) -> None:
+    url = (results.parent / "report.html").as_uri()
+    driver = page(url, text("What won"), (1500, 1100), network=False)
+    shoot(driver, "report_first_page")
+    top = "document.querySelector('.sweep h1').getBoundingClientRect().top"
+    assert 0 <= driver.execute_script(f"return {top}") < 200  # seen without scrolling
+    shown = driver.execute_script("return document.body.innerText")
+    settings = {re.sub(r"_s\d+$", "", point) for point in table.index}
+    assert all(setting in shown for setting in settings)
+    best = json.loads((results / "report/best.json").read_text())["point"]
+    assert f"Chosen: {best}" in shown
+
+    names = driver.execute_script(
+        "return Object.entries(results).map(([path, r]) => [path, r.name, r.mime_type])"
+    )
+    assert {name for _, name, _ in names} >= {"heatmap.svg", "choice.html", "e0s.html"}
+    for path, name, kind in names:
+        content = "html" if kind == "text/html" else "img"
+        driver.execute_script(
+            "app.setView({content: arguments[0], contentPath: results[arguments[1]].data_uri})",
+            *(content, path),
+        )
+        if content == "img":
+            wait_for(
+                driver,
+                "(() => { const i = document.querySelector('.p-3 > img'); "
+                "return i && i.complete && i.naturalWidth > 100 && i.naturalHeight > 100 })()",
+            )
+        else:
+            driver.switch_to.frame(driver.find_element("tag name", "iframe"))
+            wait_for(driver, "document.querySelectorAll('table td').length > 2")
+            driver.switch_to.default_content()
+        shoot(driver, f"report_{name.split('.')[0]}")
