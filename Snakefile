@@ -1,6 +1,6 @@
 # From one labelled dataset and one MACE foundation model to the best LoRA-fine-tuned potential.
 #
-#     split -> e0s -> train (every point of the grid) -> merge -> evaluate -> report, track
+#     split -> e0s -> train (every point of the grid) -> merge -> evaluate, check -> report, track
 #
 # Settings: config/config.yaml; their reference: config/README.md; the grid: rules/common.smk.
 
@@ -23,12 +23,14 @@ include: "rules/train.smk"
 include: "rules/truncate.smk"
 include: "rules/merge.smk"
 include: "rules/evaluate.smk"
+include: "rules/check.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
 
 
 localrules:
     all,
+    shortlist,
     report,
     figures,
     tables,

@@ -36,6 +36,7 @@ def ours(args: argparse.Namespace, work: Path) -> dict:
         "results": str(results),
         "grid": {"rank": args.ranks, "alpha": args.alphas, "seed": [SEED]},
         "baselines": [],
+        "checks": {"quick": [], "standard": [], "thorough": []},  # the loop makes none
         "train": {"max_num_epochs": args.epochs, "patience": args.epochs},
     }
     (work / "overlay.yaml").write_text(yaml.safe_dump(overlay))

@@ -112,6 +112,21 @@ def _track(**args: Any) -> None:
     track(**args)
 
 
+def _check(**args: Any) -> None:
+    outs, models = args.pop("out") or [], args.pop("model_file")
+    if shortlist := args.pop("shortlist"):
+        listed = _json(Path(shortlist).read_text(), str(shortlist))["models"]
+        outs += [args["receipt"].with_name(f"{point}.json") for point in listed]
+        models += listed.values()
+    if len(outs) != len(models):
+        raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")
+    from lora.check import check
+
+    args["settings"] = _json(args["settings"], "settings")
+    args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key")}
+    check(dict(zip(outs, models, strict=True)), **args)
+
+
 def _status(**args: Any) -> None:
     from lora.status import show
 
@@ -131,6 +146,7 @@ _STEPS = {
     "truncate": _truncate,
     "merge": _merge,
     "evaluate": _evaluate,
+    "check": _check,
     "track": _track,
     "status": _status,
     "ui": _ui,
@@ -209,6 +225,21 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", nargs="+", type=Path, required=True, help="a json file a model; .parquet beside"
     )
+    _receipt(p)
+    _threads(p)
+
+    p = steps.add_parser("check", help="what test sets do not tell: forgetting, holes, drift, ...")
+    p.add_argument("model_file", nargs="*", type=Path, help="MACE .model files")
+    p.add_argument("--shortlist", help="JSON, {models: {point: file}}; results beside the receipt")
+    p.add_argument("--names", nargs="+", required=True, help="of the checks")
+    p.add_argument("--valid_file", required=True, help="a few of its structures are used")
+    p.add_argument("--e0s_file", required=True, help="e0s.json")
+    p.add_argument("--holdout_file", help="labelled by the foundation model's own level of theory")
+    for key in ("energy", "forces"):
+        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"of the holdout's {key}")
+    p.add_argument("--settings", default="{}", help="JSON, {check: {argument: value}}")
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--out", nargs="+", type=Path, help="a json file a model")
     _receipt(p)
     _threads(p)
 

@@ -52,6 +52,8 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
     }
     params |= {k: v for k, v in prints.items() if v}
     metrics = _errors(read_json(evaluated)["sets"], ended)
+    checked = _checks(results, point)
+    metrics += [(f"check/{name}", float(x["value"]), ended, 0) for name, x in checked.items()]
     metrics += [(key, float(trained[key]), ended, 0) for key in COUNTS if key in trained]
     metrics += [metric for line in history for metric in epoch_metrics(line)]
     tags = {f"machine/{k}": str(v) for k, v in trained.get("machine", {}).items() if v}
@@ -106,11 +108,21 @@ def _errors(sets: dict[str, dict], stamp: int) -> list[tuple[str, float, int, in
     return found
 
 
+def _checks(results: Path, point: str) -> dict[str, dict]:
+    """What the checks found, those of the winners included."""
+    found: dict[str, dict] = {}
+    for path in (results / "check" / f"{point}.json", results / "check/thorough/receipt.json"):
+        content = read_json(path) if path.is_file() else {}
+        found |= content.get(point, content).get("checks", {})
+    return found
+
+
 def _files(results: Path, point: str) -> list[Path]:
     """What a run is made of, in a fixed order."""
     trained = results / "train" / point
     candidates = [
         results / "evaluate" / f"{point}.json",
+        results / "check" / f"{point}.json",
         results / "merge" / point / "merge.json",
         trained / "train.json",
         trained / "metrics.jsonl",

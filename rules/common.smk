@@ -43,14 +43,23 @@ def check_config():
     for key, path in data_files().items():
         if not Path(path).is_file():
             raise WorkflowError(f"config: {key}: {path} is not a file; paths start at {Path.cwd()}")
+    quickstart = "workflow/resources/quickstart/"
+    if not config["data"]["file"].startswith(quickstart):
+        for key, path in data_files().items():
+            if path.startswith(quickstart):
+                raise WorkflowError(
+                    f"config: {key}: is the quickstart's, and data.file is not; name your own, or "
+                    "say test_sets: [] under data and holdout_file: null under checks"
+                )
 
 
 def data_files():
     """The labelled files that the config names, by key."""
     named = {"data.file": config["data"]["file"]}
     named |= {f"data.test_sets.{x['name']}": x["file"] for x in config["data"]["test_sets"]}
+    named |= {"checks.holdout_file": config["checks"]["holdout_file"]}
     given = {f"split.{k}": config["split"].get(k) for k in ("valid_file", "test_file")}
-    return named | {k: v for k, v in given.items() if v}
+    return {k: v for k, v in (named | given).items() if v}
 
 
 def make_points():
@@ -227,6 +236,24 @@ def evaluate_flags(wildcards):
     return " ".join([*models, as_flags(outs)])
 
 
+def check_flags(wildcards):
+    """Which models to check, into which files."""
+    members = PACKS[wildcards.pack]
+    models = [shlex.quote(f"{RESULTS}/merge/{point}/{point}.model") for point in members]
+    outs = {"out": [f"{RESULTS}/check/{point}.json" for point in members]}
+    return " ".join([*models, as_flags(outs)])
+
+
+def check_settings(*tiers):
+    """The settings of `checks` as options of `mace-lora check`: of the tiers of every point."""
+    checks = config["checks"]
+    names = sum((checks[tier] for tier in tiers or ("quick", "standard")), [])
+    own = {k: v for k, v in checks["settings"].items() if k in names}
+    keys = {k: config["data"][k] for k in ("energy_key", "forces_key")}
+    flags = {"names": names, "settings": own, "holdout_file": checks["holdout_file"]}
+    return as_flags(flags | keys)
+
+
 def as_number(text):
     """ "8" -> 8, "0.5" -> 0.5, as YAML reads them."""
     return float(text) if re.search("[.e]", text) else int(text)
@@ -278,6 +305,9 @@ TRACKED = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
 ALL_POINTS = TRACKED + list(CUTS)
 LORA_POINTS = [name for name, s in POINTS.items() if s["method"] == "lora"]
 COMMITTEE = LORA_POINTS if len(LORA_POINTS) > 1 else []  # one point has no spread
+HOLDOUT = [x for x in [config["checks"]["holdout_file"]] if x]
+CHECKED = bool(config["checks"]["quick"] + config["checks"]["standard"])
+THOROUGH = bool(config["checks"]["thorough"])
 DTYPE = config["train"].get("default_dtype", "float64")
 GPUS = 1 if config["train"].get("device", "cpu").startswith("cuda") else 0
 ENV = ROOT / "envs/mace-lora.yaml"

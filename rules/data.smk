@@ -2,7 +2,11 @@ rule split:
     # training, validation and test sets, with a leakage check
     input:
         dataset=config["data"]["file"],
-        others=[path for key, path in data_files().items() if key != "data.file"],
+        others=[
+            path
+            for key, path in data_files().items()
+            if key not in ("data.file", "checks.holdout_file")
+        ],
     output:
         train=f"{RESULTS}/data/train.xyz",
         valid=f"{RESULTS}/data/valid.xyz",

@@ -31,6 +31,8 @@ rule report:
         errors=expand(rules.evaluate.output, pack=PACKS),
         trainings=expand(rules.train.output, pack=TRAINED),
         e0s=rules.e0s.output,
+        checks=expand(rules.check.output, pack=PACKS) if CHECKED else [],
+        thorough=rules.thorough.output if THOROUGH else [],
         committee=[rules.committee.output.measured] if COMMITTEE else [],
     output:
         table=f"{RESULTS}/report/sweep.csv",
@@ -45,6 +47,12 @@ rule report:
             caption="../workflow/report/table.rst",
             category="Choice",
             labels={"what": "every point"},
+        ),
+        checks=report(
+            f"{RESULTS}/report/checks.html",
+            caption="../workflow/report/checks.rst",
+            category="Choice",
+            labels={"what": "checks of every point"},
         ),
         best=f"{RESULTS}/report/best.json",
         summary=f"{RESULTS}/report/summary.txt",
@@ -100,6 +108,7 @@ rule figures:
     input:
         table=rules.report.output.table,
         best=rules.report.output.best,
+        checks=rules.report.output.checks,
         trainings=expand(rules.train.output, pack=TRAINED),
     output:
         heatmap=report(
@@ -107,6 +116,12 @@ rule figures:
             caption="../workflow/report/heatmap.rst",
             category="Choice",
             labels={"what": "rank x alpha"},
+        ),
+        forgetting=report(
+            f"{RESULTS}/report/forgetting.svg",
+            caption="../workflow/report/forgetting.rst",
+            category="Choice",
+            labels={"what": "error against forgetting"},
         ),
         parameters=report(
             f"{RESULTS}/report/parameters.svg",

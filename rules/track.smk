@@ -4,6 +4,7 @@ rule track:
         errors=expand(rules.evaluate.output, pack=PACKS),
         proofs=expand(rules.merge.output, pack=PACKS),
         trainings=expand(rules.train.output, pack=TRAINED),
+        checks=expand(rules.check.output, pack=PACKS) if CHECKED else [],
         best=rules.report.output.best,
         figures=rules.figures.output,
     output:

@@ -20,8 +20,10 @@ FLOORS = [
     {"foundation", "kernels", "pack", "fold", "convolution"},
     {"adapter", "point"},
     {"fit"},
-    {"algebra", "committee"},
-    {"split", "e0s", "train", "truncate", "merge", "evaluate", "track", "status", "ui"},
+    {"algebra", "committee", "potential"},
+    {"checks"},
+    {"dynamics"},
+    {"split", "e0s", "train", "truncate", "merge", "evaluate", "track", "check", "status", "ui"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -44,6 +44,7 @@ class SlurmSweep(Sweep):
 
     def __init__(self, home: Path, **resources: str) -> None:
         super().__init__(home)
+        self.config["checks"] = {"quick": [], "standard": [], "thorough": []}
         self.fill_in(**resources)
 
     def fill_in(self, **resources: str) -> None:
@@ -114,6 +115,7 @@ def test_the_profile_says_what_is_missing(tmp_path: Path) -> None:
 def test_a_sweep_equals_a_local_one(cluster: Cluster, tmp_path: Path) -> None:
     """All trainings on nodes with a GPU, nothing of it here; the same table to the last digits."""
     local, remote = Sweep(tmp_path / "local"), SlurmSweep(tmp_path / "remote")
+    remote.config["checks"]["quick"] = ["gradients"]
     printed = remote.finish(remote.start())
     assert "plan: 3 points to train in 2 jobs, a GPU each" in printed
     local.run()

@@ -40,6 +40,12 @@ BAD = {
     "e0s": ({"e0s": {"method": "guess"}}, r"config: e0s\.method: 'guess' is not valid"),
     "loss": ({"train": {"loss": "mse"}}, r"config: train\.loss: 'mse' is not one of"),
     "dtype": ({"train": {"default_dtype": "half"}}, r"train\.default_dtype: 'half' is not one"),
+    "no_holdout": ({"checks": {"holdout_file": "no.xyz"}}, r"checks\.holdout_file: no\.xyz is not"),
+    "no_check": ({"checks": {"quick": ["hole"]}}, r"config: checks\.quick\.0: 'hole' is not one"),
+    "leftovers": (
+        {"data": {"file": "Makefile"}},
+        r"config: data\.test_sets\.600K: is the quickstart's, and data\.file is not",
+    ),
     "secret": ({"tracking": {"uri": "http://me:pw@host"}}, r"tracking\.uri: no user or password"),
     "live": ({"tracking": {"live": True}}, r"config: tracking\.live: needs a server"),
 }

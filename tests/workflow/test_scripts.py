@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    for name in ("committee", "figures", "table", "choice", "page"):
+    for name in ("committee", "figures", "table", "choice", "page", "verdict", "words"):
         sys.modules.pop(name, None)
 
 
@@ -76,12 +76,84 @@ def seeds_of(settings: dict[str, tuple[float, float]], n: int) -> pd.DataFrame:
 
 
 def test_the_choice_is_of_a_setting_and_ships_its_best_seed() -> None:
+    import choice
     import table as module
 
     # c has the best single point, b the best mean over seeds
     table = seeds_of({"lora_a": (70.0, 1.0), "lora_b": (60.0, 1.0), "lora_c": (62.0, 9.0)}, 3)
-    assert module.choose(table, "rmse_f_mev_per_a") == "lora_b_s0"
+    assert choice.choose(table, "rmse_f_mev_per_a", {}, {}) == ("lora_b_s0", "lora_b_s0", {})
     assert module.setting_of("lora_r4_a0.5_lr0.01_s12_cut2") == "lora_r4_a0.5_lr0.01_cut2"
+
+
+def finding(value: float, limit: float, compare: str) -> dict:
+    return {"value": value, "limit": limit, "compare": compare, "unit": "u"} | dict.fromkeys(
+        ("meaning", "source"), ""
+    )
+
+
+CHECKS = {
+    "foundation": {"forgetting": 100.0, "holes": 2.0, "nve": 0.5},
+    "lora_a_s0": {"forgetting": 700.0, "holes": 3.0, "nve": 0.5},
+    "lora_b_s0": {"forgetting": 400.0, "holes": 2.0, "nve": 1.5},
+    "naive_s0": {"forgetting": 900.0, "holes": 2.0, "nve": 0.1},
+    "freeze_s0": {"forgetting": 200.0, "holes": 1.0, "nve": 0.1},
+}
+KINDS = {"forgetting": (10.0, "ratio"), "holes": (0.0, "excess"), "nve": (1.0, "absolute")}
+
+
+@pytest.mark.parametrize(
+    ("limits", "best", "refused"),
+    [
+        ({}, "naive_s0", {"lora_a_s0": "holes", "lora_b_s0": "nve"}),
+        ({"holes": 1.0}, "lora_a_s0", {"lora_b_s0": "nve"}),
+        ({"nve": None}, "lora_b_s0", {"lora_a_s0": "holes"}),  # lifted
+        (
+            {"forgetting": 3.0},
+            "freeze_s0",
+            {"lora_a_s0": "forgetting", "lora_b_s0": "forgetting", "naive_s0": "forgetting"},
+        ),
+    ],
+)
+def test_the_choice_changes_with_the_limits(limits: dict, best: str, refused: dict) -> None:
+    import choice
+    import verdict
+
+    errors = {"lora_a": 60.0, "lora_b": 61.0, "naive": 62.0, "freeze": 90.0, "foundation": 500.0}
+    table = seeds_of({name: (error, 0.0) for name, error in errors.items()}, 1)
+    table["point"] = table["point"].replace("foundation_s0", "foundation")
+    checks = {
+        point: {name: finding(value, *KINDS[name]) for name, value in values.items()}
+        for point, values in CHECKS.items()
+    }
+    verdicts = verdict.judge(checks, limits)
+    chosen, _, failed = choice.choose(table, "rmse_f_mev_per_a", verdicts, {})
+    assert chosen == best
+    for point, name in refused.items():
+        assert name in {one.check for one in failed[point]}
+    lines = choice.words(choice.Errors(table, "rmse_f_mev_per_a"), chosen, "lora_a_s0", failed)
+    assert f"Chosen: {best}. Of the points that keep the limits" in lines[0]
+    for point, name in refused.items():
+        assert any(x.startswith(f"Refused: {point}: ") and name in x for x in lines)
+
+
+def test_only_points_that_had_the_long_checks_can_be_chosen() -> None:
+    import choice
+
+    table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
+    assert choice.choose(table, "rmse_f_mev_per_a", {}, {"lora_b_s0": {}})[0] == "lora_b_s0"
+
+
+def test_where_all_are_refused_it_is_said() -> None:
+    import choice
+    import verdict
+
+    table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
+    checks = {f"lora_{x}_s0": {"nve": finding(5.0, 1.0, "absolute")} for x in "ab"}
+    verdicts = verdict.judge(checks, {})
+    best, lora, failed = choice.choose(table, "rmse_f_mev_per_a", verdicts, {})
+    assert (best, lora, set(failed)) == ("lora_a_s0", "lora_a_s0", {"lora_a_s0", "lora_b_s0"})
+    lines = choice.words(choice.Errors(table, "rmse_f_mev_per_a"), best, lora, failed)
+    assert lines[0].startswith("No point keeps all limits of the checks. Of all, lora_a_s0 has")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from lora.check import CHECKS
 from lora.committee import Committee
 from lora.structures import load_structures, write_structures
 from tests.lora.test_track import Server, all_of
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 POINTS = ["lora_r1_a0.5_s3", "lora_r2_a0.5_s3", "naive_s3"]
 FIGURES = [
     "heatmap",
+    "forgetting",
     "parameters",
     "learning_curves",
     "parity",
@@ -59,6 +61,15 @@ class Sweep:
             "pack": {"size": 2},
             "rank_curve": True,
             "baselines": ["foundation", "naive"],
+            "checks": {
+                "holdout_file": "hot.xyz",
+                "settings": {
+                    "nve": {"steps": 20},
+                    "heating": {"steps": 20},
+                    "holes": {"structures": 4, "steps": 5},
+                },
+            },
+            "select": {"limits": dict.fromkeys(CHECKS)},
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
         }
 

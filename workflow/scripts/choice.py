@@ -1,128 +1,44 @@
 """What won and by how much: in words and one table.
 
 Called by the rule `report` with what it names in `snakemake`.  Writes sweep.csv (a row a point
-and test set), choice.html (the first page of the report), sweep.html (a row a point), best.json
-and summary.txt.
+and test set), choice.html (the first page of the report), sweep.html (a row a point), checks.html,
+best.json and summary.txt.
 """
 
 import html
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from page import page, rows_of
-from table import (
-    LABELS,
-    by_setting,
-    choose,
-    cut_record,
-    make_table,
-    read,
-    receipts,
-    setting_of,
-)
-
-ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"
-SURE = 2.0  # standard errors that a difference has to exceed, to be called one
+from table import cut_record, make_table, read, receipts, setting_of
+from verdict import Verdict, gather, judge, ranking, write_checks
+from words import ENERGY, FORCE, Errors, forgetting, words
 
 
-class Errors:
-    """Mean and spread over seeds of each setting on each set."""
+def choose(
+    table: pd.DataFrame,
+    metric: str,
+    verdicts: dict[str, dict[str, Verdict]],
+    thorough: dict[str, dict],
+) -> tuple[str, str | None, dict[str, list[Verdict]]]:
+    """The point to ship, the best LoRA point, and what was refused: {point: failed verdicts}.
 
-    def __init__(self, table: pd.DataFrame, metric: str) -> None:
-        self.metric, self.table = metric, table
-        metrics = list(dict.fromkeys([ENERGY, FORCE, metric]))
-        self.found = by_setting(table, metrics)
-        self.sets = list(dict.fromkeys(table["test_set"]))
-        self.tests = [s for s in self.sets if s != "valid"] or self.sets
-        rank = self.found.xs("valid", level="test_set")[(metric, "mean")].sort_values()
-        self.settings = list(rank.index)  # best first
-
-    def of(self, setting: str, test_set: str, metric: str) -> tuple[float, float, int]:
-        mean, std, n = self.found.loc[(setting, test_set), metric]
-        return float(mean), float(std), int(n)
-
-    def text(self, setting: str, test_set: str, metric: str, digits: int) -> str:
-        """63.3 ± 1.2, or without a spread where there is one seed."""
-        mean, std, n = self.of(setting, test_set, metric)
-        return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if n > 1 else "")
-
-    def versus(self, one: str, other: str, test_set: str, metric: str) -> str:
-        """better, worse, or equal within what the seeds tell; "" with a single seed."""
-        (a, sa, na), (b, sb, nb) = (self.of(x, test_set, metric) for x in (one, other))
-        if min(na, nb) < 2:
-            return ""
-        if abs(a - b) <= SURE * np.sqrt(sa**2 / na + sb**2 / nb):
-            return "equal"
-        return "better" if a < b else "worse"
+    Where there are thorough checks, only a point that had them can be chosen.
+    """
+    kept, refused = ranking(table, metric, verdicts)
+    failed = {x: [v for v in verdicts[x].values() if not v.passed] for x in refused}
+    candidates = [x for x in kept if not thorough or x in thorough] or kept or refused
+    lora = set(table.loc[table["method"] == "lora", "point"])
+    best_lora = [x for x in [*candidates, *kept, *refused] if x in lora]
+    return candidates[0], best_lora[0] if best_lora else None, failed
 
 
-def words(errors: Errors, best: str, best_lora: str | None) -> list[str]:
-    """What won and by how much, and how LoRA stands against the baselines, said plainly."""
-    metric, chosen = errors.metric, setting_of(best)
-    n = errors.of(chosen, "valid", metric)[2]
-    value = errors.text(chosen, "valid", metric, 1)
-    seeds = f", mean of {n} seeds; {best} is the best of them" if n > 1 else ""
-    lines = [
-        f"Chosen: {best}. It has the lowest {LABELS[metric]} on the validation set, {value}{seeds}."
-    ]
-    if len(errors.settings) > 1:
-        lines.append(_next(errors, errors.settings[0], errors.settings[1], metric))
-    if best_lora is None:
-        return lines
-    lora = setting_of(best_lora)
-    if lora != chosen:
-        lines.append(f"The best LoRA point by the same rule is {best_lora}.")
-    present = {setting_of(p) for p in errors.table["point"]}
-    for rival in ("foundation", "naive", "freeze"):
-        if rival in present:
-            lines.append(_against(errors, lora, rival))
-    if n == 1:
-        lines.append("One seed only: differences of a few percent are within what a seed changes.")
-    diverged = sorted(
-        set(errors.table.loc[errors.table["ended_by"] == "diverged", "point"].dropna())
-    )
-    if diverged:
-        lines.append(f"Diverged, best epoch before that shown: {', '.join(diverged)}.")
-    return lines
+def settings_table(errors: Errors, failed: dict[str, list[Verdict]]) -> pd.DataFrame:
+    """A row a setting, best first: RMSE of energy | forces on every set, with spreads.
 
-
-def _next(errors: Errors, first: str, second: str, metric: str) -> str:
-    value = errors.text(second, "valid", metric, 1)
-    verdict = errors.versus(first, second, "valid", metric)
-    said = {
-        "equal": "; the seeds do not tell the two apart",
-        "better": "; the seeds tell the two apart",
-        "": "; one seed cannot tell so little apart" if _close(errors, first, second) else "",
-    }
-    return f"Next is {second} with {value}{said.get(verdict, '')}."
-
-
-def _close(errors: Errors, first: str, second: str) -> bool:
-    a, b = (errors.of(x, "valid", errors.metric)[0] for x in (first, second))
-    return abs(a - b) < 0.05 * a
-
-
-def _against(errors: Errors, lora: str, rival: str) -> str:
-    """LoRA against a baseline on every test set, and who loses where."""
-    parts = []
-    for s in errors.tests:
-        verdict = errors.versus(lora, rival, s, FORCE)
-        pair = " against ".join(errors.text(x, s, FORCE, 1) for x in (lora, rival))
-        parts.append(f"{s} {pair}" + (f" ({verdict})" if verdict else ""))
-    lost = [
-        s
-        for s in errors.tests
-        if errors.versus(lora, rival, s, FORCE) in ("worse", "")
-        and errors.of(lora, s, FORCE)[0] > errors.of(rival, s, FORCE)[0]
-    ]
-    line = f"Force RMSE (meV/Å) of {lora} against {rival}: {', '.join(parts)}."
-    return line + (f" LoRA loses to {rival} on: {', '.join(lost)}." if lost else "")
-
-
-def settings_table(errors: Errors) -> pd.DataFrame:
-    """A row a setting, best first: RMSE of energy | forces on every set, with spreads."""
+    The last column names the checks that one of its seeds failed.
+    """
     facts = errors.table.assign(setting=errors.table["point"].map(setting_of)).groupby("setting")
     first = facts[["rank", "alpha", "trainable_parameters"]].first()
     first["seeds"] = facts["point"].nunique()
@@ -134,6 +50,11 @@ def settings_table(errors: Errors) -> pd.DataFrame:
             f"{errors.text(x, s, ENERGY, 2)} | {errors.text(x, s, FORCE, 1)}"
             for x in errors.settings
         ]
+    refusals = {
+        x: {v.check for p, f in failed.items() if setting_of(p) == x for v in f} for x in out.index
+    }
+    if any(refusals.values()):
+        out["refused for"] = [", ".join(sorted(refusals[x])) for x in out.index]
     out = out.where(out.notna(), "").rename(columns={"trainable_parameters": "trainable"})
     return out.rename_axis(None)
 
@@ -163,19 +84,21 @@ def main(snakemake: object) -> None:
     table = make_table([evaluated[point] for point in p.points], records, p.gpus)
     table.to_csv(out.table, index=False, float_format="%.6g")
 
-    metric = p.select["metric"]
-    best = choose(table, metric)
-    lora = table[table["method"] == "lora"]
-    best_lora = None if lora.empty else choose(lora, metric)
+    metric, thorough = p.select["metric"], receipts(snakemake.input.thorough)
+    checks = gather([receipts(snakemake.input.checks), thorough], p.points)
+    verdicts = judge(checks, p.select["limits"])
+    best, best_lora, failed = choose(table, metric, verdicts, thorough)
     model = Path(p.results) / "merge" / best / f"{best}.model"
     found = {"point": best, "lora": best_lora, "metric": metric, "model": str(model)}
     Path(out.best).write_text(json.dumps(found, indent=2) + "\n")
 
     errors = Errors(table, metric)
-    said = words(errors, best, best_lora)
+    baselines = [p for p in p.points if p.startswith(("naive", "freeze"))]
+    forgotten = forgetting(verdicts, [best, *([best_lora] if best_lora else []), *baselines])
+    said = words(errors, best, best_lora, failed, forgotten)
     for path in snakemake.input.committee:
         said += read(path)["said"]
-    people = settings_table(errors)
+    people = settings_table(errors, failed)
     paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in said)
     note = "<p class=note>RMSE of energy (meV/atom) | forces (meV/Å), a column each set; best first"
     note += ", by the validation set.</p>"
@@ -183,6 +106,7 @@ def main(snakemake: object) -> None:
     Path(out.choice).write_text(page("What won", body))
     points = rows_of(points_table(table), chosen=best)
     Path(out.html).write_text(page("Every point", note + points))
+    write_checks(checks, verdicts, out.checks)
     Path(out.summary).write_text(summary(people, said, model, p.results, out.table))
 
 

@@ -102,6 +102,47 @@ def parameters(table: pd.DataFrame, path: str) -> None:
     save(figure, table[columns], path)
 
 
+def forgetting(table: pd.DataFrame, checks: pd.DataFrame, path: str) -> None:
+    """Force error on the first test set against forgetting, with the Pareto front.
+
+    Forgetting is the error on structures of the foundation model's own level of theory, as a ratio
+    to its own where that is known (meV/Å else); points that a check refused are hollow.
+    """
+    own = checks[(checks["check"] == "forgetting") & (checks["point"] != "foundation")]
+    test_set = next((s for s in table["test_set"] if s != "valid"), "valid")
+    errors = table[table["test_set"] == test_set].set_index("point")
+    judged = checks[checks["passed"].notna()].groupby("point")["passed"].agg(lambda x: bool(all(x)))
+    x = own["compared"].where(own["compared"].notna(), own["value"])
+    data = own.assign(forgetting=x).set_index("point")[["forgetting"]]
+    data = data.join(errors[["method", "rank", "alpha", "rmse_f_mev_per_a"]]).join(judged)
+    data = data.sort_values("forgetting")
+    data["front"] = data["rmse_f_mev_per_a"] <= data["rmse_f_mev_per_a"].cummin()
+    figure, ax = plt.subplots(figsize=(7, 4.6))
+    for (method, part), colour, marker in zip(
+        data.groupby("method", sort=False), COLOURS, "osD^v<", strict=False
+    ):
+        for passed, group in part.groupby("passed"):
+            style = {"color": colour, "fillstyle": "full" if passed else "none"}
+            label = method if passed else f"{method}, refused"
+            ax.plot(group["forgetting"], group["rmse_f_mev_per_a"], marker, label=label, **style)
+    front = data[data["front"]]
+    ax.step(front["forgetting"], front["rmse_f_mev_per_a"], where="post", color="black", lw=0.8)
+    for point, row in front.iterrows():
+        at = (row["forgetting"], row["rmse_f_mev_per_a"])
+        ax.annotate(point, at, xytext=(4, 4), textcoords="offset points", fontsize=9)
+    if own.empty:
+        ax.text(0.5, 0.5, "forgetting was not checked", ha="center", transform=ax.transAxes)
+    else:
+        wide = data["forgetting"].max() > 3 * data["forgetting"].min()
+        ax.set(xscale="log" if wide else "linear", yscale="log")
+        plain(ax)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    unit = "times the foundation's own" if own["compared"].notna().any() else "meV/Å"
+    ax.set_xlabel(f"force RMSE on the foundation's level of theory\n({unit})")
+    ax.set_ylabel(f"{test_set}: {QUANTITIES['rmse_f_mev_per_a']}")
+    save(figure, data.reset_index(), path)
+
+
 def learning_curves(files: list[str], path: str) -> None:
     """Validation errors of every training against the epoch."""
     parts = []
@@ -172,6 +213,8 @@ def main(snakemake: object) -> None:
     best, lora = chosen["point"], chosen["lora"]
     heatmap(table, snakemake.output.heatmap)
     parameters(table, snakemake.output.parameters)
+    checks = pd.read_csv(Path(snakemake.input.checks).with_suffix(".csv"))
+    forgetting(table, checks, snakemake.output.forgetting)
     learning_curves(snakemake.params.metrics, snakemake.output.curves)
     of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
     parity(pd.read_parquet(of_best), best, snakemake.output.parity)

@@ -10,7 +10,7 @@ STYLE = """<style>
 .sweep p {margin: .35em 0}
 .sweep table {border-collapse: collapse; margin: .8em 0; font-variant-numeric: tabular-nums}
 .sweep th, .sweep td {padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd;
-  white-space: nowrap}
+  white-space: pre}
 .sweep th:first-child {text-align: left}
 .sweep tr.chosen {background: #fff3c4; font-weight: bold}
 .sweep .note {color: #666}

@@ -83,15 +83,3 @@ def by_setting(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """Mean and standard deviation over seeds: a row a setting and set, columns (metric, stat)."""
     named = table.assign(setting=table["point"].map(setting_of))
     return named.groupby(["setting", "test_set"], sort=False)[metrics].agg(["mean", "std", "count"])
-
-
-def choose(table: pd.DataFrame, metric: str) -> str:
-    """The point to ship: of the setting with the lowest mean over seeds, the best seed.
-
-    Both by `metric` on the validation set; test sets have no say.
-    """
-    valid = table[table["test_set"] == "valid"]
-    means = by_setting(valid, [metric])[(metric, "mean")]
-    setting = means.idxmin()[0]
-    members = valid[valid["point"].map(setting_of) == setting]
-    return str(members.loc[members[metric].idxmin(), "point"])

@@ -1,0 +1,173 @@
+"""Step `check`: what the test sets do not tell of merged models.
+
+check/{point}.json
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from lora.checks import (
+    N_STRUCTURES,
+    Check,
+    NotCheckedError,
+    Sample,
+    atoms_alone,
+    dimers,
+    equation_of_state,
+    extensivity,
+    forgetting,
+    gradients,
+    locality,
+    symmetry,
+)
+from lora.config import UserError
+from lora.data import set_threads
+from lora.dynamics import energy_drift, heating, holes
+from lora.files import read_json, write_json, write_receipt
+from lora.potential import Potential
+from lora.structures import elements_of, is_isolated_atom, load_structures, read_structures
+
+log = logging.getLogger(__name__)
+
+HOLES = "arXiv 2606.12704"
+CHECKS = {
+    check.name: check
+    for check in (
+        Check(
+            *("forgetting", forgetting, "meV/Å", 10.0, "ratio"),
+            "force RMSE on structures of the foundation model's own level, against its own",
+            HOLES,
+        ),
+        Check(
+            *("gradients", gradients, "eV/Å", 1e-4, "absolute"),
+            "forces against finite differences of the energy",
+        ),
+        Check(
+            *("symmetry", symmetry, "eV, eV/Å", 1e-6, "absolute"),
+            "change under rotation, reflection, translation, permutation",
+        ),
+        Check(
+            *("extensivity", extensivity, "eV", 1e-6, "absolute"),
+            "energy of two copies far apart against twice one",
+        ),
+        Check(
+            *("locality", locality, "eV/Å", 1e-9, "absolute"),
+            "change of forces when an atom beyond the model's reach moves",
+        ),
+        Check(
+            *("atoms", atoms_alone, "eV", 0.01, "excess"),
+            "energy of free atoms against the E0s",
+        ),
+        Check(
+            *("dimers", dimers, "faults", 1.0, "excess"),
+            "pairs of elements without a repulsive wall, with a second minimum, or with a jump",
+        ),
+        Check(
+            *("eos", equation_of_state, "crystals", 0.0, "excess"),
+            "crystals whose energy over volume has more than one minimum",
+        ),
+        Check(
+            *("nve", energy_drift, "meV/atom/ps", 1.0, "absolute"),
+            "drift of the energy in MD at constant energy",
+        ),
+        Check(
+            *("heating", heating, "failures", 0.0, "excess"),
+            "runs with a rising temperature that fall apart, collapse or explode",
+        ),
+        Check(
+            *("holes", holes, "%", 0.0, "excess"),
+            "random structures that relax into a collapse or far below the data",
+            HOLES,
+        ),
+    )
+}
+
+
+def check(
+    models: dict[Path, Path],
+    names: list[str],
+    valid_file: str | Path,
+    e0s_file: str | Path,
+    holdout_file: str | Path | None = None,
+    settings: dict[str, dict[str, Any]] | None = None,
+    keys: dict[str, str] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    receipt: str | Path | None = None,
+) -> list[dict]:
+    """Run checks on merged models and write a json file for each.
+
+    Args:
+        models: {json file to write: .model file}
+        names: of the checks, see `CHECKS`
+        valid_file: of the split; a few of its structures are what most checks work on
+        e0s_file: e0s.json, for the foundation model's own E0s
+        holdout_file: labelled structures of the foundation model's own level of theory
+        settings: {check: {argument: value}} over the defaults of each
+        keys: what the holdout file calls energy and forces: {"energy_key", "forces_key"}
+        receipt: a json file for the contents of all of them
+
+    Returns the contents of each json file: {"point", "checks": {name: {"value", "unit", "limit",
+    "compare", "meaning", "source", "detail", "seconds"}}, "not_checked": {name: why}}.
+
+    Raises UserError: a check that does not exist, or settings that it does not take.
+    """
+    set_threads(threads)
+    for name in [*names, *(settings or {})]:
+        if name not in CHECKS:
+            raise UserError(f"checks: {name} is not known; use {', '.join(CHECKS)}")
+    found = [a for a in load_structures(valid_file) if not is_isolated_atom(a)]
+    holdout = read_structures(holdout_file, **(keys or {})) if holdout_file else []
+    sample = make_sample(found, holdout, read_json(e0s_file)["foundation_E0s"], settings or {})
+    numbers = elements_of([*found, *holdout])
+    results = []
+    for out, model_file in models.items():
+        potential = Potential(model_file, numbers, device)
+        result = {"point": Path(out).stem} | run(potential, sample, names)
+        write_json(out, result)
+        results.append(result)
+    write_receipt(receipt, results)
+    return results
+
+
+def make_sample(
+    structures: list[Atoms],
+    holdout: list[Atoms],
+    e0s: dict[str, float],
+    settings: dict[str, dict[str, Any]],
+) -> Sample:
+    """A few structures from all over the set, a crystal a composition, and the rest as it is."""
+    plain = []
+    for atoms in structures:
+        copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        plain.append(copy)
+    crystals = {str(a.symbols): a for a in plain if a.pbc.all()}
+    few = plain[:: max(1, len(plain) // N_STRUCTURES)][:N_STRUCTURES]
+    return Sample(
+        few, elements_of(plain), holdout, e0s, list(crystals.values())[:N_STRUCTURES], settings
+    )
+
+
+def run(potential: Any, sample: Sample, names: list[str]) -> dict[str, Any]:
+    """Run some checks on a potential: {"checks": ..., "not_checked": {name: why}}."""
+    done, skipped = {}, {}
+    for name in names:
+        one, started = CHECKS[name], time.perf_counter()
+        try:
+            value, detail = one.run(potential, sample, **sample.settings.get(name, {}))
+        except NotCheckedError as reason:
+            skipped[name] = str(reason)
+            continue
+        except TypeError as error:
+            if "unexpected keyword" not in str(error):
+                raise
+            raise UserError(f"checks.{name}: {str(error).split('() ')[-1]}") from None
+        facts = {k: getattr(one, k) for k in ("unit", "limit", "compare", "meaning", "source")}
+        seconds = round(time.perf_counter() - started, 2)
+        done[name] = {"value": value, **facts, "detail": detail, "seconds": seconds}
+        log.info("%-12s %10.3g %-12s %6.1f s", name, value, one.unit, seconds)
+    return {"checks": done, "not_checked": skipped}

@@ -1,0 +1,26 @@
+"""The points that get the long checks: the best so far, and the foundation model beside them.
+
+Called by the rule `shortlist` with what it names in `snakemake`.
+"""
+
+import json
+from pathlib import Path
+
+from table import make_table, receipts
+from verdict import best_of_each, gather, judge, ranking
+
+
+def main(snakemake: object) -> None:
+    p = snakemake.params
+    evaluated = receipts(snakemake.input.errors)
+    table = make_table([evaluated[point] for point in p.points], {})
+    verdicts = judge(gather([receipts(snakemake.input.checks)], p.points), p.select["limits"])
+    kept, refused = ranking(table, p.select["metric"], verdicts)
+    first = [x for x in best_of_each(kept) if x != "foundation"] or best_of_each(refused)
+    chosen = first[: p.winners] + (["foundation"] if "foundation" in p.points else [])
+    models = {point: f"{p.results}/merge/{point}/{point}.model" for point in chosen}
+    Path(snakemake.output[0]).write_text(json.dumps({"models": models}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(snakemake)  # noqa: F821  # snakemake puts it there
