@@ -36,6 +36,7 @@ localrules:
     tables,
     committee,
     rank_curve,
+    data_size,
     track,
 
 
@@ -45,6 +46,7 @@ rule all:
         rules.report.output,
         rules.figures.output,
         rules.tables.output,
+        rules.data_size.output if len(config["grid"]["train_fraction"]) > 1 else [],
         rules.rank_curve.output if CUTS else [],
         rules.track.output,
 

@@ -105,6 +105,7 @@ class TrainSettings:
     targets: Targets = _setting(Targets(), "which layers get adapters, as JSON (lora)")
     freeze: int = _setting(5, "MACE's freeze level: 1 embedding, 5 +interactions, 6 +products")
     seed: int = _setting(3, "of A's start values and of the shuffling")
+    train_fraction: float = _setting(1.0, "share of the training set to train on; nested subsets")
     loss: str = _setting("weighted", "MACE's loss", LOSSES)
     energy_weight: float = _setting(1.0, "of the energy in the loss")
     forces_weight: float = _setting(100.0, "of the forces in the loss")
@@ -165,6 +166,8 @@ class TrainSettings:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
         if not 0 < self.ema_decay < 1:  # type: ignore[operator]  # filled in above
             raise UserError(f"ema_decay: {self.ema_decay} must lie between 0 and 1")
+        if not 0 < self.train_fraction <= 1:
+            raise UserError(f"train_fraction: {self.train_fraction} must be above 0, at most 1")
         if self.freeze not in (1, 5, 6):
             raise UserError(f"freeze: {self.freeze} is not one of MACE's levels 1, 5, 6")
         if self.energy_weight + self.forces_weight == 0:

@@ -6,13 +6,16 @@ train/{point}/adapter/, metrics.jsonl, train.json     (and a checkpoint until it
 import hashlib
 import json
 import logging
+import math
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from ase import Atoms
 from torch import nn
 
 from lora.adapter import save_adapter, save_weights
@@ -40,6 +43,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY = 600.0  # seconds between checkpoints within a long epoch
+
+# settings that the points of a pack share
+ALIKE = ("method", "default_dtype", "device", "enable_cueq", "allow_tf32", "train_fraction")
 
 # (name of the point, key of its training, settings, line of metrics.jsonl)
 Watch = Callable[[str, str, TrainSettings, dict], None]
@@ -155,6 +161,7 @@ def _train(
     if made:
         return made
     model = trim_elements(base, elements_of(structures + validation))
+    structures = nested(structures, s.train_fraction, s.seed)
     e0s = read_json(e0s_file)["E0s"]
     set_e0s(model, {symbol: e0s[symbol] for symbol in get_e0s(model)})
     if s.enable_cueq:
@@ -246,12 +253,19 @@ def _common(settings: list[TrainSettings]) -> TrainSettings:
     """The first of the settings, once it is clear that they can train together."""
     first = settings[0]
     for one in settings[1:]:
-        for name in ("method", "default_dtype", "device", "enable_cueq", "allow_tf32"):
+        for name in (*ALIKE, *(["seed"] if first.train_fraction < 1 else [])):
             if getattr(one, name) != getattr(first, name):
                 raise UserError(f"pack: its points need the same {name}")
     if len(settings) > 1 and first.method != "lora":
         raise UserError(f"pack: {first.method} changes the base; only LoRA points share one")
     return first
+
+
+def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
+    """A share of the structures, in their order; a smaller share of a seed lies in the larger."""
+    order = np.random.default_rng(seed).permutation(len(structures))
+    chosen = sorted(order[: math.ceil(fraction * len(structures))].tolist())
+    return [structures[i] for i in chosen]
 
 
 def prepare(model: nn.Module, settings: TrainSettings) -> None:

@@ -36,6 +36,7 @@ rule shortlist:
     params:
         results=subpath(output[0], ancestor=2),
         points=ALL_POINTS,
+        cuts=CUTS,
         select=config["select"],
         winners=config["checks"]["winners"],
     script:

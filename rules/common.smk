@@ -69,18 +69,29 @@ def make_points():
     a list of the grid renames, and retrains, nothing.  lr is in the names if it is swept.
     """
     grid, points = config["grid"], {}
-    rates = grid.get("lr", [None])
-    for rank, alpha, lr, seed in itertools.product(
-        grid["rank"], grid["alpha"], rates, grid["seed"]
+    rates, shares = grid.get("lr", [None]), grid["train_fraction"]
+    for share, rank, alpha, lr, seed in itertools.product(
+        shares, grid["rank"], grid["alpha"], rates, grid["seed"]
     ):
         swept = f"_lr{lr:g}" if lr else ""
         settings = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
         settings |= {"scaling": grid["scaling"], **({"lr": lr} if lr else {})}
-        points[f"lora_r{rank}_a{alpha:g}{swept}_s{seed}"] = settings
-    for method, seed in itertools.product(config["baselines"], grid["seed"]):
+        points[f"lora_r{rank}_a{alpha:g}{swept}{mark(share)}_s{seed}"] = settings | part(share)
+    for method, share, seed in itertools.product(config["baselines"], shares, grid["seed"]):
         if method != "foundation":
-            points[f"{method}_s{seed}"] = {"method": method, "seed": seed}
+            settings = {"method": method, "seed": seed} | part(share)
+            points[f"{method}{mark(share)}_s{seed}"] = settings
     return {name: {**settings_of(s["method"]), **s} for name, s in points.items()}
+
+
+def mark(share):
+    """What a share of the training set adds to a name; all of it adds nothing."""
+    return "" if share == 1 else f"_f{share:g}"
+
+
+def part(share):
+    """The setting for a share of the training set."""
+    return {} if share == 1 else {"train_fraction": share}
 
 
 def make_cuts():
@@ -101,7 +112,7 @@ def settings_of(method):
 def make_packs():
     """Which points share a process: {pack: [points]}.
 
-    LoRA points of one seed see the same batches, so they can train as one; the cuts of a seed are
+    LoRA points of one seed and share of the data see the same batches, so they can train as one; the cuts of a seed are
     merged and evaluated as one; every other point is a pack of its own.  Who shares with whom is
     written down when a sweep starts: a grid that grows must leave trained packs as they are, and
     jobs on a cluster, which read this file again, must find the same packs.
@@ -113,17 +124,22 @@ def make_packs():
     for seed in config["grid"]["seed"]:
         cuts = [x for x, (source, _) in CUTS.items() if POINTS[source]["seed"] == seed]
         packs |= {f"cut_s{seed}": cuts} if cuts else {}
-        kept = {p: x for p, x in known.items() if p.startswith(f"lora_s{seed}_") and still(p, x)}
+    for share, seed in itertools.product(config["grid"]["train_fraction"], config["grid"]["seed"]):
+        stem = f"lora{mark(share)}_s{seed}_"
+        kept = {p: x for p, x in known.items() if p.startswith(stem) and still(p, x)}
         packs |= kept
-        new = [
-            x for x in LORA_POINTS if POINTS[x]["seed"] == seed and x not in sum(kept.values(), [])
-        ]
-        numbers = (n for n in itertools.count(1) if f"lora_s{seed}_{n}" not in kept)
+        placed = sum(kept.values(), [])
+        own = {"seed": seed, "train_fraction": share}
+        new = [x for x in LORA_POINTS if own.items() <= like(x).items() and x not in placed]
+        numbers = (n for n in itertools.count(1) if f"{stem}{n}" not in kept)
         size = pack_size(len(new))
-        packs |= {
-            f"lora_s{seed}_{next(numbers)}": new[i : i + size] for i in range(0, len(new), size)
-        }
+        packs |= {f"{stem}{next(numbers)}": new[i : i + size] for i in range(0, len(new), size)}
     return packs
+
+
+def like(point):
+    """The settings of a point, with the share of the training set."""
+    return {"train_fraction": 1} | POINTS[point]
 
 
 def still(pack, members):
@@ -146,10 +162,15 @@ def settings_by_name(point):
     """The settings of a LoRA point; a trained pack may hold points that left the grid."""
     if point in POINTS:
         return POINTS[point]
-    rank, alpha, lr, seed = re.fullmatch(
-        r"lora_r(\d+)_a([^_]+)(?:_lr([^_]+))?_s(\d+)", point
+    rank, alpha, lr, share, seed = re.fullmatch(
+        r"lora_r(\d+)_a([^_]+)(?:_lr([^_]+))?(?:_f([^_]+))?_s(\d+)", point
     ).groups()
-    own = {"method": "lora", "rank": int(rank), "alpha": as_number(alpha), "seed": int(seed)}
+    own = part(float(share or 1)) | {
+        "method": "lora",
+        "rank": int(rank),
+        "alpha": as_number(alpha),
+        "seed": int(seed),
+    }
     own |= {"scaling": config["grid"]["scaling"], **({"lr": float(lr)} if lr else {})}
     return {**settings_of("lora"), **own}
 
@@ -304,7 +325,8 @@ CUTS = make_cuts()
 TRACKED = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
 ALL_POINTS = TRACKED + list(CUTS)
 LORA_POINTS = [name for name, s in POINTS.items() if s["method"] == "lora"]
-COMMITTEE = LORA_POINTS if len(LORA_POINTS) > 1 else []  # one point has no spread
+FULL = [x for x in LORA_POINTS if like(x)["train_fraction"] == 1]
+COMMITTEE = FULL if len(FULL) > 1 else []  # one point has no spread
 HOLDOUT = [x for x in [config["checks"]["holdout_file"]] if x]
 CHECKED = bool(config["checks"]["quick"] + config["checks"]["standard"])
 THOROUGH = bool(config["checks"]["thorough"])

@@ -156,3 +156,22 @@ rule figures:
         parity=expand(PARITY, point=ALL_POINTS),
     script:
         "../workflow/scripts/figures.py"
+
+
+rule data_size:
+    # errors against the number of training structures
+    input:
+        table=rules.report.output.table,
+    output:
+        curve=report(
+            f"{RESULTS}/report/data_size.svg",
+            caption="../workflow/report/data_size.rst",
+            category="Choice",
+            labels={"what": "error against training structures"},
+        ),
+    log:
+        f"{RESULTS}/logs/data_size.log",
+    conda:
+        ENV
+    script:
+        "../workflow/scripts/data_size.py"

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from lora.files import write_json
 from lora.fit import Fit, Single
 from lora.inject import count_parameters, inject_lora
 from lora.point import Point
-from lora.structures import ENERGY, FORCES, write_structures
-from lora.train import prepare, train, train_pack
+from lora.structures import ENERGY, FORCES, load_structures, write_structures
+from lora.train import nested, prepare, train, train_pack
 from tests.models import BASE, make_model, perturb
 
 EPOCHS = 4
@@ -287,3 +288,33 @@ def test_freeze_levels() -> None:
         prepare(model, TrainSettings(method="freeze", freeze=level))
         counts.append(count_parameters(model)[0])
     assert counts[0] > counts[1] > counts[2] > 0
+
+
+def test_shares_of_the_training_set_are_nested_and_differ_by_seed() -> None:
+    structures = [Atoms("H", [[i, 0, 0]]) for i in range(40)]
+
+    def chosen(fraction: float, seed: int) -> list[float]:
+        return [a.positions[0, 0] for a in nested(structures, fraction, seed)]
+
+    shares = [chosen(f, seed=3) for f in (0.1, 0.25, 0.5, 1.0)]
+    assert [len(x) for x in shares] == [4, 10, 20, 40]
+    for small, large in pairwise(shares):
+        assert set(small) < set(large) and small == sorted(small)
+    assert chosen(0.25, seed=4) != shares[1]
+    assert len(chosen(0.001, seed=4)) == 1
+
+
+def test_a_share_of_the_data_is_trained_on(files: dict, tmp_path: Path) -> None:
+    """Equal to training on a file of those structures; a pack needs one share."""
+    whole = TrainSettings(rank=2, **QUICK)
+    half = replace(whole, train_fraction=0.5)
+    assert train(half, out=tmp_path / "half", **files)["n_train"] == 5
+    chosen = nested(load_structures(files["train_file"]), 0.5, half.seed)
+    write_structures(tmp_path / "half.xyz", chosen)
+    train(whole, out=tmp_path / "alone", **files | {"train_file": tmp_path / "half.xyz"})
+    losses = [[x["valid_loss"] for x in lines_of(tmp_path / n)] for n in ("half", "alone")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+    with pytest.raises(UserError, match="pack: its points need the same train_fraction"):
+        train_pack({tmp_path / "a": whole, tmp_path / "b": half}, work=tmp_path / "w", **files)
+    with pytest.raises(UserError, match=r"train_fraction: 1\.5 must be above 0, at most 1"):
+        replace(whole, train_fraction=1.5).resolved()

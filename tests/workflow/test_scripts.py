@@ -68,6 +68,7 @@ def seeds_of(settings: dict[str, tuple[float, float]], n: int) -> pd.DataFrame:
         for i, step in enumerate(np.linspace(-1, 1, n) if n > 1 else [0.0]):
             row = {"point": f"{name}_s{i}", "method": name.split("_")[0], "ended_by": "patience"}
             row |= {"rank": 4, "alpha": 8.0, "trainable_parameters": 10, "seed": i}
+            row["train_fraction"] = 0.5 if "_f0.5" in name else 1.0
             for test_set, more in {"valid": 0.0, "test": 5.0}.items():
                 error = mean + more + spread * step
                 errors = {"rmse_f_mev_per_a": error, "rmse_e_mev_per_atom": error / 50}
@@ -134,6 +135,13 @@ def test_the_choice_changes_with_the_limits(limits: dict, best: str, refused: di
     assert f"Chosen: {best}. Of the points that keep the limits" in lines[0]
     for point, name in refused.items():
         assert any(x.startswith(f"Refused: {point}: ") and name in x for x in lines)
+
+
+def test_less_data_is_not_chosen() -> None:
+    import choice
+
+    table = seeds_of({"lora_a": (61.0, 0.0), "lora_a_f0.5": (60.0, 0.0)}, 1)
+    assert choice.choose(table, "rmse_f_mev_per_a", {}, {})[0] == "lora_a_s0"
 
 
 def test_only_points_that_had_the_long_checks_can_be_chosen() -> None:

@@ -210,6 +210,18 @@ def test_one_more_alpha_trains_only_its_points(sweep: Sweep) -> None:
     assert "split" not in todo and "e0s" not in todo
 
 
+def test_shares_of_the_data_are_points_of_their_own(sweep: Sweep) -> None:
+    sweep.config["grid"]["train_fraction"] = [0.5, 1]
+    try:
+        printed = sweep.run("--dry-run", "--printshellcmds")
+        todo = sweep.todo()
+    finally:
+        del sweep.config["grid"]["train_fraction"]
+    assert (todo["train"], todo["data_size"]) == (2, 1)  # a pack of ranks 1 and 2; naive
+    assert "lora_r2_a0.5_f0.5_s3" in printed and "--train_fraction 0.5" not in printed
+    assert printed.count('"train_fraction": 0.5') >= 2
+
+
 def test_other_settings_make_their_points_stale(sweep: Sweep) -> None:
     sweep.config["methods"] = {"naive": {"lr": 0.5}}
     try:

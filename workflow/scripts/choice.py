@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 from page import page, rows_of
-from table import cut_record, make_table, read, receipts, setting_of
-from verdict import Verdict, gather, judge, ranking, write_checks
+from table import make_table, of_all_data, read, receipts, records_of, setting_of
+from verdict import Verdict, best_of_each, gather, judge, ranking, write_checks
 from words import ENERGY, FORCE, Errors, forgetting, words
 
 
@@ -77,9 +77,7 @@ def points_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(snakemake: object) -> None:
     p, out = snakemake.params, snakemake.output
-    records = receipts(snakemake.input.trainings)
-    cuts = p.cuts.items()
-    records |= {name: cut_record(records[source], rank) for name, (source, rank) in cuts}
+    records = records_of(snakemake.input.trainings, p.cuts)
     evaluated = receipts(snakemake.input.errors)
     table = make_table([evaluated[point] for point in p.points], records, p.gpus)
     table.to_csv(out.table, index=False, float_format="%.6g")
@@ -93,7 +91,8 @@ def main(snakemake: object) -> None:
     Path(out.best).write_text(json.dumps(found, indent=2) + "\n")
 
     errors = Errors(table, metric)
-    baselines = [p for p in p.points if p.startswith(("naive", "freeze"))]
+    whole = of_all_data(table)
+    baselines = best_of_each(whole.loc[whole["method"].isin(["naive", "freeze"]), "point"])
     forgotten = forgetting(verdicts, [best, *([best_lora] if best_lora else []), *baselines])
     said = words(errors, best, best_lora, failed, forgotten)
     for path in snakemake.input.committee:

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from table import QUANTITIES, receipts
+from table import QUANTITIES, of_all_data, receipts
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
@@ -211,10 +211,11 @@ def main(snakemake: object) -> None:
     table = pd.read_csv(snakemake.input.table)
     chosen = json.loads(Path(snakemake.input.best).read_text())
     best, lora = chosen["point"], chosen["lora"]
-    heatmap(table, snakemake.output.heatmap)
-    parameters(table, snakemake.output.parameters)
+    whole = of_all_data(table)
+    heatmap(whole, snakemake.output.heatmap)
+    parameters(whole, snakemake.output.parameters)
     checks = pd.read_csv(Path(snakemake.input.checks).with_suffix(".csv"))
-    forgetting(table, checks, snakemake.output.forgetting)
+    forgetting(whole, checks[checks["point"].isin(whole["point"])], snakemake.output.forgetting)
     learning_curves(snakemake.params.metrics, snakemake.output.curves)
     of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
     parity(pd.read_parquet(of_best), best, snakemake.output.parity)

@@ -6,12 +6,12 @@ Called by the rule `rank_curve` with what it names in `snakemake`.
 import matplotlib.pyplot as plt
 import pandas as pd
 from figures import COLOURS, plain, save
-from table import QUANTITIES
+from table import QUANTITIES, of_all_data
 
 
 def rank_curve(table: pd.DataFrame, path: str) -> None:
     """Force error against rank on every set: a colour each alpha, filled trained, open cut."""
-    table = table[table["method"].isin(["lora", "cut"])]
+    table = of_all_data(table[table["method"].isin(["lora", "cut"])])
     sets = list(dict.fromkeys(table["test_set"]))
     figure, axes = plt.subplots(1, len(sets), figsize=(3.4 * len(sets), 3.4), squeeze=False)
     for test_set, ax in zip(sets, axes[0], strict=True):

@@ -6,14 +6,15 @@ Called by the rule `shortlist` with what it names in `snakemake`.
 import json
 from pathlib import Path
 
-from table import make_table, receipts
+from table import make_table, receipts, records_of
 from verdict import best_of_each, gather, judge, ranking
 
 
 def main(snakemake: object) -> None:
     p = snakemake.params
     evaluated = receipts(snakemake.input.errors)
-    table = make_table([evaluated[point] for point in p.points], {})
+    records = records_of(snakemake.input.trainings, p.cuts)
+    table = make_table([evaluated[point] for point in p.points], records)
     verdicts = judge(gather([receipts(snakemake.input.checks)], p.points), p.select["limits"])
     kept, refused = ranking(table, p.select["metric"], verdicts)
     first = [x for x in best_of_each(kept) if x != "foundation"] or best_of_each(refused)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed"]
-COUNTS = ["trainable_parameters", "total_parameters"]
+COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
+COUNTS = ["n_train", "trainable_parameters", "total_parameters"]
 TIMES = ["train_seconds", "gpu_hours", "epochs", "best_epoch", "ended_by", "peak_memory_mb"]
 ORDER = {"lora": 0, "cut": 1, "naive": 2, "freeze": 3, "foundation": 4}
 LABELS = {
@@ -36,6 +36,7 @@ def row_of(point: str, record: dict | None, gpus: int) -> dict:
     row = {"point": point, "method": settings["method"], "seed": settings["seed"]}
     if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
+    row["train_fraction"] = settings.get("train_fraction", 1.0)
     row |= {k: record[k] for k in [*COUNTS, "epochs", "best_epoch", "ended_by", "peak_memory_mb"]}
     used = gpus if settings["device"].startswith("cuda") else 0
     hours = record["seconds"] * used / 3600
@@ -48,6 +49,12 @@ def cut_record(record: dict, rank: int) -> dict:
     share = rank / record["settings"]["rank"]
     kept = {"trainable_parameters": round(share * record["trainable_parameters"])}
     return record | {"settings": settings} | kept
+
+
+def records_of(trainings: list[str], cuts: dict[str, tuple[str, int]]) -> dict[str, dict]:
+    """The record of every training, and of what was cut from one: {cut: (training, rank)}."""
+    records = receipts(trainings)
+    return records | {name: cut_record(records[x], rank) for name, (x, rank) in cuts.items()}
 
 
 def make_table(evaluated: list[dict], records: dict[str, dict], gpus: int = 1) -> pd.DataFrame:
@@ -72,6 +79,12 @@ def make_table(evaluated: list[dict], records: dict[str, dict], gpus: int = 1) -
 def _errors(rows: list[dict]) -> list[str]:
     names = dict.fromkeys(k for row in rows for k in row if k.startswith(("rmse_", "mae_")))
     return sorted(names, key=lambda k: (k.startswith("mae_"), k))
+
+
+def of_all_data(table: pd.DataFrame) -> pd.DataFrame:
+    """The points that trained on the largest share of the data, and those that did not train."""
+    share = table["train_fraction"]
+    return table[share.isna() | (share == share.max())]
 
 
 def setting_of(point: str) -> str:

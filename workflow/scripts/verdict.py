@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from page import page, rows_of
-from table import by_setting, setting_of
+from table import by_setting, of_all_data, setting_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def ranking(
     Settings by their mean over seeds of `metric` on the validation set, and in each its seeds by
     the same; a setting goes by its best seed that keeps the limits.  Test sets have no say.
     """
-    valid = table[table["test_set"] == "valid"]
+    valid = of_all_data(table[table["test_set"] == "valid"])
     means = by_setting(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
     kept, refused = [], []
     for setting in means.index:
