@@ -18,6 +18,7 @@ from lora.config import UserError
 from lora.elements import full_lora_a, get_e0s, restore_elements, set_e0s
 from lora.files import write_bytes, write_json
 from lora.foundation import fingerprint
+from lora.heads import REPLAY, two_heads
 from lora.inject import inject_lora, injection_settings, lora_layers
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,13 @@ def save_adapter(
     return _write(model, Path(folder), tensors, card, notes, e0s)
 
 
-def save_weights(model: nn.Module, base: nn.Module, folder: str | Path, **notes: Any) -> Path:
+def save_weights(
+    model: nn.Module,
+    base: nn.Module,
+    folder: str | Path,
+    e0s: dict[str, float] | None = None,
+    **notes: Any,
+) -> Path:
     """Write whole weights in place of adapters: all that was trained of a trimmed `model`.
 
     What `naive` and `freeze` points keep, in the layout of their foundation model `base`;
@@ -59,7 +66,9 @@ def save_weights(model: nn.Module, base: nn.Module, folder: str | Path, **notes:
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     state = restore_elements(model, base).state_dict()
     tensors = {name: state[name].detach() for name in trained}
-    return _write(model, Path(folder), tensors, {"method": "weights", "layers": trained}, notes)
+    return _write(
+        model, Path(folder), tensors, {"method": "weights", "layers": trained}, notes, e0s
+    )
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
@@ -75,8 +84,25 @@ def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
     """
     card = read_card(folder)
     check_base(model, card, folder)
+    if card.get("replay") and REPLAY not in (getattr(model, "heads", None) or []):
+        raise UserError(
+            f"{folder}: was trained with replay and has two heads; merge it (mace-lora merge), or "
+            "load it with lora.adapter.load_adapted"
+        )
     attach(model, card, folder)
     return card
+
+
+def load_adapted(model: nn.Module, folder: str | Path) -> nn.Module:
+    """The foundation model with a saved adapter on it; of one trained with replay, with two heads.
+
+    Takes the model over.  Raises UserError as `load_adapter` does.
+    """
+    card = read_card(folder)
+    check_base(model, card, folder)
+    model = two_heads(model) if card.get("replay") else model
+    attach(model, card, folder)
+    return model
 
 
 def check_base(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
@@ -157,6 +183,7 @@ def _write(
         **card,
         "base": base,
         "head": next(iter(getattr(model, "heads", None) or ["Default"])),
+        "replay": REPLAY in (getattr(model, "heads", None) or []),
         "elements": list(e0s),
         "E0s": e0s,
         "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),

@@ -47,6 +47,13 @@ def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: 
     split(dataset, SplitSettings(**settings), out)
 
 
+def _replay(**args: Any) -> None:
+    from lora.replay import replay
+
+    args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key", "stress_key")}
+    replay(**args)
+
+
 def _e0s(**args: Any) -> None:
     from lora.e0s import e0s
 
@@ -141,6 +148,7 @@ def _ui(**args: Any) -> None:
 
 _STEPS = {
     "split": _split,
+    "replay": _replay,
     "e0s": _e0s,
     "train": _train,
     "truncate": _truncate,
@@ -173,6 +181,17 @@ def _parser() -> argparse.ArgumentParser:
     for key in ("energy", "forces", "stress"):
         p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"what the file calls the {key}")
 
+    p = steps.add_parser("replay", help="structures that remind of the foundation model, labelled")
+    p.add_argument("structures_file", help="of the foundation model's own kind")
+    _foundation(p)
+    p.add_argument("--labels", default="foundation", help="foundation, predicted; or file")
+    p.add_argument("--num_samples", type=int, default=1000, help="at most")
+    p.add_argument("--seed", type=int, default=0)
+    for key in ("energy", "forces", "stress"):
+        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"of the file's {key}")
+    p.add_argument("--out", required=True, help="replay.xyz")
+    _threads(p)
+
     p = steps.add_parser("e0s", help="atomic reference energies of the new level of theory")
     p.add_argument("train_file", help="train.xyz of the split")
     _foundation(p)
@@ -188,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("valid_file", help="valid.xyz of the split")
     _foundation(p)
     p.add_argument("--e0s_file", required=True, help="e0s.json")
+    p.add_argument("--replay_file", help="replay.xyz, for the protocol replay")
     p.add_argument("--out", required=True, help="folder of the point, or of all points")
     p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
     p.add_argument("--work", help="folder of the checkpoint; default --out")

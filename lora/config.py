@@ -11,6 +11,7 @@ from typing import Any
 
 SCALINGS = ("mace", "rank_stable")
 METHODS = ("lora", "naive", "freeze")
+PROTOCOLS = ("naive", "replay")
 LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
 SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
 DTYPES = ("float32", "float64")
@@ -20,6 +21,7 @@ METHOD_DEFAULTS: dict[str, dict[str, float]] = {
     "lora": {"lr": 1e-2, "ema_decay": 0.99, "clip_grad": 10.0},
     "naive": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
     "freeze": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
+    "replay": {"lr": 1e-4, "ema_decay": 0.999, "clip_grad": 1.0},  # of all weights
 }
 
 
@@ -99,6 +101,8 @@ class TrainSettings:
     """One fine-tuning.  A None of lr, ema_decay or clip_grad means the method's default."""
 
     method: str = _setting("lora", "lora, naive (all weights) or freeze", METHODS)
+    protocol: str = _setting("naive", "naive, or replay beside the new data", PROTOCOLS)
+    replay_weight: float = _setting(1.0, "of a replayed structure in the loss (replay)")
     rank: int = _setting(4, "rank of A and B (lora)")
     alpha: float = _setting(1.0, "numerator of the LoRA scaling (lora)")
     scaling: str = _setting("mace", "alpha/r as MACE, or alpha/sqrt(r) (lora)", SCALINGS)
@@ -112,7 +116,7 @@ class TrainSettings:
     stress_weight: float = _setting(1.0, "of the stress in the loss")
     virials_weight: float = _setting(1.0, "of the virials in the loss")
     huber_delta: float = _setting(0.01, "of the Huber losses (eV, eV/Å)")
-    lr: float | None = _setting(None, "learning rate; default 0.01 lora, 0.001 naive and freeze")
+    lr: float | None = _setting(None, "learning rate; default by method")
     weight_decay: float = _setting(0.0, "L2 penalty on the trained weights")
     amsgrad: bool = _setting(True, "AMSGrad variant of Adam")
     ema: bool = _setting(True, "validate and keep the moving average of the weights")
@@ -139,7 +143,8 @@ class TrainSettings:
         Raises UserError for a value out of bounds, named as the config names it.
         """
         self._check_choices()
-        defaults = METHOD_DEFAULTS[self.method]
+        replayed = self.method != "lora" and self.protocol == "replay"
+        defaults = METHOD_DEFAULTS["replay" if replayed else self.method]
         filled = {k: v for k, v in defaults.items() if getattr(self, k) is None}
         out = replace(self, **filled)
         out._check_bounds()
@@ -161,7 +166,7 @@ class TrainSettings:
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: {getattr(self, name)} must be above 0")
         weights = ["energy_weight", "forces_weight", "stress_weight", "virials_weight"]
-        for name in [*weights, "weight_decay", "clip_grad", "scheduler_patience"]:
+        for name in [*weights, "replay_weight", "weight_decay", "clip_grad", "scheduler_patience"]:
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
         if not 0 < self.ema_decay < 1:  # type: ignore[operator]  # filled in above

@@ -42,23 +42,23 @@ def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) 
 
 
 def get_e0s(model: nn.Module) -> dict[str, float]:
-    """The model's E0s (eV) by chemical symbol."""
-    values = model.atomic_energies_fn.atomic_energies.reshape(-1)
+    """The E0s (eV) of the model's first head by chemical symbol."""
+    values = torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0]
     symbols = [chemical_symbols[z] for z in elements(model)]
     return dict(zip(symbols, values.tolist(), strict=True))
 
 
 def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
-    """Replace the E0s (eV) of the elements given; the others keep theirs.
+    """Replace the E0s (eV) of the first head for the elements given; the others keep theirs.
 
     Raises UserError for an element that the model does not know.
     """
-    values = model.atomic_energies_fn.atomic_energies  # [1, n_elements] or [n_elements]
+    values = torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0]  # [n_elements], a view
     known = elements(model)
     for symbol, energy in e0s.items():
         if atomic_numbers[symbol] not in known:
             raise UserError(f"E0s: the foundation model does not know the element {symbol}")
-        values[..., known.index(atomic_numbers[symbol])] = energy
+        values[known.index(atomic_numbers[symbol])] = energy
 
 
 def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:

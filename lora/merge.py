@@ -15,12 +15,13 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora.adapter import load_adapter, read_card
+from lora.adapter import load_adapted, read_card
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
 from lora.elements import set_e0s
 from lora.files import digest, read_json, write_json, write_receipt
 from lora.foundation import fingerprint, load_foundation
+from lora.heads import own_head
 from lora.inject import lora_layers, merge_lora_weights
 from lora.kernels import NOTES
 from lora.structures import elements_of, load_structures
@@ -78,12 +79,14 @@ def _merge(
 ) -> dict:
     """Merge one adapter into its base, prove it on the file, write merge.json."""
     shapes = {name: tuple(value.shape) for name, value in base.state_dict().items()}
-    tuned = sorted(load_adapter(base, adapter)["elements"]) if adapter else []
-    set_e0s(base, e0s)
-    n_lora, dtype = len(dict(lora_layers(base))), next(base.parameters()).dtype
-    data = graphs(structures, base)
-    unmerged = predict(base, data, stress=True)
-    merged = merge_lora_weights(base)
+    tuned = sorted(read_card(adapter)["elements"]) if adapter else []
+    model = load_adapted(copy.deepcopy(base), adapter) if adapter else base
+    set_e0s(model, e0s)
+    n_lora, dtype = len(dict(lora_layers(model))), next(model.parameters()).dtype
+    unmerged = predict(model, graphs(structures, model), stress=True)
+    merged = merge_lora_weights(model)
+    merged = own_head(merged, base) if len(getattr(merged, "heads", None) or []) > 1 else merged
+    data = graphs(structures, merged)
     _same_architecture(merged, shapes)
 
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,11 @@ def read_structures(
     return [_checked(atoms, keys, f"{path} frame {i}") for i, atoms in enumerate(frames)]
 
 
+def read_unlabelled(path: str | Path) -> list[Atoms]:
+    """Read structures for their geometries alone."""
+    return _read(Path(path))
+
+
 def load_structures(path: str | Path) -> list[Atoms]:
     """Read a file that this project wrote, without checking its numbers again."""
     return _read(Path(path))

@@ -6,16 +6,14 @@ train/{point}/adapter/, metrics.jsonl, train.json     (and a checkpoint until it
 import hashlib
 import json
 import logging
-import math
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
-from ase import Atoms
+from ase.data import chemical_symbols
 from torch import nn
 
 from lora.adapter import save_adapter, save_weights
@@ -29,13 +27,15 @@ from lora.files import digest, read_json, write_json, write_receipt, write_text
 from lora.fit import Fit, Single, Trainee
 from lora.fold import fold
 from lora.foundation import load_foundation
-from lora.inject import Injection, count_parameters, inject_lora, take_adapters
+from lora.heads import mark_replay, two_heads
+from lora.inject import Injection, count_parameters, take_adapters
 from lora.kernels import from_kernel, to_kernel
 from lora.lock import Lock
 from lora.pack import Pack
 from lora.parallel import any_of, is_first, join_others, part
 from lora.point import STRESS_LOSSES, Point
 from lora.progress import Progress
+from lora.protocol import common, nested, prepare
 from lora.stop import Paused, Stop
 from lora.structures import elements_of, is_isolated_atom, load_structures
 
@@ -43,9 +43,6 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY = 600.0  # seconds between checkpoints within a long epoch
-
-# settings that the points of a pack share
-ALIKE = ("method", "default_dtype", "device", "enable_cueq", "allow_tf32", "train_fraction")
 
 # (name of the point, key of its training, settings, line of metrics.jsonl)
 Watch = Callable[[str, str, TrainSettings, dict], None]
@@ -58,6 +55,7 @@ def train(
     valid_file: str | Path,
     e0s_file: str | Path,
     out: str | Path,
+    replay_file: str | Path | None = None,
     head: str | None = None,
     threads: int | None = None,
     time_limit: float | None = None,
@@ -76,7 +74,9 @@ def train(
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
     point = {Path(out): settings}
     limits = {"threads": threads, "time_limit": time_limit}
-    results = train_pack(point, foundation, work=out, **files, head=head, **limits)
+    results = train_pack(
+        point, foundation, work=out, **files, replay_file=replay_file, head=head, **limits
+    )
     return results[0] if is_first() else {}
 
 
@@ -87,6 +87,7 @@ def train_pack(
     train_file: str | Path,
     valid_file: str | Path,
     e0s_file: str | Path,
+    replay_file: str | Path | None = None,
     head: str | None = None,
     threads: int | None = None,
     receipt: str | Path | None = None,
@@ -103,6 +104,7 @@ def train_pack(
         work: folder of the checkpoint
         train_file, valid_file: of the split; free atoms in them are not trained on
         e0s_file: e0s.json
+        replay_file: labelled structures of the foundation model's own kind, for protocol replay
         threads: CPU threads, None for torch's choice
         receipt: a json file for the contents of all train.json, written when all is there
         time_limit: minutes after which to stop with a checkpoint, None for no limit
@@ -115,13 +117,14 @@ def train_pack(
     """
     set_threads(threads)
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
+    own = {"watch": watch, "replay_file": replay_file}
     try:
         if not is_first():  # of several processes: the first one locks and writes for all
             with Stop(None, agree=any_of) as stop:
-                return _train(points, foundation, head, Path(work), stop, False, None, **files)
+                return _train(points, foundation, head, Path(work), stop, False, **own, **files)
         with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost, any_of) as stop:
             results = _train(
-                points, foundation, head, Path(work), stop, lock.waited, watch, **files
+                points, foundation, head, Path(work), stop, lock.waited, **own, **files
             )
             write_receipt(receipt, results)
             (Path(work) / CHECKPOINT).unlink(missing_ok=True)
@@ -141,10 +144,11 @@ def _train(
     train_file: str | Path,
     valid_file: str | Path,
     e0s_file: str | Path,
+    replay_file: str | Path | None,
 ) -> list[dict]:
     """What `train_pack` does, once nobody else can be at it."""
     settings = [one.resolved() for one in points.values()]
-    s = _common(settings)
+    s = common(settings)
     device = join_others(s.device)
     torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
     structures = [a for a in load_structures(train_file) if not is_isolated_atom(a)]
@@ -154,23 +158,32 @@ def _train(
         raise UserError(f"{train_file}: loss {s.loss} needs a stress on every structure")
 
     base = load_foundation(foundation, head, getattr(torch, s.default_dtype))
-    data = digest(train_file, valid_file, e0s_file)
+    if s.protocol == "replay" and not replay_file:
+        raise UserError("protocol: replay needs structures to replay; set replay.file")
+    more = [replay_file] if s.protocol == "replay" and replay_file else []
+    data = digest(train_file, valid_file, e0s_file, *more)
     rank = str(max(one.rank for one in settings))  # a pack pads to it
     keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
     made = _made_meanwhile(points, keys) if any_of(waited) else []
     if made:
         return made
-    model = trim_elements(base, elements_of(structures + validation))
+    replayed = []
+    if s.protocol == "replay":
+        replayed = mark_replay(load_structures(replay_file), s.replay_weight)
+        base = two_heads(base)
+    model = trim_elements(base, elements_of(structures + validation + replayed))
+    tuned = [chemical_symbols[z] for z in elements_of(structures + validation)]
     structures = nested(structures, s.train_fraction, s.seed)
     e0s = read_json(e0s_file)["E0s"]
-    set_e0s(model, {symbol: e0s[symbol] for symbol in get_e0s(model)})
+    set_e0s(model, {x: energy for x, energy in e0s.items() if x in get_e0s(model)})
     if s.enable_cueq:
         model = to_kernel(model, "cueq", device)
     model.to(device)
     before = count_parameters(model)[1]
     trainee, trained, counted = _trainee(model, settings)
     running = [Point(t, one) for t, one in zip(trained, settings, strict=True)]
-    fit = Fit(trainee, running, graphs(structures, model), graphs(validation, model), keys)
+    shown = graphs(structures + replayed, model)
+    fit = Fit(trainee, running, shown, graphs(validation, model), keys)
     if not fit.resume(work / CHECKPOINT):
         on_gpu = s.device.startswith("cuda")
         fit.fit_memory() if on_gpu else fit.fit_cache(message_width(model))
@@ -187,12 +200,14 @@ def _train(
         "parameters_before": before,
         "n_train": len(structures),
         "n_valid": len(validation),
+        "n_replay": len(replayed),
         "peak_memory_mb": _peak_memory(s.device),
     }
     results = []
     for i, (out, point) in enumerate(zip(points, running, strict=True)):
         notes = {"base_name": str(foundation), "best_epoch": point.best_epoch}
-        found = _save(trainee, i, point.settings, base, out / "adapter", notes)
+        own = {"folder": out / "adapter", "tuned": tuned, "notes": notes}
+        found = _save(trainee, i, point.settings, base, **own)
         results.append(_result(out, point, counted[i]) | shared | {"key": keys[i]} | found)
         write_json(out / "train.json", results[-1])
     return results
@@ -249,42 +264,6 @@ def _made_meanwhile(points: dict[Path, TrainSettings], keys: list[str]) -> list[
     return results
 
 
-def _common(settings: list[TrainSettings]) -> TrainSettings:
-    """The first of the settings, once it is clear that they can train together."""
-    first = settings[0]
-    for one in settings[1:]:
-        for name in (*ALIKE, *(["seed"] if first.train_fraction < 1 else [])):
-            if getattr(one, name) != getattr(first, name):
-                raise UserError(f"pack: its points need the same {name}")
-    if len(settings) > 1 and first.method != "lora":
-        raise UserError(f"pack: {first.method} changes the base; only LoRA points share one")
-    return first
-
-
-def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
-    """A share of the structures, in their order; a smaller share of a seed lies in the larger."""
-    order = np.random.default_rng(seed).permutation(len(structures))
-    chosen = sorted(order[: math.ceil(fraction * len(structures))].tolist())
-    return [structures[i] for i in chosen]
-
-
-def prepare(model: nn.Module, settings: TrainSettings) -> None:
-    """Inject LoRA, or say which weights train (`naive`: all; `freeze`: by MACE's levels)."""
-    torch.manual_seed(settings.seed)
-    if settings.method == "lora":
-        own = {"scaling": settings.scaling, "targets": settings.targets}
-        inject_lora(model, settings.rank, settings.alpha, **own)
-    else:
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
-    if settings.method == "freeze":
-        frozen_from = {"node_embedding": 1, "interactions": 5, "products": 6}
-        for name, level in frozen_from.items():
-            if settings.freeze >= level:
-                getattr(model, name).requires_grad_(False)
-    log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))
-
-
 def _trainee(
     model: nn.Module, settings: list[TrainSettings]
 ) -> tuple[Trainee, list[dict[str, nn.Parameter]], list[tuple[int, int]]]:
@@ -309,19 +288,28 @@ def _key(settings: TrainSettings, *parts: str) -> str:
 
 
 def _save(
-    trainee: Trainee, i: int, s: TrainSettings, base: nn.Module, folder: Path, notes: dict
+    trainee: Trainee,
+    i: int,
+    s: TrainSettings,
+    base: nn.Module,
+    folder: Path,
+    tuned: list[str],
+    notes: dict,
 ) -> dict:
-    """Write the adapter, or the weights, of a point.  Returns an adapter's spectra."""
+    """Write the adapter, or the weights, of a point that was tuned on some elements.
+
+    Returns an adapter's spectra.
+    """
     if isinstance(trainee, Pack):
         model = trainee.dissolve(i)
         model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
-        save_adapter(model, folder, **notes)
+        save_adapter(model, folder, {x: get_e0s(model)[x] for x in tuned}, **notes)
         return spectra(take_adapters(model).items())
     assert isinstance(trainee, Single)
     model = unfuse(trainee.model)
     model = from_kernel(model, "cueq") if s.enable_cueq else model.cpu()
     prepare(model, s)  # a converted model has lost what trains
-    save_weights(model, base, folder, **notes)
+    save_weights(model, base, folder, {x: get_e0s(model)[x] for x in tuned}, **notes)
     return {}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.adapter import load_adapter, read_card, save_adapter
+from lora.adapter import load_adapted, read_card, save_adapter
 from lora.config import UserError
 from lora.data import set_threads
 from lora.factors import (
@@ -68,7 +68,7 @@ def truncate(
     if card["method"] != "lora":
         raise UserError(f"{adapter}: holds whole weights, not a LoRA adapter to cut")
     model = load_foundation(foundation, head, getattr(torch, card["dtype"]))
-    load_adapter(model, adapter)
+    model = load_adapted(model, adapter)
     before = spectra(lora_layers(model))
     ranks = truncate_lora(model, rank, energy)
     elements = {symbol: card["E0s"][symbol] for symbol in card["elements"]}

@@ -35,6 +35,12 @@ def check_config():
             "config: tracking.uri: no user or password in it, please; set MLFLOW_TRACKING_USERNAME "
             "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
         )
+    replays = "replay" in config["grid"]["protocol"] + config["baselines"]
+    if replays and not config["replay"]["file"]:
+        raise WorkflowError(
+            "config: replay.file: is needed for the protocol replay; name structures of the "
+            "foundation model's own kind (labels are not needed), or leave replay out"
+        )
     if tracking["live"] and not (tracking["uri"] or "").startswith("http"):
         raise WorkflowError(
             "config: tracking.live: needs a server, tracking.uri: http(s)://...; trainings on "
@@ -58,6 +64,7 @@ def data_files():
     named = {"data.file": config["data"]["file"]}
     named |= {f"data.test_sets.{x['name']}": x["file"] for x in config["data"]["test_sets"]}
     named |= {"checks.holdout_file": config["checks"]["holdout_file"]}
+    named |= {"replay.file": config["replay"]["file"]}
     given = {f"split.{k}": config["split"].get(k) for k in ("valid_file", "test_file")}
     return {k: v for k, v in (named | given).items() if v}
 
@@ -69,29 +76,36 @@ def make_points():
     a list of the grid renames, and retrains, nothing.  lr is in the names if it is swept.
     """
     grid, points = config["grid"], {}
-    rates, shares = grid.get("lr", [None]), grid["train_fraction"]
-    for share, rank, alpha, lr, seed in itertools.product(
-        shares, grid["rank"], grid["alpha"], rates, grid["seed"]
+    rates = grid.get("lr", [None])
+    for variant, rank, alpha, lr, seed in itertools.product(
+        VARIANTS, grid["rank"], grid["alpha"], rates, grid["seed"]
     ):
         swept = f"_lr{lr:g}" if lr else ""
         settings = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
         settings |= {"scaling": grid["scaling"], **({"lr": lr} if lr else {})}
-        points[f"lora_r{rank}_a{alpha:g}{swept}{mark(share)}_s{seed}"] = settings | part(share)
-    for method, share, seed in itertools.product(config["baselines"], shares, grid["seed"]):
+        name = f"lora_r{rank}_a{alpha:g}{swept}{mark(*variant)}_s{seed}"
+        points[name] = settings_of("lora") | settings | varied(*variant)
+    for method, share, seed in itertools.product(
+        config["baselines"], grid["train_fraction"], grid["seed"]
+    ):
+        protocol = "replay" if method == "replay" else "naive"
+        trained = "naive" if method == "replay" else method  # all weights
+        settings = {"method": trained, "seed": seed} | varied(protocol, share)
         if method != "foundation":
-            settings = {"method": method, "seed": seed} | part(share)
-            points[f"{method}{mark(share)}_s{seed}"] = settings
-    return {name: {**settings_of(s["method"]), **s} for name, s in points.items()}
+            points[f"{method}{mark('naive', share)}_s{seed}"] = settings_of(method) | settings
+    return points
 
 
-def mark(share):
-    """What a share of the training set adds to a name; all of it adds nothing."""
-    return "" if share == 1 else f"_f{share:g}"
+def mark(protocol, share):
+    """What a protocol and a share of the training set add to a name; the plain ones add nothing."""
+    return ("_replay" if protocol == "replay" else "") + ("" if share == 1 else f"_f{share:g}")
 
 
-def part(share):
-    """The setting for a share of the training set."""
-    return {} if share == 1 else {"train_fraction": share}
+def varied(protocol, share):
+    """The settings for a protocol and a share of the training set."""
+    weight = {"protocol": protocol, "replay_weight": config["replay"]["weight"]}
+    replayed = weight if protocol == "replay" else {}
+    return replayed | ({} if share == 1 else {"train_fraction": share})
 
 
 def make_cuts():
@@ -124,13 +138,12 @@ def make_packs():
     for seed in config["grid"]["seed"]:
         cuts = [x for x, (source, _) in CUTS.items() if POINTS[source]["seed"] == seed]
         packs |= {f"cut_s{seed}": cuts} if cuts else {}
-    for share, seed in itertools.product(config["grid"]["train_fraction"], config["grid"]["seed"]):
-        stem = f"lora{mark(share)}_s{seed}_"
+    for variant, seed in itertools.product(VARIANTS, config["grid"]["seed"]):
+        stem = f"lora{mark(*variant)}_s{seed}_"
         kept = {p: x for p, x in known.items() if p.startswith(stem) and still(p, x)}
         packs |= kept
         placed = sum(kept.values(), [])
-        own = {"seed": seed, "train_fraction": share}
-        new = [x for x in LORA_POINTS if own.items() <= like(x).items() and x not in placed]
+        new = [x for x in LORA_POINTS if like(x) == (*variant, seed) and x not in placed]
         numbers = (n for n in itertools.count(1) if f"{stem}{n}" not in kept)
         size = pack_size(len(new))
         packs |= {f"{stem}{next(numbers)}": new[i : i + size] for i in range(0, len(new), size)}
@@ -138,8 +151,9 @@ def make_packs():
 
 
 def like(point):
-    """The settings of a point, with the share of the training set."""
-    return {"train_fraction": 1} | POINTS[point]
+    """What points of a pack have in common: protocol, share of the training set, seed."""
+    s = POINTS[point]
+    return s.get("protocol", "naive"), s.get("train_fraction", 1), s["seed"]
 
 
 def still(pack, members):
@@ -162,17 +176,13 @@ def settings_by_name(point):
     """The settings of a LoRA point; a trained pack may hold points that left the grid."""
     if point in POINTS:
         return POINTS[point]
-    rank, alpha, lr, share, seed = re.fullmatch(
-        r"lora_r(\d+)_a([^_]+)(?:_lr([^_]+))?(?:_f([^_]+))?_s(\d+)", point
+    rank, alpha, lr, replayed, share, seed = re.fullmatch(
+        r"lora_r(\d+)_a([^_]+)(?:_lr([^_]+))?(_replay)?(?:_f([^_]+))?_s(\d+)", point
     ).groups()
-    own = part(float(share or 1)) | {
-        "method": "lora",
-        "rank": int(rank),
-        "alpha": as_number(alpha),
-        "seed": int(seed),
-    }
+    own = varied("replay" if replayed else "naive", float(share or 1))
+    own |= {"method": "lora", "rank": int(rank), "alpha": as_number(alpha), "seed": int(seed)}
     own |= {"scaling": config["grid"]["scaling"], **({"lr": float(lr)} if lr else {})}
-    return {**settings_of("lora"), **own}
+    return settings_of("lora") | own
 
 
 def train_points(wildcards):
@@ -183,6 +193,17 @@ def train_points(wildcards):
         for point in PACKS[wildcards.pack]
     }
     return shlex.quote(json.dumps(own))
+
+
+def replay_files(wildcards):
+    """The structures that a pack replays, if it does."""
+    s = settings_by_name(PACKS[wildcards.pack][0])
+    return rules.replay.output.structures if s.get("protocol") == "replay" else []
+
+
+def replay_flags(wildcards):
+    """The same as an option of `mace-lora train`."""
+    return as_flags({"replay_file": str(x) for x in [replay_files(wildcards)] if x})
 
 
 def train_program():
@@ -210,6 +231,13 @@ def split_flags():
     keys = {k: v for k, v in config["data"].items() if k.endswith("_key")}
     sets = [f"--test_set {x['name']} {shlex.quote(x['file'])}" for x in config["data"]["test_sets"]]
     return " ".join([as_flags(config["split"] | keys), *sets])
+
+
+def replay_settings():
+    """The settings of `replay` as options of `mace-lora replay`."""
+    own = {k: v for k, v in config["replay"].items() if k in ("labels", "num_samples", "seed")}
+    keys = {k: v for k, v in config["data"].items() if k.endswith("_key")}
+    return as_flags(own | keys)
 
 
 def e0s_flags():
@@ -320,12 +348,14 @@ RESULTS = config["results"]
 FOUNDATION = config["foundation"]["model"]
 FOUNDATION_FILE = [FOUNDATION] if Path(FOUNDATION).is_file() else []  # else a name MACE knows
 FOUNDATION_FLAGS = as_flags({"foundation": FOUNDATION, "head": config["foundation"]["head"]})
+VARIANTS = list(itertools.product(config["grid"]["protocol"], config["grid"]["train_fraction"]))
 POINTS = make_points()
+REPLAYED = any(s.get("protocol") == "replay" for s in POINTS.values())
 CUTS = make_cuts()
 TRACKED = list(POINTS) + [m for m in config["baselines"] if m == "foundation"]
 ALL_POINTS = TRACKED + list(CUTS)
 LORA_POINTS = [name for name, s in POINTS.items() if s["method"] == "lora"]
-FULL = [x for x in LORA_POINTS if like(x)["train_fraction"] == 1]
+FULL = [x for x in LORA_POINTS if like(x)[:2] == ("naive", 1)]
 COMMITTEE = FULL if len(FULL) > 1 else []  # one point has no spread
 HOLDOUT = [x for x in [config["checks"]["holdout_file"]] if x]
 CHECKED = bool(config["checks"]["quick"] + config["checks"]["standard"])

@@ -5,7 +5,7 @@ rule split:
         others=[
             path
             for key, path in data_files().items()
-            if key not in ("data.file", "checks.holdout_file")
+            if key not in ("data.file", "checks.holdout_file", "replay.file")
         ],
     output:
         train=f"{RESULTS}/data/train.xyz",
@@ -22,3 +22,25 @@ rule split:
         code=code_of("split"),
     shell:
         "mace-lora split {input.dataset:q} --out {params.out:q} {params.settings} 2> {log:q}"
+
+
+rule replay:
+    # structures that remind a training of the foundation model, labelled once for all points
+    input:
+        structures=[x for x in [config["replay"]["file"]] if x],
+        foundation=FOUNDATION_FILE,
+    output:
+        structures=f"{RESULTS}/replay/replay.xyz",
+        summary=f"{RESULTS}/replay/replay.json",
+    log:
+        f"{RESULTS}/logs/replay.log",
+    conda:
+        ENV
+    threads: 2
+    params:
+        foundation=FOUNDATION_FLAGS,
+        settings=replay_settings(),
+        code=code_of("replay"),
+    shell:
+        "mace-lora replay {input.structures:q} {params.foundation} {params.settings}"
+        " --threads {threads} --out {output.structures:q} 2> {log:q}"

@@ -5,6 +5,7 @@ rule train:
         valid=rules.split.output.valid,
         e0s=rules.e0s.output,
         foundation=FOUNDATION_FILE,
+        replay=replay_files,
     output:
         f"{RESULTS}/train/packs/{{pack}}.json",
     log:
@@ -21,12 +22,13 @@ rule train:
         foundation=FOUNDATION_FLAGS,
         settings=as_flags(config["train"]),
         points=train_points,
+        replay=replay_flags,
         program=train_program(),
         live=str(LIVE_RECORD),
         code=code_of("train"),
     shell:
         "{params.program} train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
-        " {params.foundation} {params.settings} --points {params.points} --threads {threads}"
+        " {params.foundation} {params.settings} {params.replay} --points {params.points} --threads {threads}"
         " --time_limit {resources.runtime} --live {params.live:q}"
         " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2> {log:q}"
         # why a try ended, for the log of its job: the next one begins a new log

@@ -46,6 +46,10 @@ BAD = {
         {"data": {"file": "Makefile"}},
         r"config: data\.test_sets\.600K: is the quickstart's, and data\.file is not",
     ),
+    "replay": (
+        {"grid": {"protocol": ["replay"]}},
+        r"config: replay\.file: is needed for the protocol",
+    ),
     "secret": ({"tracking": {"uri": "http://me:pw@host"}}, r"tracking\.uri: no user or password"),
     "live": ({"tracking": {"live": True}}, r"config: tracking\.live: needs a server"),
 }
@@ -92,6 +96,6 @@ def test_training_keys_are_the_librarys() -> None:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     ours = set(schema["$defs"]["training"]["properties"])
     library = {f.name for f in fields(TrainSettings)}
-    grid = {"method", "rank", "alpha", "scaling", "seed", "train_fraction"}
-    assert library - ours == grid
+    grid = {"method", "rank", "alpha", "scaling", "seed", "train_fraction", "protocol"}
+    assert library - ours == grid | {"replay_weight"}  # replay.weight
     assert ours <= library

@@ -151,6 +151,26 @@ def test_only_points_that_had_the_long_checks_can_be_chosen() -> None:
     assert choice.choose(table, "rmse_f_mev_per_a", {}, {"lora_b_s0": {}})[0] == "lora_b_s0"
 
 
+@pytest.mark.parametrize(
+    ("error", "kept", "little"), [(70.0, 450.0, True), (70.0, 200.0, False), (55.0, 450.0, False)]
+)
+def test_replay_with_lora_is_judged_by_the_sweep(error: float, kept: float, little: bool) -> None:
+    import verdict
+    import words
+
+    table = seeds_of({"lora_r4": (60.0, 0.0), "lora_r4_replay": (error, 0.0)}, 1)
+    values = {"foundation": 100.0, "lora_r4_s0": 500.0, "lora_r4_replay_s0": kept}
+    checks = {p: {"forgetting": finding(v, 10.0, "ratio")} for p, v in values.items()}
+    verdicts = verdict.judge(checks, {})
+    errors = words.Errors(table, "rmse_f_mev_per_a")
+    (line,) = words.replay_and_lora(errors, verdicts, "lora_r4_s0")
+    assert f"forgetting {kept / 100:.1f} against 5.0 times" in line
+    assert ("little sense" in line) == little
+    assert words.replay_and_lora(errors, {}, "lora_r4_s0")[0].endswith("(checks.holdout_file).")
+    alone = words.Errors(seeds_of({"lora_r4": (60.0, 0.0)}, 1), "rmse_f_mev_per_a")
+    assert words.replay_and_lora(alone, verdicts, "lora_r4_s0") == []
+
+
 def test_where_all_are_refused_it_is_said() -> None:
     import choice
     import verdict

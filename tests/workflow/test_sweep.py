@@ -222,6 +222,21 @@ def test_shares_of_the_data_are_points_of_their_own(sweep: Sweep) -> None:
     assert printed.count('"train_fraction": 0.5') >= 2
 
 
+def test_replay_is_a_point_of_its_own_and_its_data_are_labelled_once(sweep: Sweep) -> None:
+    sweep.config["grid"]["protocol"] = ["naive", "replay"]
+    sweep.config["baselines"].append("replay")
+    sweep.config["replay"] = {"file": "hot.xyz", "weight": 0.5}
+    try:
+        printed = sweep.run("--dry-run", "--printshellcmds")
+        todo = sweep.todo()
+    finally:
+        del sweep.config["grid"]["protocol"], sweep.config["replay"]
+        sweep.config["baselines"].pop()
+    assert (todo["train"], todo["replay"]) == (2, 1)  # a pack of ranks 1 and 2; all weights
+    assert "lora_r2_a0.5_replay_s3" in printed and '"replay_weight": 0.5' in printed
+    assert printed.count("--replay_file out/replay/replay.xyz") == 2
+
+
 def test_other_settings_make_their_points_stale(sweep: Sweep) -> None:
     sweep.config["methods"] = {"naive": {"lr": 0.5}}
     try:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 from page import page, rows_of
-from table import make_table, of_all_data, read, receipts, records_of, setting_of
+from table import LORA, make_table, of_all_data, read, receipts, records_of, setting_of
 from verdict import Verdict, best_of_each, gather, judge, ranking, write_checks
-from words import ENERGY, FORCE, Errors, forgetting, words
+from words import ENERGY, FORCE, Errors, forgetting, replay_and_lora, words
 
 
 def choose(
@@ -29,7 +29,7 @@ def choose(
     kept, refused = ranking(table, metric, verdicts)
     failed = {x: [v for v in verdicts[x].values() if not v.passed] for x in refused}
     candidates = [x for x in kept if not thorough or x in thorough] or kept or refused
-    lora = set(table.loc[table["method"] == "lora", "point"])
+    lora = set(table.loc[table["method"].isin(LORA), "point"])
     best_lora = [x for x in [*candidates, *kept, *refused] if x in lora]
     return candidates[0], best_lora[0] if best_lora else None, failed
 
@@ -92,8 +92,11 @@ def main(snakemake: object) -> None:
 
     errors = Errors(table, metric)
     whole = of_all_data(table)
-    baselines = best_of_each(whole.loc[whole["method"].isin(["naive", "freeze"]), "point"])
+    baselines = best_of_each(
+        whole.loc[whole["method"].isin(["naive", "replay", "freeze"]), "point"]
+    )
     forgotten = forgetting(verdicts, [best, *([best_lora] if best_lora else []), *baselines])
+    forgotten += replay_and_lora(errors, verdicts, best_lora)
     said = words(errors, best, best_lora, failed, forgotten)
     for path in snakemake.input.committee:
         said += read(path)["said"]

@@ -9,7 +9,16 @@ import pandas as pd
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
 COUNTS = ["n_train", "trainable_parameters", "total_parameters"]
 TIMES = ["train_seconds", "gpu_hours", "epochs", "best_epoch", "ended_by", "peak_memory_mb"]
-ORDER = {"lora": 0, "cut": 1, "naive": 2, "freeze": 3, "foundation": 4}
+ORDER = {
+    "lora": 0,
+    "lora_replay": 1,
+    "cut": 2,
+    "naive": 3,
+    "replay": 4,
+    "freeze": 5,
+    "foundation": 6,
+}
+LORA = ("lora", "lora_replay")
 LABELS = {
     "rmse_e_mev_per_atom": "energy RMSE (meV/atom)",
     "rmse_f_mev_per_a": "force RMSE (meV/Å)",
@@ -33,7 +42,7 @@ def row_of(point: str, record: dict | None, gpus: int) -> dict:
     if record is None:
         return {"point": point, "method": "foundation", "trainable_parameters": 0}
     settings = record["settings"]
-    row = {"point": point, "method": settings["method"], "seed": settings["seed"]}
+    row = {"point": point, "method": method_of(settings), "seed": settings["seed"]}
     if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
     row["train_fraction"] = settings.get("train_fraction", 1.0)
@@ -41,6 +50,13 @@ def row_of(point: str, record: dict | None, gpus: int) -> dict:
     used = gpus if settings["device"].startswith("cuda") else 0
     hours = record["seconds"] * used / 3600
     return row | {"train_seconds": record["seconds"], "gpu_hours": hours}
+
+
+def method_of(settings: dict) -> str:
+    """What was done, in one word: of the method and the protocol."""
+    if settings.get("protocol") != "replay":
+        return settings["method"]
+    return {"lora": "lora_replay", "naive": "replay"}.get(settings["method"], settings["method"])
 
 
 def cut_record(record: dict, rank: int) -> dict:

@@ -7,6 +7,7 @@ from verdict import Verdict
 
 ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"
 SHOWN = 6  # refused points that are named
+WORTH = 0.8  # of the forgetting that replay has to get below, to be worth an error
 SURE = 2.0  # standard errors that a difference has to exceed, to be called one
 
 
@@ -74,7 +75,7 @@ def words(
     if lora != chosen:
         lines.append(f"The best LoRA point by the same rule is {best_lora}.")
     present = {setting_of(p) for p in errors.table["point"]}
-    for rival in ("foundation", "naive", "freeze"):
+    for rival in ("foundation", "naive", "replay", "freeze"):
         if rival in present:
             lines.append(_against(errors, lora, rival))
     if n == 1:
@@ -145,3 +146,35 @@ def forgetting(verdicts: dict[str, dict[str, Verdict]], shown: list[str]) -> lis
     return [
         f"Force error at the foundation's own level of theory, in multiples of its own: {said}."
     ]
+
+
+def replay_and_lora(
+    errors: Errors, verdicts: dict[str, dict[str, Verdict]], best: str | None
+) -> list[str]:
+    """Whether replay pays for the best LoRA setting, by what it keeps and what it costs.
+
+    MACE's guidance advises against the two together; here the numbers of the sweep speak.
+    """
+    plain = setting_of(best).replace("_replay", "") if best else ""
+    kept = {}
+    for setting in errors.settings:
+        if setting.replace("_replay", "") == plain:
+            points = {p for p in errors.table["point"] if setting_of(p) == setting}
+            found = [verdicts.get(p, {}).get("forgetting") for p in points]
+            kept["replay" if "_replay" in setting else "naive"] = (
+                setting,
+                float(np.mean([v.compared for v in found if v and v.compared is not None] or [0])),
+            )
+    if len(kept) < 2:
+        return []
+    (without, before), (with_it, after) = kept["naive"], kept["replay"]
+    test_set = errors.tests[0]
+    cost = " against ".join(errors.text(x, test_set, FORCE, 1) for x in (with_it, without))
+    line = f"Replay with LoRA, {with_it} against {without}: {test_set} force RMSE {cost} meV/Å"
+    if not before:
+        return [f"{line}; what it keeps was not measured (checks.holdout_file)."]
+    line += f", forgetting {after:.1f} against {before:.1f} times the foundation's error."
+    worse = errors.of(with_it, test_set, FORCE)[0] > errors.of(without, test_set, FORCE)[0]
+    if worse and after > before * WORTH:
+        line += " It costs accuracy and keeps little: together they make little sense here."
+    return [line]

@@ -1,0 +1,72 @@
+"""Replay: a second head that keeps the foundation model's own level of theory while one trains.
+
+MACE calls it multihead fine-tuning.  Both heads share everything but readouts and E0s; what is
+shipped at the end is the new head alone, in the architecture of the foundation model.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import nn
+
+from lora._upstream import default_dtype, upstream
+from lora.config import UserError
+
+REPLAY = "pt_head"  # MACE's name for it
+
+
+def two_heads(model: nn.Module) -> nn.Module:
+    """The model with a second head for replay, which starts as a copy of its own head.
+
+    The own head comes first and keeps its name.  Raises UserError: a model that MACE itself
+    cannot give heads.
+    """
+    dtype = next(model.parameters()).dtype
+    tools = upstream("mace.tools")
+    with default_dtype(dtype):
+        config = upstream("mace.tools.scripts_utils").extract_config_mace_model(model)
+        if "error" in config:
+            raise UserError(
+                f"replay: MACE gives no second head to a {type(model).__name__}; only "
+                "ScaleShiftMACE models can be trained with replay"
+            )
+        own = list(getattr(model, "heads", None) or ["Default"])[:1]
+        config["heads"] = [*own, REPLAY]
+        e0s = np.atleast_2d(config["atomic_energies"])
+        config["atomic_energies"] = np.concatenate([e0s, e0s])
+        for key in ("atomic_inter_scale", "atomic_inter_shift"):
+            config[key] = np.repeat(np.atleast_1d(config[key]), 2)
+        table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
+        made = type(model)(**config)
+        with torch.no_grad():
+            made = upstream("mace.tools.finetuning_utils").load_foundations_elements(
+                *(made, model, table),
+                load_readout=True,
+                max_L=config["hidden_irreps"].lmax,
+                default_dtype=dtype,
+            )
+    made.eval()
+    if hasattr(model, "base_fingerprint"):
+        made.base_fingerprint = model.base_fingerprint
+    return made
+
+
+def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
+    """The first head of a model with two, in the very architecture of the model it came from."""
+    with default_dtype(next(model.parameters()).dtype):
+        single = upstream("mace.tools.scripts_utils").remove_pt_head(model, model.heads[0])
+    out, state = copy.deepcopy(like), single.state_dict()
+    with torch.no_grad():
+        for name, value in out.state_dict().items():
+            value.copy_(state[name].reshape(value.shape))
+    return out
+
+
+def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
+    """Copies for the head `REPLAY`, with a weight in the loss."""
+    marked = [atoms.copy() for atoms in structures]
+    for atoms in marked:
+        atoms.info |= {"head": REPLAY, "config_weight": weight}
+    return marked

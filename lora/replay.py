@@ -1,0 +1,89 @@
+"""Step `replay`: structures that remind a training of the foundation model, made once for a sweep.
+
+replay/replay.xyz
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from lora.config import UserError
+from lora.data import graphs, predict, set_threads
+from lora.elements import elements
+from lora.files import write_json
+from lora.foundation import load_foundation
+from lora.structures import (
+    ENERGY,
+    FORCES,
+    STRESS,
+    read_structures,
+    read_unlabelled,
+    write_structures,
+)
+
+log = logging.getLogger(__name__)
+
+LABELS = ("foundation", "file")
+
+
+def replay(
+    structures_file: str | Path,
+    foundation: str | Path,
+    out: str | Path,
+    head: str | None = None,
+    labels: str = "foundation",
+    num_samples: int = 1000,
+    seed: int = 0,
+    keys: dict[str, str] | None = None,
+    threads: int | None = None,
+) -> dict:
+    """Choose structures for replay and label them.
+
+    Args:
+        structures_file: data of the foundation model's own kind
+        foundation, head: as for `load_foundation`
+        labels: foundation, its own predictions, so that it starts without an error there; or file,
+            those of the file, at the foundation model's own level of theory
+        num_samples: how many at most, chosen at random; structures with other elements are left out
+        keys: of labels in the file, {"energy_key", "forces_key", "stress_key"}
+
+    Returns: {"n_structures", "labels", "left_out"}; written beside the xyz as replay.json.
+
+    Raises UserError: no structure fits.
+    """
+    set_threads(threads)
+    if labels not in LABELS:
+        raise UserError(f"replay.labels: {labels!r} is not known; use one of {', '.join(LABELS)}")
+    model = load_foundation(foundation, head, torch.float64)
+    read = read_structures if labels == "file" else read_unlabelled
+    found = read(structures_file, **(keys or {})) if labels == "file" else read(structures_file)
+    known = set(elements(model))
+    fitting = [atoms for atoms in found if set(atoms.numbers.tolist()) <= known]
+    if not fitting:
+        raise UserError(f"{structures_file}: holds no structure of the foundation model's elements")
+    order = np.random.default_rng(seed).permutation(len(fitting))[:num_samples]
+    chosen = [fitting[i] for i in sorted(order.tolist())]
+    if labels == "foundation":
+        chosen = label(chosen, model)
+    write_structures(out, chosen)
+    left_out = len(found) - len(fitting)
+    result = {"n_structures": len(chosen), "labels": labels, "left_out": left_out}
+    write_json(Path(out).with_suffix(".json"), result)
+    log.info("%d structures for replay, labels of %s, %d left out", len(chosen), labels, left_out)
+    return result
+
+
+def label(structures: list[Atoms], model: torch.nn.Module) -> list[Atoms]:
+    """Copies with the model's energies, forces and, where periodic, stresses as labels."""
+    periodic = all(atoms.pbc.all() for atoms in structures)
+    plain = [Atoms(a.numbers, positions=a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
+    out = predict(model, graphs(plain, model), stress=periodic)
+    ends = np.cumsum([len(atoms) for atoms in plain])[:-1]
+    for i, (atoms, forces) in enumerate(zip(plain, np.split(out["forces"], ends), strict=True)):
+        atoms.info[ENERGY], atoms.arrays[FORCES] = float(out["energy"][i]), forces
+        if periodic:
+            atoms.info[STRESS] = out["stress"][i].reshape(9)
+    return plain
