@@ -122,15 +122,9 @@ def test_the_replay_head_remembers_and_the_own_head_is_shipped(
         shapes = {k: v.shape for k, v in base.state_dict().items()}
         assert {k: v.shape for k, v in merged.state_dict().items()} == shapes
         assert merged.heads == base.heads
-        rmse = np.sqrt(
-            np.mean(
-                (
-                    energies_of(merged, valid := load_structures(files["valid_file"]))[1]
-                    - np.concatenate([a.arrays[FORCES] for a in valid])
-                )
-                ** 2
-            )
-        )
+        valid = load_structures(files["valid_file"])
+        truth = np.concatenate([atoms.arrays[FORCES] for atoms in valid])
+        rmse = np.sqrt(np.mean((energies_of(merged, valid)[1] - truth) ** 2))
         assert 1e3 * rmse == pytest.approx(found["best"]["valid_rmse_f_mev_per_a"], rel=1e-6)
     assert error[1.0] < 0.5 * error[0.0]
 

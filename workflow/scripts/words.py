@@ -2,13 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_ind_from_stats
 from table import LABELS, by_setting, setting_of
 from verdict import Verdict
 
 ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"
 SHOWN = 6  # refused points that are named
 WORTH = 0.8  # of the forgetting that replay has to get below, to be worth an error
-SURE = 2.0  # standard errors that a difference has to exceed, to be called one
+CHANCE = 0.05  # of a difference by the seeds alone, under which it is called one
 
 
 class Errors:
@@ -33,13 +34,15 @@ class Errors:
         return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if n > 1 else "")
 
     def versus(self, one: str, other: str, test_set: str, metric: str) -> str:
-        """better, worse, or equal within what the seeds tell; "" with a single seed."""
+        """better, worse, or equal within what the seeds tell (Welch's t-test, 5 %); "" with one."""
         (a, sa, na), (b, sb, nb) = (self.of(x, test_set, metric) for x in (one, other))
         if min(na, nb) < 2:
             return ""
-        if abs(a - b) <= SURE * np.sqrt(sa**2 / na + sb**2 / nb):
-            return "equal"
-        return "better" if a < b else "worse"
+        if sa + sb > 0:
+            p = ttest_ind_from_stats(a, sa, na, b, sb, nb, equal_var=False).pvalue
+            if not p < CHANCE:
+                return "equal"
+        return "equal" if a == b else "better" if a < b else "worse"
 
 
 def words(
