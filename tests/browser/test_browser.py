@@ -1,6 +1,6 @@
 """What a person sees: MLflow's pages and the report of the quickstart's sweep, in Chromium.
 
-The trainings are two epochs short.  Screenshots are left in tests/browser/screenshots/.
+The trainings are two epochs short, the checks a few steps.  Screenshots are left in tests/browser/screenshots/.
 """
 
 import json
@@ -48,7 +48,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if why := chromium():
         pytest.skip(why)
     home = tmp_path_factory.mktemp("quickstart")
-    overlay = {"results": str(home / "results"), "train": {"max_num_epochs": 2}}
+    overlay: dict = {"results": str(home / "results"), "train": {"max_num_epochs": 2}}
+    short = {"nve": {"steps": 20}, "heating": {"steps": 10}, "holes": {"structures": 4, "steps": 5}}
+    overlay["checks"] = {"settings": short}
     (home / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     common = ["snakemake", "--directory", str(home), "--snakefile", str(ROOT / "Snakefile")]
     (home / "config").symlink_to(ROOT / "config")

@@ -1,0 +1,62 @@
+"""The tables of docs/study.md, from the results of the study: python docs/study/tables.py."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+REPORT = Path("study/report")
+SETS = ["test", "600K", "path"]
+FORCE, ENERGY = "rmse_f_mev_per_a", "rmse_e_mev_per_atom"
+
+
+def spread(values: pd.Series, digits: int = 1) -> str:
+    """Mean and standard deviation over the seeds."""
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
+
+
+def read() -> pd.DataFrame:
+    """A row a point, with the errors on every set and what it forgot."""
+    table = pd.read_csv(REPORT / "sweep.csv")
+    table["setting"] = [re.sub(r"(_f[\d.]+)?(_s\d+)?$", "", x) for x in table["point"]]
+    wide = table.pivot(index="point", columns="test_set", values=[FORCE, ENERGY])
+    facts = table.drop_duplicates("point").set_index("point")
+    facts = facts[["setting", "method", "rank", "alpha", "train_fraction", "n_train"]]
+    checks = pd.read_csv(REPORT / "checks.csv")
+    for name, column in (("forgetting", "compared"), ("dimers", "value")):
+        facts[name] = checks[checks["check"] == name].set_index("point")[column]
+    return facts.join(wide)
+
+
+def errors(points: pd.DataFrame, metric: str, digits: int) -> None:
+    """One table of errors on the largest training set, a row a setting."""
+    whole = points[points["train_fraction"].isna() | (points["train_fraction"] == 1)]
+    print(f"| | {' | '.join(SETS)} | forgetting | dimer faults |\n|---|{'---|' * (len(SETS) + 2)}")
+    for setting, part in whole.groupby("setting", sort=False):
+        cells = [spread(part[(metric, s)], digits) for s in SETS]
+        cells += [spread(part["forgetting"]), spread(part["dimers"])]
+        print(f"| {setting} | {' | '.join(cells).replace(' ± nan', '').replace('nan', '')} |")
+    print()
+
+
+def sizes(points: pd.DataFrame, column: object) -> None:
+    """One number against the size of the training set, a row a setting."""
+    counts = sorted(points["n_train"].dropna().unique())
+    print(f"| | {' | '.join(f'{n:g}' for n in counts)} |\n|---|{'---|' * len(counts)}")
+    for setting, part in points.dropna(subset=["n_train"]).groupby("setting", sort=False):
+        cells = [spread(part.loc[part["n_train"] == n, column]) for n in counts]
+        print(f"| {setting} | {' | '.join(cells)} |")
+    print()
+
+
+points = read()
+print("Force RMSE (meV/Å), all training structures\n")
+errors(points, FORCE, 1)
+print("Energy RMSE (meV/atom), all training structures\n")
+errors(points, ENERGY, 2)
+print("Force RMSE on `test` (meV/Å) against training structures\n")
+sizes(points, (FORCE, "test"))
+print("Force RMSE on `path` (meV/Å) against training structures\n")
+sizes(points, (FORCE, "path"))
+print("Forgetting against training structures\n")
+sizes(points, "forgetting")
