@@ -1,6 +1,6 @@
 """What a person sees: MLflow's pages and the report of the quickstart's sweep, in Chromium.
 
-The trainings are two epochs short, the checks a few steps.  Screenshots are left in tests/browser/screenshots/.
+Trainings and checks are short.  Screenshots are left in tests/browser/screenshots/.
 """
 
 import json
