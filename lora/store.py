@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -118,8 +119,13 @@ class Store:
             self.client.log_batch(run_id, metrics=values[begin : begin + 1000])
 
     def log_datasets(self, run_id: str, datasets: list[dict[str, str]]) -> None:
-        """Name the sets that a run was made from: context, name, digest, source."""
+        """Name the sets that a run was made from: context, name, digest, source.
+
+        Two that name the same set for the first time at once hurt each other in MLflow's server,
+        which refuses one of them; that one tries again.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         inputs = [
             DatasetInput(
@@ -128,7 +134,14 @@ class Store:
             )
             for x in datasets
         ]
-        self.client.log_inputs(run_id, inputs)
+        for pause in (0.1, 0.5, 2.0, 0.0):
+            try:
+                return self.client.log_inputs(run_id, inputs)
+            except MlflowException:
+                if not pause:
+                    raise
+                time.sleep(pause)
+        return None
 
     def finish(self, run_id: str, tags: dict[str, str], ended: int) -> None:
         """Mark a run as complete, with what it is made of."""
