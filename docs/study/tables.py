@@ -1,4 +1,4 @@
-"""The tables of docs/study.md, from the results of the study: python docs/study/tables.py."""
+"""The tables of the study, from its results: python docs/study/tables.py."""
 
 import re
 from pathlib import Path
