@@ -15,6 +15,7 @@ configfile: "config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+include: "rules/flags.smk"
 include: "rules/common.smk"
 include: "rules/plan.smk"
 include: "rules/data.smk"
