@@ -17,6 +17,7 @@ from lora.store import store_uri
 
 HOST = "127.0.0.1"  # for this machine alone; others come through ssh -L
 BLOCKED = (5060, 5061)  # browsers open no page there
+PATIENCE = 3.0  # seconds for MLflow to end by itself
 START = 60.0  # seconds that MLflow may take to start
 
 
@@ -51,8 +52,7 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        os.killpg(server.pid, signal.SIGTERM)  # with its worker
-        server.wait()
+        _end(server)
 
 
 def _serve(uri: str, port: int) -> subprocess.Popen:
@@ -87,6 +87,18 @@ def _wait_for(server: subprocess.Popen, url: str) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     raise UserError("ui: MLflow did not start; try the command that the sweep printed at its end")
+
+
+def _end(server: subprocess.Popen) -> None:
+    """End MLflow with its worker, at once: it waits for open pages otherwise."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, kind)
+            server.wait(PATIENCE)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _open(url: str, pages: dict[str, str], browser: bool) -> None:
