@@ -43,7 +43,8 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     own = found["uri"] if Path(found["uri"].removeprefix("sqlite:///")).is_file() else None
     port = _free(port)
     server = _serve(own or store_uri(results), port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for kind in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first
+        signal.signal(kind, signal.default_int_handler)
     try:
         _wait_for(server, url := f"http://{HOST}:{port}")
         _open(url, pages, browser)
