@@ -29,7 +29,7 @@ from lora.data import set_threads
 from lora.dynamics import energy_drift, heating, holes
 from lora.files import read_json, write_json, write_receipt
 from lora.potential import Potential
-from lora.structures import elements_of, is_isolated_atom, load_structures, read_structures
+from lora.structures import bare, elements_of, is_isolated_atom, load_structures, read_structures
 
 log = logging.getLogger(__name__)
 
@@ -141,10 +141,7 @@ def make_sample(
     settings: dict[str, dict[str, Any]],
 ) -> Sample:
     """A few structures from all over the set, a crystal a composition, and the rest as it is."""
-    plain = []
-    for atoms in structures:
-        copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        plain.append(copy)
+    plain = [bare(atoms) for atoms in structures]
     crystals = {str(a.symbols): a for a in plain if a.pbc.all()}
     few = plain[:: max(1, len(plain) // N_STRUCTURES)][:N_STRUCTURES]
     return Sample(

@@ -20,6 +20,7 @@ from lora.elements import check_elements, get_e0s
 from lora.foundation import load_foundation
 from lora.inject import take_adapters
 from lora.pack import Pack
+from lora.structures import bare
 
 
 class Committee(Calculator):
@@ -75,8 +76,7 @@ class Committee(Calculator):
         """Fill `results` for a structure; stress only where it is periodic."""
         super().calculate(atoms, properties, system_changes)
         periodic = bool(self.atoms.pbc.all())
-        plain = Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell)
-        plain.pbc = self.atoms.pbc
+        plain = bare(self.atoms)
         check_elements(self.model, [plain], "committee")
         batch = next(batches(graphs([plain], self.model), 1, self.device))
         with frozen(self.pack):

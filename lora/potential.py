@@ -13,6 +13,7 @@ from lora.data import graphs, predict
 from lora.elements import check_elements, elements, get_e0s, trim_elements
 from lora.fold import fold
 from lora.foundation import load_foundation
+from lora.structures import bare
 
 
 class Potential:
@@ -66,7 +67,5 @@ class Single(Calculator):
         system_changes: list[str] = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        plain = Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell)
-        plain.pbc = self.atoms.pbc
-        energies, forces = self.potential([plain])
+        energies, forces = self.potential([bare(self.atoms)])
         self.results = {"energy": float(energies[0]), "forces": forces[0]}

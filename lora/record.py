@@ -1,7 +1,7 @@
 """What the files of a sweep say of a point, in the form that MLflow takes."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SETS = {"valid": "val_final"}  # what a set is called there, where not by its na
 
 @dataclass
 class Record:
-    """A point: params, metrics (name, value, milliseconds, epoch), tags, and files by folder.
+    """A point: params, metrics (name, value, milliseconds, epoch), tags.
 
     key:     of the training, "" where there was none
     content: a digest of all of it
@@ -31,7 +31,6 @@ class Record:
     content: str
     started: int
     ended: int
-    folders: dict[Path, str] = field(default_factory=dict)
 
 
 def read_record(results: Path, point: str, chosen: bool) -> Record:
@@ -61,11 +60,8 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
         tags["mlflow.source.git.commit"] = tags.pop("machine/commit")
     tags["chosen"] = str(chosen)
     files = _files(results, point)
-    folders = {path: str(path.parent.relative_to(results)) for path in files}
     if chosen:
-        more = sorted(x for x in (results / "report").glob("*") if x.is_file())
-        files += more
-        folders |= dict.fromkeys(more, "report")
+        files += sorted(x for x in (results / "report").glob("*") if x.is_file())
     return Record(
         trained.get("key", ""),
         params,
@@ -75,7 +71,6 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
         digest(*files),
         started,
         ended,
-        folders,
     )
 
 

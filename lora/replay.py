@@ -19,8 +19,9 @@ from lora.structures import (
     ENERGY,
     FORCES,
     STRESS,
+    bare,
+    load_structures,
     read_structures,
-    read_unlabelled,
     write_structures,
 )
 
@@ -58,8 +59,10 @@ def replay(
     if labels not in LABELS:
         raise UserError(f"replay.labels: {labels!r} is not known; use one of {', '.join(LABELS)}")
     model = load_foundation(foundation, head, torch.float64)
-    read = read_structures if labels == "file" else read_unlabelled
-    found = read(structures_file, **(keys or {})) if labels == "file" else read(structures_file)
+    if labels == "file":
+        found = read_structures(structures_file, **(keys or {}))
+    else:
+        found = load_structures(structures_file)
     known = set(elements(model))
     fitting = [atoms for atoms in found if set(atoms.numbers.tolist()) <= known]
     if not fitting:
@@ -79,7 +82,7 @@ def replay(
 def label(structures: list[Atoms], model: torch.nn.Module) -> list[Atoms]:
     """Copies with the model's energies, forces and, where periodic, stresses as labels."""
     periodic = all(atoms.pbc.all() for atoms in structures)
-    plain = [Atoms(a.numbers, positions=a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
+    plain = [bare(atoms) for atoms in structures]
     out = predict(model, graphs(plain, model), stress=periodic)
     ends = np.cumsum([len(atoms) for atoms in plain])[:-1]
     for i, (atoms, forces) in enumerate(zip(plain, np.split(out["forces"], ends), strict=True)):

@@ -40,13 +40,8 @@ def read_structures(
     return [_checked(atoms, keys, f"{path} frame {i}") for i, atoms in enumerate(frames)]
 
 
-def read_unlabelled(path: str | Path) -> list[Atoms]:
-    """Read structures for their geometries alone."""
-    return _read(Path(path))
-
-
 def load_structures(path: str | Path) -> list[Atoms]:
-    """Read a file that this project wrote, without checking its numbers again."""
+    """Read without checking numbers: a file that this project wrote, or for its geometries."""
     return _read(Path(path))
 
 
@@ -55,6 +50,11 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     ase.io.write(path, list(structures), format="extxyz", vec_cell=False)
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """The structure alone: elements, positions, cell; no labels, notes or calculator."""
+    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
@@ -114,7 +114,7 @@ def _checked(atoms: Atoms, keys: dict[str, str], where: str) -> Atoms:
     _finite(forces, where, keys["forces"])
 
     kept = {k: v for k, v in atoms.info.items() if k not in keys.values()}
-    out = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    out = bare(atoms)
     out.info = {**kept, ENERGY: float(energy.reshape(-1)[0])}
     out.arrays[FORCES] = forces
     stress = _label(atoms, keys["stress"], where, needed=None)

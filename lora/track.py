@@ -110,7 +110,7 @@ def _fill(store: Store, run_id: str, point: str, record: Record) -> None:
     store.log(run_id, record.params, record.metrics, record.tags)
     store.log_datasets(run_id, datasets(store.results))
     for path in record.files:
-        store.client.log_artifact(run_id, str(path), record.folders[path])
+        store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(store.results)))
     config = store.results / "config.json"
     if config.is_file():
         store.client.log_artifact(run_id, str(config))
