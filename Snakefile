@@ -1,6 +1,7 @@
 # From one labelled dataset and one MACE foundation model to the best LoRA-fine-tuned potential.
 #
-#     split -> e0s -> train (every point of the grid) -> merge -> evaluate, check -> report, track
+#     split -> e0s -> train (every point of the grid) -> merge -> evaluate, check
+#           -> report -> export, track
 #
 # Settings: config/config.yaml; their reference: config/README.md; the grid: rules/common.smk.
 
@@ -26,6 +27,7 @@ include: "rules/merge.smk"
 include: "rules/evaluate.smk"
 include: "rules/check.smk"
 include: "rules/report.smk"
+include: "rules/export.smk"
 include: "rules/track.smk"
 
 
@@ -38,6 +40,7 @@ localrules:
     committee,
     rank_curve,
     data_size,
+    card,
     track,
 
 
@@ -49,6 +52,7 @@ rule all:
         rules.tables.output,
         rules.data_size.output if len(config["grid"]["train_fraction"]) > 1 else [],
         rules.rank_curve.output if CUTS else [],
+        rules.card.output if config["export"]["engines"] else [],
         rules.track.output,
 
 

@@ -134,6 +134,12 @@ def _check(**args: Any) -> None:
     check(dict(zip(outs, models, strict=True)), **args)
 
 
+def _export(**args: Any) -> None:
+    from lora.export import export
+
+    export(**args)
+
+
 def _status(**args: Any) -> None:
     from lora.status import show
 
@@ -155,6 +161,7 @@ _STEPS = {
     "merge": _merge,
     "evaluate": _evaluate,
     "check": _check,
+    "export": _export,
     "track": _track,
     "status": _status,
     "ui": _ui,
@@ -260,6 +267,21 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--settings", default="{}", help="JSON, {check: {argument: value}}")
     p.add_argument("--device", default="cpu")
     p.add_argument("--out", nargs="+", type=Path, help="a json file a model")
+    _receipt(p)
+    _threads(p)
+
+    p = steps.add_parser("export", help="a model for ASE, torch-sim, OpenMM, LAMMPS, with proof")
+    p.add_argument("source", nargs="?", default="results", help="results folder, or a .model file")
+    p.add_argument("--point", help="of the sweep; its chosen one by default")
+    p.add_argument("--out", help="folder; default export/POINT in the results folder")
+    p.add_argument("--engines", nargs="+", help="default: all but cueq")
+    p.add_argument("--dtype", choices=["float32", "float64"], help="default: as merged")
+    p.add_argument("--head", help="of a model file with several")
+    p.add_argument("--verify", dest="check", action="store_true", help="run each that is installed")
+    p.add_argument("--structures_file", help="to run; default the validation set of the sweep")
+    p.add_argument("--steps", type=int, default=100, help="of 0.5 fs, at constant energy, in each")
+    p.add_argument("--base_licence", help="for the card, where it is not known by the base's name")
+    p.add_argument("--data_licence", help="for the card")
     _receipt(p)
     _threads(p)
 

@@ -55,11 +55,15 @@ def energy_drift(
     per_atom = 1e3 * np.array(energies) / len(atoms)
     if not np.isfinite(per_atom).all():
         return float("inf"), {}
-    times = np.arange(len(per_atom)) * 5 * timestep / 1000  # ps
-    parts = list(zip(np.array_split(times, BLOCKS), np.array_split(per_atom, BLOCKS), strict=True))
-    fit = linregress([t.mean() for t, _ in parts], [e.mean() for _, e in parts])
-    detail = {"slope": float(fit.slope), "standard_error": float(fit.stderr), "ps": times[-1]}
+    detail = drift(np.arange(len(per_atom)) * 5 * timestep / 1000, per_atom)
     return max(0.0, abs(detail["slope"]) - 2 * detail["standard_error"]), detail
+
+
+def drift(times: np.ndarray, energies: np.ndarray) -> dict[str, float]:
+    """Slope of energies [n] over times [n] (ps), fitted to the means of blocks, and its error."""
+    parts = list(zip(np.array_split(times, BLOCKS), np.array_split(energies, BLOCKS), strict=True))
+    fit = linregress([t.mean() for t, _ in parts], [e.mean() for _, e in parts])
+    return {"slope": float(fit.slope), "standard_error": float(fit.stderr), "ps": float(times[-1])}
 
 
 def heating(

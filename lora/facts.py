@@ -14,7 +14,7 @@ PACKAGES = ["mace-lora-sweep", "mace-torch", "e3nn", "torch"]
 def facts(device: str) -> dict[str, str | None]:
     """The machine, its processor or GPU, versions, and the commit that the library is of."""
     on_gpu = device.startswith("cuda")
-    found = {name: _version(name) for name in PACKAGES}
+    found = {name: version_of(name) for name in PACKAGES}
     return {
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
@@ -41,7 +41,7 @@ def _git(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

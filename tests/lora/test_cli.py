@@ -9,7 +9,7 @@ import pytest
 from lora.cli import main
 
 STEPS = ["split", "e0s", "train", "truncate", "merge", "evaluate", "track"]
-STEPS += ["replay", "check", "status", "ui"]
+STEPS += ["replay", "check", "export", "status", "ui"]
 
 
 @pytest.mark.parametrize("step", STEPS)
