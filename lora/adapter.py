@@ -5,7 +5,6 @@ layout of the full foundation model, also where training ran on one trimmed to f
 So `load_adapter` needs nothing but the foundation model.
 """
 
-import json
 import logging
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from lora.config import UserError
 from lora.elements import full_lora_a, get_e0s, restore_elements, set_e0s
-from lora.files import write_bytes, write_json
+from lora.files import check_file, read_json, write_bytes, write_sealed
 from lora.foundation import fingerprint
 from lora.heads import REPLAY, two_heads
 from lora.inject import inject_lora, injection_settings, lora_layers
@@ -123,6 +122,7 @@ def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
     The tensors are safetensors: reading them cannot run code.
     """
     path = Path(folder) / TENSORS
+    check_file(path)
     try:
         tensors = load_file(path)
     except Exception as error:
@@ -144,8 +144,8 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     """The contents of adapter.json.  Raises UserError if missing, damaged or of another format."""
     path = Path(folder) / CARD
     try:
-        card: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        card: dict[str, Any] = read_json(path)
+    except OSError as error:
         raise UserError(f"{path}: cannot be read as an adapter ({error})") from None
     if card.get("format") != FORMAT:
         raise UserError(
@@ -191,5 +191,5 @@ def _write(
         "notes": notes,
     }
     write_bytes(folder / TENSORS, save({k: v.contiguous().cpu() for k, v in tensors.items()}))
-    write_json(folder / CARD, full_card)
+    write_sealed(folder / CARD, full_card, [folder / TENSORS])
     return folder

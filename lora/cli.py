@@ -4,6 +4,8 @@ Settings have the names of the config; `mace-lora STEP --help` lists them with t
 """
 
 import argparse
+import errno
+import importlib
 import json
 import logging
 import sys
@@ -16,9 +18,10 @@ from lora.stop import EXIT_CODE, Paused
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a step.  Returns 0, 2 for a mistake of the user, or 75 for a training to be gone on with.
+    """Run a step.
 
-    The last two say why in one line on stderr.
+    Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
+    training to be gone on with.  All but 0 say why in one line on stderr.
     """
     args = vars(_parser().parse_args(argv))
     logging.basicConfig(
@@ -28,14 +31,31 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     step = args.pop("step")
     try:
-        _STEPS[step](**args)
+        _run(step, args)
     except UserError as error:
         print(f"mace-lora {step}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not error.filename and error.errno not in _FULL:
+            raise  # of a network or a library: its traceback says more
+        print(
+            f"mace-lora {step}: {_trouble(error)}; run it again when that is mended",
+            file=sys.stderr,
+        )
+        return 74  # EX_IOERR
     except Paused as reason:
         print(f"mace-lora {step}: {reason}; run it again to go on", file=sys.stderr)
         return EXIT_CODE
     return 0
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _trouble(error: OSError) -> str:
+    """What the system says of a file, and which."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{(error.strerror or str(error)).lower()}"
 
 
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
@@ -107,18 +127,6 @@ def _evaluate(**args: Any) -> None:
     evaluate(dict(zip(outs, models, strict=True)), **args)
 
 
-def _truncate(**args: Any) -> None:
-    from lora.truncate import truncate
-
-    truncate(**args)
-
-
-def _track(**args: Any) -> None:
-    from lora.track import track
-
-    track(**args)
-
-
 def _check(**args: Any) -> None:
     outs, models = args.pop("out") or [], args.pop("model_file")
     if shortlist := args.pop("shortlist"):
@@ -134,22 +142,10 @@ def _check(**args: Any) -> None:
     check(dict(zip(outs, models, strict=True)), **args)
 
 
-def _export(**args: Any) -> None:
-    from lora.export import export
-
-    export(**args)
-
-
 def _status(**args: Any) -> None:
     from lora.status import show
 
     show(**args)
-
-
-def _ui(**args: Any) -> None:
-    from lora.ui import ui
-
-    ui(**args)
 
 
 _STEPS = {
@@ -157,15 +153,19 @@ _STEPS = {
     "replay": _replay,
     "e0s": _e0s,
     "train": _train,
-    "truncate": _truncate,
     "merge": _merge,
     "evaluate": _evaluate,
     "check": _check,
-    "export": _export,
-    "track": _track,
     "status": _status,
-    "ui": _ui,
 }
+
+
+def _run(step: str, args: dict[str, Any]) -> None:
+    """Call the function of a step, which has the name of its module, on what its options say."""
+    if step in _STEPS:
+        _STEPS[step](**args)
+    else:
+        getattr(importlib.import_module(f"lora.{step}"), step)(**args)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
 from lora.elements import check_elements, get_e0s, trim_elements
-from lora.files import write_json
+from lora.files import write_sealed
 from lora.foundation import load_foundation
 from lora.structures import (
     ENERGY,
@@ -107,7 +107,7 @@ def e0s(
         "gate_mev_per_atom": max_error,
     }
     _say(result)
-    write_json(out, result)
+    write_sealed(out, result)
     _gate(result, stop)
     return result
 

@@ -17,7 +17,7 @@ from lora.config import UserError
 from lora.convolution import fuse
 from lora.data import graphs, has_stress, predict, reference, set_threads
 from lora.elements import check_elements, elements, trim_elements
-from lora.files import write_json, write_receipt
+from lora.files import write_bytes, write_json, write_receipt
 from lora.fold import fold
 from lora.foundation import load_foundation
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
@@ -69,8 +69,7 @@ def evaluate(
         if not np.isfinite(table["predicted"]).all():
             raise UserError(f"{model_file}: predicts energies or forces that are not finite")
         result = {"point": Path(out).stem, "fingerprint": print_digest} | result
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(Path(out).with_suffix(".parquet"), index=False)
+        write_bytes(Path(out).with_suffix(".parquet"), table.to_parquet(index=False))
         write_json(out, result)
         results.append(result)
     write_receipt(receipt, results)

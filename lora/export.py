@@ -15,7 +15,7 @@ from lora.card import make_card, untuned
 from lora.config import UserError
 from lora.data import set_threads
 from lora.engines import name_of
-from lora.files import digest, read_json, write_json
+from lora.files import digest, read_json, write_json, write_sealed
 from lora.formats import plain, write_format
 from lora.structures import load_structures
 from lora.verify import ENGINES, verify
@@ -92,7 +92,7 @@ def export(
         path.name: {"engines": [n for n in names if files[n] == path], "digest": digest(path)}
         for path in dict.fromkeys(files.values())
     }
-    write_json(folder / "card.json", card)
+    write_sealed(folder / "card.json", card, [folder / name for name in card["files"]])
     log.info("%s: %s", folder, ", ".join(card["files"]))
 
     rows = verify(model_file, files, structures, kind, head, steps) if check else []

@@ -1,10 +1,22 @@
-"""Small helpers for the files that steps leave behind.  Standard library only."""
+"""Small helpers for the files that steps leave behind.
+
+All are written whole or not at all.  What a step's result depends on is sealed: its json file
+says in which format it was written, and the digests of itself and of the files beside it, so that
+one that was cut short, damaged or edited is noticed by the step that reads it.
+"""
 
 import hashlib
+import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from lora.config import UserError
+
+FORMAT = 1  # of sealed files; raised when an older version could not read them
+SEALED = ("split.json", "replay.json", "merge.json", "adapter.json", "card.json")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -12,11 +24,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    with beside.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        beside.replace(path)
+    except OSError as error:  # a full disk: say which file, and leave no half of it there
+        beside.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -35,9 +52,76 @@ def write_receipt(path: str | Path | None, results: list[dict[str, Any]]) -> Non
         write_json(path, {result["point"]: result for result in results})
 
 
+def write_torch(path: str | Path, content: Any) -> None:
+    """Write what torch can pickle, whole or not at all.
+
+    Through memory, because torch's own writer reports a full disk as something else.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_sealed(path: str | Path, content: dict[str, Any], files: Iterable[Path] = ()) -> None:
+    """Write JSON with its format, its own digest and those of files beside it."""
+    sums = {file.name: digest(file) for file in files}
+    seal = {"format": FORMAT, "digest": _digest_of(content, sums), "files": sums}
+    write_json(path, {"seal": seal, **content})
+
+
 def read_json(path: str | Path) -> Any:
-    """Read JSON."""
-    return json.loads(Path(path).read_text())
+    """Read JSON; of a sealed file without its seal.
+
+    Raises UserError: no such file, not JSON, of a newer format, damaged or edited.
+    """
+    return _read(Path(path))[0]
+
+
+def check_file(path: str | Path) -> None:
+    """Raises UserError if a sealed file beside this one says that it had other contents."""
+    path = Path(path)
+    for name in SEALED:
+        if (path.parent / name).is_file():
+            sums = _read(path.parent / name)[1]
+            if path.is_file() and sums.get(path.name, found := digest(path)) != found:
+                raise UserError(f"{path}: is damaged or was edited, says {name}; {_remedy(path)}")
+
+
+def _read(path: Path) -> tuple[Any, dict[str, str]]:
+    """The contents of a JSON file, and the digests that it keeps of others."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:  # what is no UTF-8, too
+        raise UserError(f"{path}: is not JSON ({error}); {_remedy(path)}") from None
+    seal = content.pop("seal", None) if isinstance(content, dict) else None
+    if seal is None:
+        return content, {}
+    if seal.get("format", 0) > FORMAT:
+        raise UserError(
+            f"{path}: has format {seal['format']}, this version reads up to {FORMAT}; use the "
+            "version of mace-lora-sweep that wrote it"
+        )
+    if seal.get("digest") != _digest_of(content, seal.get("files", {})):
+        raise UserError(f"{path}: is damaged or was edited; {_remedy(path)}")
+    return content, seal.get("files", {})
+
+
+def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:
+    text = json.dumps([content, sums], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _remedy(path: Path) -> str:
+    """What makes a file anew: snakemake, once it and the receipt of its pack are gone."""
+    for above in path.parents[:2]:
+        for receipt in sorted((above.parent / "packs").glob("*.json")):
+            if f'"{above.name}"' in receipt.read_text(errors="replace"):
+                return f"delete it and {receipt}, and run snakemake again"
+    return "delete it and run snakemake again, or fetch it anew"
 
 
 def digest(*paths: str | Path) -> str:

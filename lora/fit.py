@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from lora._upstream import default_dtype, upstream
 from lora.config import UserError
 from lora.data import batches, frozen
+from lora.files import write_torch
 from lora.parallel import average, place
 from lora.point import Point
 
@@ -176,12 +178,33 @@ class Fit:
 
     def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
         """One step of the optimisers of a group on one batch.  Returns their losses."""
-        losses = self._backward(batch, group)
+        losses = self._in_parts(group, partial(self._backward, batch))
         average(losses)
         for i in group:
             average(p.grad for p in self.points[i].trained.values() if p.grad is not None)
             self.points[i].step()
         return losses
+
+    def _in_parts(self, group: list[int], compute: Callable[[list[int]], list]) -> list:
+        """What `compute` gives for a group, as many points at once as memory holds.
+
+        No point's loss has a part of another's, so nothing but the last digits depends on it.
+        """
+        found: list = []
+        while todo := group[len(found) : len(found) + self.together]:
+            try:
+                found += compute(todo)
+            except torch.OutOfMemoryError:
+                if len(todo) == 1:
+                    s = self.points[todo[0]].settings
+                    raise UserError(
+                        f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}: memory "
+                        "ran out; lower them"
+                    ) from None
+                self.together = -(-len(todo) // 2)
+                log.warning("memory ran out: %d points share a step from here on", self.together)
+                torch.cuda.empty_cache()
+        return found
 
     def _backward(self, batch: Any, group: list[int]) -> list[Tensor]:
         """Gradients of a group on one batch.  Returns the losses, [] each."""
@@ -214,7 +237,7 @@ class Fit:
                     stack.enter_context(point.ema.average_parameters())
             stack.enter_context(frozen(self.model))
             for batch in held or batches(self.valid, size, self.device):
-                outs = self._outputs(batch, group, training=False)
+                outs = self._in_parts(group, partial(self._outputs, batch, training=False))
                 for metric, out in zip(metrics, outs, strict=True):
                     metric.update(batch, out)
             errors = [metric.compute()[1] for metric in metrics]
@@ -229,10 +252,7 @@ class Fit:
         state = {key: point.state() for key, point in zip(self.keys, self.points, strict=True)}
         state["together"] = self.together  # other sizes round differently
         state["inside"] = self.inside
-        beside = path.with_name(f".{path.name}.part")
-        with beside.open("wb") as handle:
-            torch.save(state, handle)
-        beside.replace(path)
+        write_torch(path, state)
 
     def resume(self, path: Path) -> int:
         """Go on from a checkpoint, where it has the same trainings.  Returns how many it had."""

@@ -1,7 +1,6 @@
 """A merged model written for simulation engines: MACE's own formats, through MACE's own classes."""
 
 import copy
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import nn
 
 from lora._upstream import default_dtype, upstream
 from lora.config import UserError
+from lora.files import write_bytes, write_torch
 from lora.foundation import load_foundation
 from lora.kernels import NOTES, to_kernel
 
@@ -91,12 +91,7 @@ def write_format(model: nn.Module, path: Path, suffix: str) -> None:
         raise UserError(
             f"{path.name}: MACE cannot write this model in that format ({why})"
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
     if isinstance(made, torch.jit.ScriptModule):
-        made.save(str(beside))
+        write_bytes(path, made.save_to_buffer())
     else:
-        torch.save(made, beside)
-    with beside.open("rb") as handle:
-        os.fsync(handle.fileno())
-    beside.replace(path)
+        write_torch(path, made)

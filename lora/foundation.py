@@ -10,6 +10,7 @@ from torch import nn
 
 from lora._upstream import default_dtype, upstream
 from lora.config import UserError
+from lora.files import check_file
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def load_foundation(
 
 
 def _load_file(path: Path) -> nn.Module:
+    check_file(path)  # a merged model may be a base, too
     upstream("mace.modules")  # so that the classes of the pickle are found
     _warn_once("a .model file is a pickle and can run code when loaded: open only those you trust")
     try:

@@ -19,7 +19,7 @@ from lora.adapter import load_adapted, read_card
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
 from lora.elements import set_e0s
-from lora.files import digest, read_json, write_json, write_receipt
+from lora.files import digest, read_json, write_receipt, write_sealed, write_torch
 from lora.foundation import fingerprint, load_foundation
 from lora.heads import own_head
 from lora.inject import lora_layers, merge_lora_weights
@@ -118,7 +118,7 @@ def _merge(
         "fingerprint": fingerprint(merged),
         "file_digest": digest(out),
     }
-    write_json(out.with_name("merge.json"), result)
+    write_sealed(out.with_name("merge.json"), result, [out])
     log.info(
         "%s: merged against adapter on %d structures: dE %.1e eV, dF %.1e eV/Å, dS %.1e eV/Å^3",
         *(out, len(structures), *residuals.values()),
@@ -130,9 +130,7 @@ def save_model(model: nn.Module, path: Path) -> None:
     """Save as mace_run_train does, whole or not at all, without the notes we keep on a model."""
     for name in NOTES:
         model.__dict__.pop(name, None)
-    beside = path.with_name(f".{path.name}.part")
-    torch.save(model, beside)
-    beside.replace(path)
+    write_torch(path, model)
 
 
 def _same_architecture(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:

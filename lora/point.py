@@ -18,6 +18,7 @@ from lora.config import TrainSettings, UserError
 log = logging.getLogger(__name__)
 
 STRESS_LOSSES = ("stress", "huber", "universal")
+EXPLODED = 1e6  # times the untrained model's validation loss: it will not come back
 
 
 class Point:
@@ -84,19 +85,18 @@ class Point:
     def record(self, train_loss: float, errors: dict[str, float], seconds: float) -> None:
         """Add an epoch to the history; keep the weights, as they are now, if they are the best.
 
-        A loss that is not finite ends the training instead, with the best weights so far.
+        A loss that is not finite, or `EXPLODED` times that of the untrained model, ends the
+        training instead, with the best weights so far.
         Raises UserError if it is that of the untrained model.
         """
         epoch, loss = self.epoch + 1, float(errors["loss"])
         if not (math.isfinite(train_loss) and math.isfinite(loss)):
             if epoch == 0:
                 raise UserError("the loss of the untrained model is not finite; look at the data")
-            self.diverged = True
-            log.warning(
-                "epoch %d: the loss is not a finite number; the training ends, its best epoch %d "
-                "is kept; lower lr (%g) or clip_grad (%g), and look at the data",
-                *(epoch, self.best_epoch, self.settings.lr, self.settings.clip_grad),
-            )
+            self._give_up(epoch, "is not a finite number")
+            return
+        if epoch and loss > EXPLODED * self.history[0]["valid_loss"] > 0:
+            self._give_up(epoch, f"is {loss:.1e}, over {EXPLODED:g} times the untrained model's")
             return
         if epoch == 0 or loss < self.history[self.best_epoch]["valid_loss"]:
             self.best_epoch = epoch
@@ -113,6 +113,14 @@ class Point:
                 "seconds": round(seconds, 3),
                 "timestamp": round(time.time(), 3),
             }
+        )
+
+    def _give_up(self, epoch: int, why: str) -> None:
+        self.diverged = True
+        log.warning(
+            "epoch %d: the loss %s; the training ends, its best epoch %d is kept; lower lr (%g) or "
+            "clip_grad (%g), and look at the data",
+            *(epoch, why, self.best_epoch, self.settings.lr, self.settings.clip_grad),
         )
 
     def step_scheduler(self) -> None:

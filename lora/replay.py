@@ -13,7 +13,7 @@ from ase import Atoms
 from lora.config import UserError
 from lora.data import graphs, predict, set_threads
 from lora.elements import elements
-from lora.files import write_json
+from lora.files import write_sealed
 from lora.foundation import load_foundation
 from lora.structures import (
     ENERGY,
@@ -74,7 +74,7 @@ def replay(
     write_structures(out, chosen)
     left_out = len(found) - len(fitting)
     result = {"n_structures": len(chosen), "labels": labels, "left_out": left_out}
-    write_json(Path(out).with_suffix(".json"), result)
+    write_sealed(Path(out).with_suffix(".json"), result, [Path(out)])
     log.info("%d structures for replay, labels of %s, %d left out", len(chosen), labels, left_out)
     return result
 

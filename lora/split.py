@@ -17,7 +17,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from lora.config import UserError
-from lora.files import write_json
+from lora.files import write_sealed
 from lora.structures import is_isolated_atom, read_structures, write_structures
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,10 @@ def split(dataset: str | Path, settings: SplitSettings, out: str | Path) -> dict
         )
 
     out = Path(out)
-    write_structures(out / "train.xyz", free + sets["train"])
-    write_structures(out / "valid.xyz", sets["valid"])
-    write_structures(out / "test.xyz", sets["test"])
+    written = {name: out / f"{name}.xyz" for name in SETS}
+    write_structures(written["train"], free + sets["train"])
+    write_structures(written["valid"], sets["valid"])
+    write_structures(written["test"], sets["test"])
     test_sets = [atoms.info["test_set"] for atoms in sets["test"]]
     summary = {
         "method": settings.method,
@@ -121,7 +122,7 @@ def split(dataset: str | Path, settings: SplitSettings, out: str | Path) -> dict
         "leakage": leaks,
         "assigned": where,
     }
-    write_json(out / "split.json", summary)
+    write_sealed(out / "split.json", summary, written.values())
     counts = ", ".join(f"{k} {v}" for k, v in summary["counts"].items())
     log.info("split of %s by %s: %s", dataset, settings.method, counts)
     return summary

@@ -3,6 +3,7 @@
 ASE and numpy only.  Units: energy eV, positions Å, forces eV/Å, stress eV/Å^3.
 """
 
+import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from lora.config import UserError
+from lora.files import check_file, write_text
 
 # the keys of every file that this project writes: MACE's own defaults
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
@@ -41,15 +43,19 @@ def read_structures(
 
 
 def load_structures(path: str | Path) -> list[Atoms]:
-    """Read without checking numbers: a file that this project wrote, or for its geometries."""
+    """Read without checking numbers: a file that this project wrote, or for its geometries.
+
+    Raises UserError: no structures in it, or it is no longer what was written.
+    """
+    check_file(path)
     return _read(Path(path))
 
 
 def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
-    """Write extended xyz; makes the folder if need be.  Positions and forces keep 12 digits."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ase.io.write(path, list(structures), format="extxyz", vec_cell=False)
+    """Write extended xyz, whole or not at all.  Positions and forces keep 12 digits."""
+    text = io.StringIO()
+    ase.io.write(text, list(structures), format="extxyz", vec_cell=False)
+    write_text(path, text.getvalue())
 
 
 def bare(atoms: Atoms) -> Atoms:

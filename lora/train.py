@@ -23,7 +23,7 @@ from lora.data import graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.factors import spectra
 from lora.facts import facts
-from lora.files import digest, read_json, write_json, write_receipt, write_text
+from lora.files import digest, read_json, write_receipt, write_sealed, write_text
 from lora.fit import Fit, Single, Trainee
 from lora.fold import fold
 from lora.foundation import load_foundation
@@ -209,7 +209,7 @@ def _train(
         own = {"folder": out / "adapter", "tuned": tuned, "notes": notes}
         found = _save(trainee, i, point.settings, base, **own)
         results.append(_result(out, point, counted[i]) | shared | {"key": keys[i]} | found)
-        write_json(out / "train.json", results[-1])
+        write_sealed(out / "train.json", results[-1])
     return results
 
 

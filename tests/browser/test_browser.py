@@ -51,6 +51,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overlay: dict = {"results": str(home / "results"), "train": {"max_num_epochs": 2}}
     short = {"nve": {"steps": 20}, "heating": {"steps": 10}, "holes": {"structures": 4, "steps": 5}}
     overlay["checks"] = {"settings": short}
+    overlay["export"] = {"engines": ["ase", "openmm"]}
     (home / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     common = ["snakemake", "--directory", str(home), "--snakefile", str(ROOT / "Snakefile")]
     (home / "config").symlink_to(ROOT / "config")

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "lora"
 # from the bottom up; a module may import only from lines below its own
 FLOORS = [
-    {"config", "files", "rows", "stop", "lock", "progress", "parallel", "_upstream"},
+    {"config"},
+    {"files", "rows", "stop", "lock", "progress", "parallel", "_upstream"},
     {"layers", "structures", "facts", "store"},
     {"products", "engines"},
     {"inject", "data", "elements", "factors", "record", "view", "live", "heads"},

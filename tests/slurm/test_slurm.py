@@ -45,6 +45,7 @@ class SlurmSweep(Sweep):
     def __init__(self, home: Path, **resources: str) -> None:
         super().__init__(home)
         self.config["checks"] = {"quick": [], "standard": [], "thorough": []}
+        self.config["export"] = {"engines": []}
         self.fill_in(**resources)
 
     def fill_in(self, **resources: str) -> None:

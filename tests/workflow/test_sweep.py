@@ -70,6 +70,7 @@ class Sweep:
                 },
             },
             "select": {"limits": dict.fromkeys(CHECKS)},
+            "export": {"engines": ["ase", "lammps"], "data_licence": "none; it's made up"},
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
         }
 
@@ -174,6 +175,23 @@ def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
         assert numbers["force"]["rho"] == pytest.approx(rho, abs=1e-3)
         assert numbers["force"]["rho_low"] <= rho <= numbers["force"]["rho_high"]
     assert "Committee of the 2 LoRA points" in sweep.printed
+
+
+def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
+    out = sweep.home / "out"
+    best = json.loads((out / "report/best.json").read_text())["point"]
+    found = json.loads((out / "export/export.json").read_text())
+    assert [row["verdict"] for row in found["verified"]] == ["passed", "passed"]
+    assert {p.name for p in (out / "export" / best).iterdir()} == {
+        *(f"{best}.model", f"{best}.model-lammps.pt", "card.json", "verify.json")
+    }
+    card = found["card"]
+    merged = json.loads((out / "merge" / best / "merge.json").read_text())
+    assert card["fingerprint"] == merged["fingerprint"]
+    assert card["data"]["licence"] == "none; it's made up" and set(card["errors"]) >= {"test", "hot"}
+    page = (out / "report/card.html").read_text()
+    for words in (best, "MACECalculator(", "pair_style mace", "passed", "none; it&#x27;s made up"):
+        assert words in page, words
 
 
 def test_chosen_model_runs_in_ase(sweep: Sweep) -> None:
