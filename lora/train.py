@@ -205,6 +205,7 @@ def _train(
     }
     results = []
     for i, (out, point) in enumerate(zip(points, running, strict=True)):
+        write_history(out, point)  # again, for a kill after the last checkpoint
         notes = {"base_name": str(foundation), "best_epoch": point.best_epoch}
         own = {"folder": out / "adapter", "tuned": tuned, "notes": notes}
         found = _save(trainee, i, point.settings, base, **own)
@@ -236,8 +237,7 @@ def _run(
             save()
             for point in done if is_first() else []:
                 out = folders[id(point)]
-                lines = "".join(json.dumps(line) + "\n" for line in point.history)
-                write_text(out / "metrics.jsonl", lines)
+                write_history(out, point)
                 progress.show(out.name, point.history)
                 if watch:
                     key = fit.keys[fit.points.index(point)]
@@ -250,6 +250,12 @@ def _run(
             if not stop.lost():
                 save()
             raise
+
+
+def write_history(out: Path, point: Point) -> None:
+    """Write the epochs of a training, a line each."""
+    lines = "".join(json.dumps(line) + "\n" for line in point.history)
+    write_text(out / "metrics.jsonl", lines)
 
 
 def _made_meanwhile(points: dict[Path, TrainSettings], keys: list[str]) -> list[dict]:

@@ -4,3 +4,30 @@ import lora._upstream  # noqa: F401
 from lora.data import set_threads
 
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
+
+
+# --- what the faults did: a line each at the end, also when tests run side by side
+
+import pytest  # noqa: E402
+
+FAULTS = "fault"
+
+
+@pytest.fixture
+def told(record_property):
+    """told(fault, injected, detected, recovered): a line of the table at the end."""
+    return lambda *cells: record_property(FAULTS, [str(cell) for cell in cells])
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    reports = terminalreporter.stats.get("passed", [])
+    rows = [
+        v for report in reports for k, v in getattr(report, "user_properties", []) if k == FAULTS
+    ]
+    if rows:
+        terminalreporter.section("faults")
+        head = ["fault", "injected", "detected", "after the next run"]
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        for row in [head, *sorted(rows)]:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            terminalreporter.write_line(line.rstrip())

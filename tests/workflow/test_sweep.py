@@ -188,7 +188,10 @@ def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
     card = found["card"]
     merged = json.loads((out / "merge" / best / "merge.json").read_text())
     assert card["fingerprint"] == merged["fingerprint"]
-    assert card["data"]["licence"] == "none; it's made up" and set(card["errors"]) >= {"test", "hot"}
+    assert card["data"]["licence"] == "none; it's made up" and set(card["errors"]) >= {
+        "test",
+        "hot",
+    }
     page = (out / "report/card.html").read_text()
     for words in (best, "MACECalculator(", "pair_style mace", "passed", "none; it&#x27;s made up"):
         assert words in page, words

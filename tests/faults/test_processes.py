@@ -1,0 +1,195 @@
+"""Faults of processes, disks, clocks and memory: run again, and the result is that of no fault."""
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lora.stop import EXIT_CODE
+from lora.structures import write_structures
+from tests.faults.child import (
+    Chain,
+    clock_set_back,
+    dies_at_write,
+    fault,
+    memory_runs_out,
+    small_disk,
+)
+from tests.lora.test_train import teacher_data
+from tests.models import make_model
+
+pytestmark = pytest.mark.slow
+STEPS = ["split", "e0s", "train", "truncate", "merge", "evaluate", "check", "export"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A chain that nothing disturbed."""
+    home = tmp_path_factory.mktemp("whole")
+    torch.save(make_model(), home / "base.model")
+    write_structures(home / "data.xyz", teacher_data(12, seed=0))
+    chain = Chain(home).run()
+    assert len(chain.results()) > 20
+    return chain
+
+
+def equal(chain: Chain, whole: Chain, step: str) -> bool:
+    """Whether a chain that was run up to a step has what the undisturbed one has, to the byte."""
+    folder = {"split": "data"}.get(step, step)
+    found, wanted = (
+        {k: v for k, v in x.results().items() if k.startswith(f"out/{folder}/")}
+        for x in (chain, whole)
+    )
+    assert wanted
+    return found == wanted
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_every_write(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """kill -9 while a file is written: no half file has a name, and the step can be run again."""
+    n, died = 0, True
+    while died:
+        n += 1
+        chain = whole.before(step, tmp_path / str(n))
+        broken = chain.start(step, fault(dies_at_write, n))
+        died = broken.wait() == -signal.SIGKILL
+        wanted = whole.results()
+        for name, content in chain.results().items():  # whole or not there
+            assert Path(name).name.startswith(".") or content == wanted[name] or "metrics" in name
+        assert not died or not equal(chain, whole, step)
+        chain.run(step)
+        assert equal(chain, whole, step), n
+        shutil.rmtree(tmp_path / str(n))
+    assert n > 1
+    told(f"kill -9 in {step}, at each of its {n - 1} writes", n - 1, "by the next run", "equal")
+
+
+def test_killed_at_random(whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """kill -9 of a training at twenty random moments, each going on where the last was killed."""
+    longer = ("--max_num_epochs", "60")
+    reference = whole.before("train", tmp_path / "reference")
+    step = reference.start("train", None, *longer)
+    assert step.wait() == 0, step.said()
+    chain, rng, killed = whole.before("train", tmp_path / "killed"), random.Random(4), 0
+    while killed < 20:
+        step = chain.start("train", None, *longer)
+        time.sleep(rng.uniform(0.1, 1.1))
+        step.send(signal.SIGKILL)
+        if step.wait() == 0:
+            break  # it has come to its end
+        killed += 1
+    step = chain.start("train", None, *longer)
+    assert step.wait() == 0, step.said()
+    assert killed >= 5 and equal(chain, reference, "train")
+    told("kill -9 of a training at random moments", killed, "by the next run", "equal")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda x: x.name)
+def test_signals(number: signal.Signals, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """The scheduler's warning: a checkpoint within seconds, exit 75, and the next run goes on."""
+    longer = ("--max_num_epochs", "60")
+    reference = whole.before("train", tmp_path / "reference")
+    assert reference.start("train", None, *longer).wait() == 0
+    chain = whole.before("train", tmp_path / "stopped")
+    step = chain.start("train", None, *longer)
+    checkpoint = chain.home / "out/train/packs/p/checkpoint.pt"
+    while not checkpoint.is_file():
+        time.sleep(0.01)
+    sent = time.monotonic()
+    step.send(number)
+    assert step.wait() == EXIT_CODE and time.monotonic() - sent < 5
+    assert f"asked to stop by {number.name}; run it again to go on" in step.said()
+    assert chain.start("train", None, *longer).wait() == 0
+    assert equal(chain, reference, "train")
+    told(f"{number.name} while training", 1, "exit 75 in seconds", "equal")
+
+
+@pytest.mark.parametrize("step", ["split", "train", "merge", "evaluate"])
+def test_disk_full(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """A write that the system refuses: one line with the file, and the step can be run again."""
+    chain = whole.before(step, tmp_path / "full")
+    size = {"split": 2000, "train": 20_000, "merge": 60_000, "evaluate": 3000}[step]
+    broken = chain.start(step, fault(small_disk, size))
+    assert broken.wait() == 74, broken.said()
+    (line,) = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
+    assert "out/" in line and "file too large; run it again when that is mended" in line
+    assert "Traceback" not in broken.said()
+    assert not list(chain.home.rglob(".*.part"))
+    chain.run(step)
+    assert equal(chain, whole, step)
+    told(f"disk full in {step} (file size limit)", 1, "exit 74, one line with the file", "equal")
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Callable]:
+    """A small file system in memory, where this user may mount one; gives what remounts it."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield lambda how: subprocess.run(
+            ["mount", "-o", f"remount,{how}", str(folder)], check=True, capture_output=True
+        )
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_disk_full_for_real(whole: Chain, tmp_path: Path, told: Callable) -> None:
+    chain = whole.before("train", tmp_path / "full")
+    with mounted(chain.home / "out/train", "100k") as remount:
+        broken = chain.start("train")
+        assert broken.wait() == 74, broken.said()
+        assert "no space left on device" in broken.said()
+        remount("size=10m")
+        chain.run("train")
+        assert equal(chain, whole, "train")
+    told("disk full in train (a small file system)", 1, "exit 74, one line with the file", "equal")
+
+
+@pytest.mark.parametrize("step", ["split", "train", "merge"])
+def test_read_only(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    chain = whole.before(step, tmp_path / "chain")
+    folder = {"split": "data"}.get(step, step)
+    (chain.home / "out").mkdir(exist_ok=True)
+    with mounted(chain.home / "out" / folder, "10m") as remount:
+        remount("ro")
+        broken = chain.start(step)
+        assert broken.wait() == 74, broken.said()
+        assert f"out/{folder}" in broken.said() and "read-only file system" in broken.said()
+        remount("rw")
+        chain.run(step)
+        assert equal(chain, whole, step)
+    told(f"results folder read-only in {step}", 1, "exit 74, one line with the file", "equal")
+
+
+def test_clock_set_back(whole: Chain, tmp_path: Path, told: Callable) -> None:
+    chain = whole.before("train", tmp_path / "late")
+    step = chain.start("train", clock_set_back)
+    assert step.wait() == 0, step.said()
+    assert equal(chain, whole, "train")
+    told("clock set back by a day while training", 1, "nothing depends on it", "equal")
+
+
+def test_memory_runs_out(whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """The pack is halved in the middle of an epoch, said, and the step done again."""
+    chain = whole.before("train", tmp_path / "small")
+    step = chain.start("train", fault(memory_runs_out, 1))
+    assert step.wait() == 0, step.said()
+    assert "memory ran out: 1 points share a step from here on" in step.said()
+    for name in ("a", "b"):
+        file = f"out/train/{name}/adapter/adapter.safetensors"
+        found, wanted = load_file(chain.home / file), load_file(whole.home / file)
+        for key, value in wanted.items():
+            assert (found[key] - value).abs().max() < 1e-8
+    step = whole.before("train", tmp_path / "none").start("train", fault(memory_runs_out, 0))
+    assert step.wait() == 2 and "memory ran out; lower them" in step.said()
+    told("GPU memory runs out (made up)", 2, "pack halved; or one line", "to 1e-8")
