@@ -25,7 +25,7 @@ from lora.checks import (
     symmetry,
 )
 from lora.config import UserError
-from lora.data import set_threads
+from lora.data import check_device, set_threads
 from lora.dynamics import energy_drift, heating, holes
 from lora.files import read_json, write_json, write_receipt
 from lora.potential import Potential
@@ -117,6 +117,7 @@ def check(
     Raises UserError: a check that does not exist, or settings that it does not take.
     """
     set_threads(threads)
+    check_device(device)
     for name in [*names, *(settings or {})]:
         if name not in CHECKS:
             raise UserError(f"checks: {name} is not known; use {', '.join(CHECKS)}")

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             f"mace-lora {step}: {_trouble(error)}; run it again when that is mended",
             file=sys.stderr,
         )
-        return 74  # EX_IOERR
+        return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
     except Paused as reason:
         print(f"mace-lora {step}: {reason}; run it again to go on", file=sys.stderr)
         return EXIT_CODE

@@ -14,6 +14,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from lora._upstream import default_dtype, upstream
+from lora.config import UserError
 from lora.structures import ENERGY, FORCES, STRESS
 
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
@@ -145,6 +146,18 @@ def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
 def has_stress(structures: list[Atoms]) -> bool:
     """Whether every structure has a stress label."""
     return all(STRESS in atoms.info for atoms in structures)
+
+
+def check_device(device: str) -> None:
+    """Raises UserError if torch has no such device here."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"device: {device} is not there ({why}); this machine has {torch.cuda.device_count()} "
+            "GPUs that torch can use"
+        ) from None
 
 
 def set_threads(threads: int | None) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from lora.config import UserError
 from lora.convolution import fuse
-from lora.data import graphs, has_stress, predict, reference, set_threads
+from lora.data import check_device, graphs, has_stress, predict, reference, set_threads
 from lora.elements import check_elements, elements, trim_elements
 from lora.files import write_bytes, write_json, write_receipt
 from lora.fold import fold
@@ -47,8 +47,11 @@ def evaluate(
     Returns the contents of each json file.
     """
     set_threads(threads)
+    check_device(device)
     sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
-    for atoms in load_structures(test_file):
+    for i, atoms in enumerate(load_structures(test_file)):
+        if "test_set" not in atoms.info:
+            raise UserError(f"{test_file} frame {i}: has no test_set; give the test.xyz of a split")
         sets.setdefault(atoms.info["test_set"], []).append(atoms)
     sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
     sets = {k: v for k, v in sets.items() if v}

@@ -20,6 +20,10 @@ from lora.files import check_file, write_text
 
 # the keys of every file that this project writes: MACE's own defaults
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
+# what no calculation gives, so that its unit must be another
+MOST_ENERGY = 1e7  # eV an atom; all electrons of the heaviest have less
+MOST_FORCE = 1e3  # eV/Å
+NEAREST = 0.2  # Å
 ISOLATED = "IsolatedAtom"  # the config_type of free atoms, as in MACE
 
 
@@ -105,19 +109,34 @@ def _checked(atoms: Atoms, keys: dict[str, str], where: str) -> Atoms:
         if z == 0:
             raise UserError(f"{where}: holds the unknown element {chemical_symbols[z]}")
     _finite(atoms.positions, where, "positions")
+    _finite(atoms.cell.array, where, "cell")
+    _apart(atoms, where)
     if atoms.pbc.any() and abs(atoms.cell.volume) < 1e-6:
         raise UserError(f"{where}: is periodic but its cell has no volume; set Lattice or pbc")
 
-    energy = np.asarray(_label(atoms, keys["energy"], where, needed="data.energy_key"), dtype=float)
+    found = _label(atoms, keys["energy"], where, needed="data.energy_key")
+    energy = _numbers(found, where, keys["energy"])
     if energy.size != 1:
         raise UserError(f"{where}: {keys['energy']} holds {energy.size} numbers, not one energy")
-    forces = np.asarray(_label(atoms, keys["forces"], where, needed="data.forces_key"), dtype=float)
+    found = _label(atoms, keys["forces"], where, needed="data.forces_key")
+    forces = _numbers(found, where, keys["forces"])
     if forces.shape != (len(atoms), 3):
         raise UserError(
             f"{where}: {keys['forces']} has shape {forces.shape}, not ({len(atoms)}, 3)"
         )
     _finite(energy, where, keys["energy"])
     _finite(forces, where, keys["forces"])
+    per_atom, largest = abs(energy.item()) / len(atoms), np.abs(forces).max()
+    if per_atom > MOST_ENERGY:
+        raise UserError(
+            f"{where}: {keys['energy']} is {per_atom:.0e} eV an atom in size; give the total "
+            "energy in eV"
+        )
+    if largest > MOST_FORCE:
+        raise UserError(
+            f"{where}: {keys['forces']} reaches {largest:.0f} eV/Å; give forces in eV/Å, or remove "
+            "the structure"
+        )
 
     kept = {k: v for k, v in atoms.info.items() if k not in keys.values()}
     out = bare(atoms)
@@ -125,7 +144,7 @@ def _checked(atoms: Atoms, keys: dict[str, str], where: str) -> Atoms:
     out.arrays[FORCES] = forces
     stress = _label(atoms, keys["stress"], where, needed=None)
     if stress is not None:
-        out.info[STRESS] = _stress(np.asarray(stress, dtype=float), where, keys["stress"])
+        out.info[STRESS] = _stress(_numbers(stress, where, keys["stress"]), where, keys["stress"])
     return out
 
 
@@ -144,6 +163,31 @@ def _label(atoms: Atoms, key: str, where: str, needed: str | None) -> object:
     raise UserError(
         f"{where}: has no {key}; its keys are {', '.join(present) or 'none'}; set {needed}"
     )
+
+
+def _numbers(value: object, where: str, key: str) -> np.ndarray:
+    """A label as floats; text and truth values are none."""
+    try:
+        if np.asarray(value).dtype != bool:
+            return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        pass
+    shown = repr(value) if np.asarray(value).size == 1 else "text"
+    raise UserError(f"{where}: {key} is {shown}, not a number; correct the file")
+
+
+def _apart(atoms: Atoms, where: str) -> None:
+    """Raises UserError where two atoms are nearer than any of them can be."""
+    if not 1 < len(atoms) <= 500:  # of many atoms all pairs are too many
+        return
+    i, j = np.triu_indices(len(atoms), 1)
+    distances = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
+    if (nearest := distances.min()) < NEAREST:
+        first = int(distances.argmin())
+        raise UserError(
+            f"{where}: atoms {i[first]} and {j[first]} are {nearest:.2g} Å apart; give positions "
+            "in Å, or remove the structure"
+        )
 
 
 def _stress(stress: np.ndarray, where: str, key: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import nn
 from lora.adapter import save_adapter, save_weights
 from lora.config import TrainSettings, UserError
 from lora.convolution import fuse, message_width, unfuse
-from lora.data import graphs, has_stress, set_threads
+from lora.data import check_device, graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
 from lora.factors import spectra
 from lora.facts import facts
@@ -149,6 +149,7 @@ def _train(
     """What `train_pack` does, once nobody else can be at it."""
     settings = [one.resolved() for one in points.values()]
     s = common(settings)
+    check_device(s.device)
     device = join_others(s.device)
     torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
     structures = [a for a in load_structures(train_file) if not is_isolated_atom(a)]
