@@ -52,8 +52,8 @@ def write_receipt(path: str | Path | None, results: list[dict[str, Any]]) -> Non
         write_json(path, {result["point"]: result for result in results})
 
 
-def write_torch(path: str | Path, content: Any) -> None:
-    """Write what torch can pickle, whole or not at all.
+def write_torch(path: str | Path, content: Any, head: bool = False) -> None:
+    """Write what torch can pickle, whole or not at all; with its digest as a head, if asked for.
 
     Through memory, because torch's own writer reports a full disk as something else.
     """
@@ -61,7 +61,16 @@ def write_torch(path: str | Path, content: Any) -> None:
 
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    written = buffer.getvalue()
+    write_bytes(path, hashlib.sha256(written).digest() + written if head else written)
+
+
+def read_headed(path: str | Path) -> io.BytesIO:
+    """What `write_torch` wrote with a head.  Raises ValueError if it is not that any more."""
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError("damaged")
+    return io.BytesIO(content[32:])
 
 
 def write_sealed(path: str | Path, content: dict[str, Any], files: Iterable[Path] = ()) -> None:

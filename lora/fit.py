@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lora._upstream import default_dtype, upstream
 from lora.config import UserError
 from lora.data import batches, frozen
-from lora.files import write_torch
+from lora.files import read_headed, write_torch
 from lora.parallel import average, place
 from lora.point import Point
 
@@ -252,14 +252,14 @@ class Fit:
         state = {key: point.state() for key, point in zip(self.keys, self.points, strict=True)}
         state["together"] = self.together  # other sizes round differently
         state["inside"] = self.inside
-        write_torch(path, state)
+        write_torch(path, state, head=True)
 
     def resume(self, path: Path) -> int:
         """Go on from a checkpoint, where it has the same trainings.  Returns how many it had."""
         if not path.is_file():
             return 0
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(read_headed(path), map_location=self.device, weights_only=True)
         except Exception as error:
             what = type(error).__name__  # torch's own words advise to load it unsafely
             log.warning("%s cannot be read (%s): starting again", path, what)

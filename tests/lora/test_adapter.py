@@ -14,6 +14,7 @@ from lora.adapter import CARD, TENSORS, read_card, save_weights
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict
 from lora.elements import set_e0s, trim_elements
+from lora.files import read_headed, write_torch
 from lora.fit import Fit, Single
 from lora.point import Point
 from tests.models import BASE, ONE_HEAD, ONE_HEAD_IDS, Case, make_model, perturb, structures
@@ -164,8 +165,8 @@ def test_files_from_outside_run_no_code(tmp_path: Path) -> None:
     model = make_model()
     inject_lora(model)
     point = Point({"x": next(model.parameters())}, TrainSettings().resolved())
-    torch.save({"a": Payload(ran)}, tmp_path / "checkpoint.pt")
+    write_torch(tmp_path / "checkpoint.pt", {"a": Payload(ran)}, head=True)
     assert Fit(Single(model), [point], [], [], ["a"]).resume(tmp_path / "checkpoint.pt") == 0
     assert not ran.exists()
-    torch.load(tmp_path / "checkpoint.pt", weights_only=False)
+    torch.load(read_headed(tmp_path / "checkpoint.pt"), weights_only=False)
     assert ran.exists()  # the payload works where it is let in
