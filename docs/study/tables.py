@@ -20,6 +20,7 @@ def read() -> pd.DataFrame:
     table = pd.read_csv(REPORT / "sweep.csv")
     table["setting"] = [re.sub(r"(_f[\d.]+)?(_s\d+)?$", "", x) for x in table["point"]]
     wide = table.pivot(index="point", columns="test_set", values=[FORCE, ENERGY])
+    wide.columns = wide.columns.to_flat_index()  # (metric, set)
     facts = table.drop_duplicates("point").set_index("point")
     facts = facts[["setting", "method", "rank", "alpha", "train_fraction", "n_train"]]
     checks = pd.read_csv(REPORT / "checks.csv")
@@ -39,12 +40,24 @@ def errors(points: pd.DataFrame, metric: str, digits: int) -> None:
     print()
 
 
+def failures() -> None:
+    """How many points fail each check, of how many."""
+    checks = pd.read_csv(REPORT / "checks.csv").dropna(subset=["passed"])
+    print("| check | points | over the limit | largest value |\n|---|---|---|---|")
+    for name, part in checks.groupby("check", sort=False):
+        over = part.loc[~part["passed"].astype(bool), "point"]
+        named = f": {', '.join(over)}" if len(over) else ""
+        unit = part["unit"].iloc[0]
+        print(f"| {name} | {len(part)} | {len(over)}{named} | {part['value'].max():.2g} {unit} |")
+    print()
+
+
 def sizes(points: pd.DataFrame, column: object) -> None:
     """One number against the size of the training set, a row a setting."""
     counts = sorted(points["n_train"].dropna().unique())
     print(f"| | {' | '.join(f'{n:g}' for n in counts)} |\n|---|{'---|' * len(counts)}")
     for setting, part in points.dropna(subset=["n_train"]).groupby("setting", sort=False):
-        cells = [spread(part.loc[part["n_train"] == n, column]) for n in counts]
+        cells = [spread(part[part["n_train"] == n][column]) for n in counts]
         print(f"| {setting} | {' | '.join(cells)} |")
     print()
 
@@ -58,5 +71,9 @@ print("Force RMSE on `test` (meV/Å) against training structures\n")
 sizes(points, (FORCE, "test"))
 print("Force RMSE on `path` (meV/Å) against training structures\n")
 sizes(points, (FORCE, "path"))
-print("Forgetting against training structures\n")
+print("Energy RMSE on `test` (meV/atom) against training structures\n")
+sizes(points, (ENERGY, "test"))
+print("Forgetting (force RMSE over the foundation model's) against training structures\n")
 sizes(points, "forgetting")
+print("Checks\n")
+failures()

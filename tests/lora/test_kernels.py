@@ -13,7 +13,7 @@ from lora._upstream import default_dtype, is_cueq, o3, upstream
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict, reference
 from lora.inject import count_parameters, lora_layers
-from lora.kernels import from_kernel, to_kernel
+from lora.kernels import from_kernel, rounded, to_kernel
 from lora.layers import LoRAO3Linear
 from lora.train import train
 from tests.lora.test_train import QUICK, files, teacher_data  # noqa: F401
@@ -182,3 +182,17 @@ def test_packed_layer_in_both_layouts(layout: str) -> None:
     found = LoRAO3Linear(other, rank=2).run_packed(weights, given)
     found = moved(found, irreps[1], back=True) if layout == "ir_mul" else found
     assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_a_base_made_in_float32_converts_in_float64() -> None:
+    """Its couplings keep float32's digits, cuEquivariance's do not: more may differ than else."""
+    case = replace(BASE, name="old", dtype=torch.float32, correlation=3)
+    old = make_model(case).double()
+    assert rounded(old) and not rounded(make_model(replace(BASE, correlation=3)))
+    new = to_kernel(old, "cueq")
+    assert 1e-12 < difference(outputs(old), outputs(new)) < 1e-6
+    broken = make_model(case).double()
+    with torch.no_grad():
+        broken.products[0].symmetric_contractions.contractions[0].U_matrix_2.mul_(1.001)
+    with pytest.raises(UserError, match="MACE cannot convert this model"):
+        to_kernel(broken, "cueq")
