@@ -8,6 +8,7 @@ the point trained, and else made anew and the old one deleted.
 """
 
 import logging
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def track(
     found = {"uri": store.uri, "experiment": experiment}
     try:
         with store.writing():
-            found |= _fill_store(store, points, model or f"{experiment}-{store.sweep}")
+            # MLflow searches by a filter in which a quote of the name would end it
+            name = re.sub(r"[^A-Za-z0-9_. -]+", "-", experiment)
+            found |= _fill_store(store, points, model or f"{name}-{store.sweep}")
     except UserError as error:
         if not or_later:
             raise

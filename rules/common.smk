@@ -43,6 +43,12 @@ def check_config():
             "config: tracking.live: needs a server, tracking.uri: http(s)://...; trainings on "
             "several machines must not write to one SQLite file"
         )
+    for key, path in (data_files() | named_paths()).items():
+        if re.search(r"[{}?\n\r]|^-", path):
+            raise WorkflowError(
+                f"config: {key}: {path!r} has a brace, a question mark or a line end in it, or begins "
+                "with -; neither snakemake nor MLflow can work with that, rename it (or begin with ./)"
+            )
     for key, path in data_files().items():
         if not Path(path).is_file():
             raise WorkflowError(f"config: {key}: {path} is not a file; paths start at {Path.cwd()}")
@@ -64,6 +70,11 @@ def data_files():
     named |= {"replay.file": config["replay"]["file"]}
     given = {f"split.{k}": config["split"].get(k) for k in ("valid_file", "test_file")}
     return {k: v for k, v in (named | given).items() if v}
+
+
+def named_paths():
+    """The paths in the config that are no labelled data, by key."""
+    return {"results": config["results"], "foundation.model": config["foundation"]["model"]}
 
 
 def make_points():

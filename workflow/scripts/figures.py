@@ -172,7 +172,8 @@ def parity(table: pd.DataFrame, point: str, path: str) -> None:
         shift = part["reference"].mean() if quantity == "energy" else 0.0
         for name, members in part.groupby("config_type", sort=False):
             x, y = members["reference"] - shift, members["predicted"] - shift
-            ax.plot(x, y, ".", markersize=3, label=name, rasterized=True)
+            shown = str(name).replace("$", r"\$")  # no formula
+            ax.plot(x, y, ".", markersize=3, label=shown, rasterized=True)
         ends = np.array([part["reference"].min(), part["reference"].max()]) - shift
         ax.plot(ends, ends, color="black", linewidth=0.8)
         ax.set(xlabel=f"reference {label}", ylabel="predicted")
