@@ -66,12 +66,14 @@ class Store:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry
         alone: AbstractContextManager = nullcontext()
+        file = Path(self.uri.removeprefix("sqlite:///"))
         if self.uri.startswith("sqlite:"):
-            file = Path(self.uri.removeprefix("sqlite:///"))
             file.parent.mkdir(parents=True, exist_ok=True)
             alone = Lock(file.with_name(f"{file.name}.lock"))
         try:
             with alone:
+                if self.uri.startswith("sqlite:") and not file.is_file():
+                    _make_database(file)
                 self.client = mlflow.MlflowClient(self.uri, self.uri)
                 self.experiment_id = self._find_or_make_experiment()
                 yield self
@@ -182,6 +184,16 @@ class Store:
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+
+def _make_database(file: Path) -> None:
+    """A new SQLite store, whole or not at all: MLflow cannot go on with half of its tables."""
+    import mlflow
+
+    beside = file.with_name(f".{file.name}.part")
+    beside.unlink(missing_ok=True)
+    mlflow.MlflowClient(f"sqlite:///{beside}").search_experiments()
+    beside.replace(file)
 
 
 def page_of(experiment_id: str, sweep: str) -> str:

@@ -1,0 +1,122 @@
+"""Faults of snakemake itself: killed with all its jobs, started twice, no room for tracking."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.workflow.test_sweep import Sweep
+
+pytestmark = pytest.mark.slow
+CLOCKS = ["train_seconds", "gpu_hours", "peak_memory_mb", "atoms_per_second"]
+
+
+class Short(Sweep):
+    """Two points, no checks, no export."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        none: dict = {"quick": [], "standard": [], "thorough": [], "holdout_file": None}
+        self.config |= {"checks": none, "export": {"engines": []}, "baselines": []}
+        self.config |= {"rank_curve": False, "select": {"limits": {}}}
+        self.config["train"] = {"max_num_epochs": 40, "batch_size": 3, "lr": 0.01}
+
+    def start(self) -> subprocess.Popen:
+        """Snakemake in the background, in a process group of its own."""
+        (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
+        log = (self.home / "snakemake.log").open("w")
+        env = os.environ | {"PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"}
+        command = ["snakemake", "--cores", "2"]
+        return subprocess.Popen(
+            command, cwd=self.home, stdout=log, stderr=log, env=env, start_new_session=True
+        )
+
+    def wait_for(self, pattern: str) -> None:
+        for _ in range(1200):
+            if list(self.home.glob(pattern)):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"no {pattern}: {(self.home / 'snakemake.log').read_text()[-2000:]}")
+
+    def outcome(self) -> tuple[pd.DataFrame, list[bytes]]:
+        """The table without what clocks say, and the adapters."""
+        out = self.home / "out"
+        table = pd.read_csv(out / "report/sweep.csv")
+        adapters = sorted(out.glob("train/*/adapter/adapter.safetensors"))
+        assert len(adapters) == 2
+        return table.drop(columns=CLOCKS, errors="ignore"), [x.read_bytes() for x in adapters]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Short:
+    made = Short(tmp_path_factory.mktemp("whole"))
+    made.run()
+    return made
+
+
+def same(a: Short, b: Short) -> bool:
+    (table_a, adapters_a), (table_b, adapters_b) = a.outcome(), b.outcome()
+    pd.testing.assert_frame_equal(table_a, table_b)
+    return adapters_a == adapters_b
+
+
+def test_killed_with_all_its_jobs(whole: Short, tmp_path: Path, told: Callable) -> None:
+    sweep = Short(tmp_path)
+    running = sweep.start()
+    sweep.wait_for("out/train/packs/*/checkpoint.pt")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not list(sweep.home.glob("out/train/packs/*.json"))
+    again = sweep.start()  # its lock is still there, and it says what to do
+    assert again.wait(120) != 0
+    assert "--unlock" in (sweep.home / "snakemake.log").read_text()
+    sweep.run("--unlock")
+    sweep.run()
+    assert same(sweep, whole)
+    told("kill -9 of snakemake and its jobs", 1, "its lock: snakemake --unlock", "equal")
+
+
+def test_two_on_one_folder(whole: Short, tmp_path: Path, told: Callable) -> None:
+    sweep = Short(tmp_path)
+    first = sweep.start()
+    sweep.wait_for("out/train/packs/*/checkpoint.pt")
+    kept = sweep.home / "first.log"
+    shutil.copy(sweep.home / "snakemake.log", kept)
+    done = subprocess.run(
+        ["snakemake", "--cores", "1"], cwd=sweep.home, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "lock" in done.stdout + done.stderr
+    assert first.wait(300) == 0, (sweep.home / "snakemake.log").read_text()[-3000:]
+    assert same(sweep, whole)
+    told("two snakemakes on one folder", 1, "the second is refused", "equal")
+
+
+def test_no_room_for_tracking(whole: Short, tmp_path: Path, told: Callable) -> None:
+    """The sweep ends well, and the next snakemake fills what was missed."""
+    sweep = Short(tmp_path)
+    shutil.copytree(whole.home, sweep.home, dirs_exist_ok=True)
+    shutil.rmtree(sweep.home / "out/track")
+    disk = sweep.home / "out/track"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        printed = sweep.run()
+        assert "Chosen: " in printed and sweep.todo() == {"track": 1}
+        assert "nothing is lost" in (sweep.home / "out/logs/track.log").read_text()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        sweep.run()
+        assert sweep.todo() == {}
+        assert '"runs"' in (disk / "runs.json").read_text()
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    assert same(sweep, whole)
+    told("disk full while MLflow is filled", 1, "said, and done by the next run", "equal")
