@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from lora.card import make_card, untuned
 from lora.config import UserError
@@ -55,7 +56,7 @@ def export(
         base_licence, data_licence: for the card, where they are not known here
         receipt: a json file with the card and what was verified
 
-    Returns {"folder", "card", "verified": rows of `verify`, or []}.
+    Returns {"folder", "card", "verified": rows of `verify` and of what was not written, or []}.
 
     Raises UserError: nothing to export, an engine that does not exist, or one that disagrees.
     """
@@ -85,11 +86,9 @@ def export(
     folder = Path(out) if out else (results / "export" if results else model_file.parent / "export")
     folder = folder if out else folder / point
     kind = next(model.parameters()).dtype
-    files = {name: folder / f"{point}{ENGINES[name].suffix}" for name in names}
-    for path, suffix in {files[n]: ENGINES[n].suffix for n in names}.items():
-        write_format(model, path, suffix)
+    files, unwritten = write(model, folder, point, names)
     card["files"] = {
-        path.name: {"engines": [n for n in names if files[n] == path], "digest": digest(path)}
+        path.name: {"engines": [n for n in files if files[n] == path], "digest": digest(path)}
         for path in dict.fromkeys(files.values())
     }
     write_sealed(folder / "card.json", card, [folder / name for name in card["files"]])
@@ -97,6 +96,7 @@ def export(
 
     rows = verify(model_file, files, structures, kind, head, steps) if check else []
     if check:
+        rows += unwritten
         write_json(folder / "verify.json", rows)
         Console(width=120).print(table_of(rows, point, name_of(kind)))
     result = {"folder": str(folder), "card": card, "verified": rows}
@@ -109,6 +109,28 @@ def export(
     if receipt:
         write_json(receipt, result)
     return result
+
+
+def write(
+    model: nn.Module, folder: Path, point: str, names: list[str]
+) -> tuple[dict[str, Path], list[dict[str, Any]]]:
+    """Write the files of some engines: {engine: file}, and a row for each that cannot be written.
+
+    What MACE cannot write of this model, or not without a package, is no error: the others can.
+    """
+    files: dict[str, Path] = {}
+    unwritten = []
+    for name in names:
+        path = folder / f"{point}{ENGINES[name].suffix}"
+        try:
+            if path not in files.values():
+                write_format(model, path, ENGINES[name].suffix)
+            files[name] = path
+        except UserError as error:
+            log.warning("%s: not written: %s", path.name, error)
+            why = {"verdict": "not written", "why": str(error)}
+            unwritten.append({"engine": name, "file": path.name, **why})
+    return files, unwritten
 
 
 def find(source: Path, point: str | None) -> tuple[Path, str, Path | None]:

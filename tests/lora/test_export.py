@@ -323,6 +323,20 @@ def test_a_disagreement_is_an_error_and_leaves_its_numbers(
     assert rows[0]["verdict"] == "failed" and not (tmp_path / "r.json").exists()
 
 
+def test_what_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """MACE converts only ScaleShiftMACE to cuEquivariance."""
+    torch.save(make_model(replace(BASE, name="m", cls="MACE")), tmp_path / "m.model")
+    write_structures(tmp_path / "s.xyz", systems()[1:2])
+    given = {"check": True, "structures_file": tmp_path / "s.xyz", "steps": 50}
+    found = export(tmp_path / "m.model", engines=["lammps-mliap", "ase"], **given)
+    assert [(r["engine"], r["verdict"]) for r in found["verified"]] == [
+        ("ase", "passed"),
+        ("lammps-mliap", "not written"),
+    ]
+    assert "MACE converts ScaleShiftMACE only" in found["verified"][1]["why"]
+    assert list(found["card"]["files"]) == ["m.model"]
+
+
 def test_find(tmp_path: Path) -> None:
     results = sweep_of(tmp_path, make_model(), "my.model")
     point = "lora_r2_a1_s3"

@@ -1,0 +1,72 @@
+"""Trainings that go wrong, and data at their edge: said, and the points beside them go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from lora.config import TrainSettings
+from lora.point import EXPLODED
+from lora.structures import ENERGY, FORCES, write_structures
+from lora.train import train, train_pack
+from tests.lora.test_train import EPOCHS, QUICK, files, teacher_data  # noqa: F401
+
+CALM = TrainSettings(rank=2, lr=0.02, **QUICK)
+
+
+def far_apart(n: int) -> list[Atoms]:
+    """Pairs of atoms beyond each other's reach: graphs without an edge."""
+    out = []
+    for i in range(n):
+        atoms = Atoms("OH", positions=[[0, 0, 0], [0, 0, 20 + i]])
+        atoms.info[ENERGY], atoms.arrays[FORCES] = -8.0 - 0.1 * i, np.zeros((2, 3))
+        out.append(atoms)
+    return out
+
+
+def test_a_loss_that_explodes_ends_its_point(
+    files: dict,  # noqa: F811
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    told: Callable,
+) -> None:
+    """A rate far too large, finite: the best epoch is kept, the point beside is untouched."""
+    wild = TrainSettings(rank=2, lr=3.0, clip_grad=0.0, **QUICK)
+    names = {k: v for k, v in files.items() if k != "foundation"}
+    points = {tmp_path / "wild": wild, tmp_path / "calm": CALM}
+    a, b = train_pack(points, files["foundation"], tmp_path, **names)
+    assert a["ended_by"] == "diverged" and a["epochs"] < EPOCHS
+    assert f"over {EXPLODED:g} times the untrained model's" in caplog.text
+    assert b["ended_by"] == "max_num_epochs"
+    alone = train(CALM, **files, out=tmp_path / "alone")
+    assert b["best"]["valid_loss"] == pytest.approx(alone["best"]["valid_loss"], rel=1e-8)
+    told(
+        "a learning rate of 3: the loss explodes", 1, "ended_by diverged, named in the report", "calm"
+    )
+
+
+def test_batches_without_an_edge(files: dict, tmp_path: Path, told: Callable) -> None:  # noqa: F811
+    """Alone in a batch, in all of them, and in the validation set."""
+    own = dict(files)
+    settings = TrainSettings(rank=2, **QUICK | {"batch_size": 1})
+    for name, train_set, valid_set in (
+        ("some", teacher_data(4, seed=0) + far_apart(3), far_apart(1) + teacher_data(1, seed=1)),
+        ("all", far_apart(4), far_apart(2)),
+    ):
+        for key, members in {"train_file": train_set, "valid_file": valid_set}.items():
+            own[key] = tmp_path / name / f"{key}.xyz"
+            write_structures(own[key], members)
+        found = train(settings, **own, out=tmp_path / name)
+        assert found["ended_by"] == "max_num_epochs"
+        assert np.isfinite(found["best"]["valid_loss"])
+    told("batches without an edge", 2, "no fault", "trained")
+
+
+def test_a_validation_set_of_one(files: dict, tmp_path: Path, told: Callable) -> None:  # noqa: F811
+    one = tmp_path / "one.xyz"
+    write_structures(one, teacher_data(1, seed=1))
+    found = train(CALM, **files | {"valid_file": one}, out=tmp_path / "p")
+    assert found["n_valid"] == 1 and found["best_epoch"] > 0
+    told("a validation set of one structure", 1, "no fault", "trained")
