@@ -8,7 +8,7 @@ sweep: .venv/ready
 	snakemake --cores all
 
 test: .venv/ready lint
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	ruff format --check .

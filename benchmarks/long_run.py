@@ -23,7 +23,7 @@ QUICKSTART = ROOT / "workflow/resources/quickstart"
 STEPS = 10_000
 
 STUB = """#!{python}
-import json, shutil, sys
+import json, os, shutil, sys
 from pathlib import Path
 from lora.cli import main
 
@@ -68,11 +68,16 @@ elif step in ("merge", "evaluate"):
     kinds = {{"merge": [".model"], "evaluate": [".json", ".parquet"]}}[step]
     if not copied.is_dir():
         assert main(sys.argv[1:]) == 0
-        copied.mkdir()
+        made = copied.with_name(f"{{step}}.{{os.getpid()}}")  # another job may do the same
+        made.mkdir()
         for kind in kinds:
-            shutil.copy(outs[0].with_suffix(kind), copied / f"x{{kind}}")
+            shutil.copy(outs[0].with_suffix(kind), made / f"x{{kind}}")
         if step == "merge":
-            shutil.copy(outs[0].with_name("merge.json"), copied)
+            shutil.copy(outs[0].with_name("merge.json"), made)
+        try:
+            made.rename(copied)
+        except OSError:
+            pass
     record = json.loads((copied / ("merge.json" if step == "merge" else "x.json")).read_text())
     for out in outs:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,15 @@ from lora.data import set_threads
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 
 
+LONGEST = ["test_slurm.py", "test_sweep.py", "test_browser.py", "test_processes.py"]
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The longest files first, so that no process is left alone with one at the end."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 # --- what the faults did: a line each at the end, also when tests run side by side
 
 import pytest  # noqa: E402
