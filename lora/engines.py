@@ -128,14 +128,14 @@ class TorchSim(Engine):
             self.model = mace(model, device=torch.device("cpu"), dtype=dtype)
 
     def __call__(self, atoms: Atoms) -> Answer:
-        periodic = self._periodic(atoms)
+        periodic = all_or_none(atoms)
         self.model._compute_stress = periodic
         out = self.model(self._state(atoms))
         stress = out["stress"][0].numpy().astype(float) if periodic else None
         return Answer(float(out["energy"][0]), out["forces"].numpy().astype(float), stress)
 
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
-        self._periodic(atoms)
+        all_or_none(atoms)
         md = importlib.import_module("torch_sim.integrators")
         step_time = (
             timestep / 1000 * float(importlib.import_module("torch_sim.units").MetalUnits.time)
@@ -159,12 +159,6 @@ class TorchSim(Engine):
             warnings.simplefilter("ignore")
             sim = importlib.import_module("torch_sim")
             return sim.initialize_state([bare(atoms)], torch.device("cpu"), self.dtype)
-
-    @staticmethod
-    def _periodic(atoms: Atoms) -> bool:
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise CannotError("a slab; it is periodic in all directions or in none")
-        return bool(atoms.pbc.all())
 
 
 class OpenMM(Engine):
@@ -201,15 +195,14 @@ class OpenMM(Engine):
 
     def _context(self, atoms: Atoms, timestep: float) -> tuple[Any, np.ndarray]:
         """OpenMM's context, and the rotation [3, 3] from ASE's axes to its own: x' = R x."""
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise CannotError("a slab; it is periodic in all directions or in none")
+        periodic = all_or_none(atoms)
         openmm = importlib.import_module("openmm")
         app, rotation = importlib.import_module("openmm.app"), np.eye(3)
         topology = app.Topology()
         residue = topology.addResidue("MOL", topology.addChain())
         for symbol in atoms.get_chemical_symbols():
             topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
-        if atoms.pbc.all():
+        if periodic:
             cell, rotation = atoms.cell.standard_form()
             reduce = importlib.import_module("openmm.app.internal.unitcell")
             vectors = [openmm.Vec3(*row) * 0.1 for row in np.array(cell)]
@@ -228,6 +221,13 @@ class OpenMM(Engine):
         context = openmm.Context(system, integrator, platform)
         context.setPositions(atoms.positions @ rotation.T / 10)
         return context, rotation
+
+
+def all_or_none(atoms: Atoms) -> bool:
+    """Whether a structure is periodic.  Raises CannotError for a slab, which some engines lack."""
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise CannotError("a slab; it is periodic in all directions or in none")
+    return bool(atoms.pbc.all())
 
 
 def name_of(dtype: torch.dtype) -> str:

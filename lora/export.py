@@ -83,8 +83,7 @@ def export(
     for warning in card["warnings"]:
         log.warning("%s: %s", point, warning)
 
-    folder = Path(out) if out else (results / "export" if results else model_file.parent / "export")
-    folder = folder if out else folder / point
+    folder = Path(out) if out else (results or model_file.parent) / "export" / point
     kind = next(model.parameters()).dtype
     files, unwritten = write(model, folder, point, names)
     card["files"] = {

@@ -11,14 +11,12 @@ from lora._upstream import default_dtype, upstream
 from lora.config import UserError
 from lora.files import write_bytes, write_torch
 from lora.foundation import load_foundation
-from lora.kernels import NOTES, to_kernel
+from lora.kernels import to_kernel, without_notes
 
 
 def plain(model_file: Path, head: str | None, dtype: torch.dtype | None) -> nn.Module:
     """The model of a file: one head, one dtype, none of the notes that we keep on a model."""
-    model = load_foundation(model_file, head, dtype)
-    for name in NOTES:
-        model.__dict__.pop(name, None)
+    model = without_notes(load_foundation(model_file, head, dtype))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return model
@@ -31,10 +29,7 @@ def standard(model: nn.Module) -> nn.Module:
 
 def cueq(model: nn.Module) -> nn.Module:
     """For cuEquivariance: converted, and compared with what it was made from."""
-    out = to_kernel(model, "cueq")
-    for name in NOTES:
-        out.__dict__.pop(name, None)
-    return out
+    return without_notes(to_kernel(model, "cueq"))
 
 
 def torchscript(model: nn.Module) -> nn.Module:
@@ -49,9 +44,7 @@ def torchscript(model: nn.Module) -> nn.Module:
 def mliap(model: nn.Module) -> nn.Module:
     """For LAMMPS' `pair_style mliap unified`, on cuEquivariance as MACE's own tool makes it."""
     dtype = next(model.parameters()).dtype
-    converted = to_kernel(model, "cueq")
-    for name in NOTES:
-        converted.__dict__.pop(name, None)
+    converted = cueq(model)
     converted.lammps_mliap = True
     with default_dtype(dtype):
         out: nn.Module = upstream("mace.calculators.lammps_mliap_mace").LAMMPS_MLIAP_MACE(
@@ -86,7 +79,7 @@ def write_format(model: nn.Module, path: Path, suffix: str) -> None:
     """
     try:
         made = FORMATS[suffix](model)
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, AttributeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UserError(
             f"{path.name}: MACE cannot write this model in that format ({why})"

@@ -29,6 +29,13 @@ AGREE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative, of a conversion
 ROUNDED = 1e-7  # the same in float64, for a model whose couplings were rounded to float32
 
 
+def without_notes(model: nn.Module) -> nn.Module:
+    """The model itself, without what we note on it: as it is saved."""
+    for name in NOTES:
+        model.__dict__.pop(name, None)
+    return model
+
+
 def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
     """A copy of an e3nn model that runs on `kernel`: "cueq" or "oeq".
 

@@ -23,7 +23,7 @@ from lora.files import digest, read_json, write_receipt, write_sealed, write_tor
 from lora.foundation import fingerprint, load_foundation
 from lora.heads import own_head
 from lora.inject import lora_layers, merge_lora_weights
-from lora.kernels import NOTES
+from lora.kernels import without_notes
 from lora.structures import elements_of, load_structures
 
 log = logging.getLogger(__name__)
@@ -128,9 +128,7 @@ def _merge(
 
 def save_model(model: nn.Module, path: Path) -> None:
     """Save as mace_run_train does, whole or not at all, without the notes we keep on a model."""
-    for name in NOTES:
-        model.__dict__.pop(name, None)
-    write_torch(path, model)
+    write_torch(path, without_notes(model))
 
 
 def _same_architecture(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
