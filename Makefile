@@ -20,12 +20,9 @@ lint: .venv/ready
 bench: .venv/ready
 	python benchmarks/sweep.py
 
-# the lock names torch first: its CPU or CUDA build decides what the rest resolves to
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: $(wildcard requirements*.lock) pyproject.toml envs/mace-lora.post-deploy.sh
 	$(PYTHON) -m venv .venv
-	pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	pip install --quiet --disable-pip-version-check -r requirements.lock
-	pip install --quiet --disable-pip-version-check --no-deps --editable .
+	sh envs/mace-lora.post-deploy.sh
 	touch $@
 
 .PHONY: sweep test lint bench

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,23 @@ def test_importing_the_library_is_cheap_and_leaves_safe_loading_on() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=clean)
 
 
-def test_conda_environment_installs_the_lock() -> None:
-    assert "-r ../requirements.lock" in (ROOT / "envs/mace-lora.yaml").read_text()
+def test_the_locks_name_every_file_by_its_hash() -> None:
+    one = r"[\w.-]+==[\w.+]+( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+    for path in ROOT.glob("requirements*.lock"):
+        assert re.fullmatch(rf"(#.*\n)+({one})+", path.read_text()), path
+
+
+def test_what_the_project_pins_is_in_the_lock() -> None:
     lock, project = ((ROOT / x).read_text() for x in ("requirements.lock", "pyproject.toml"))
-    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", lock, re.M))
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.M))
     declared = re.findall(r'"([\w.-]+)(?:\[\w+\])?==([^"]+)"', project)
     assert declared
     for name, version in declared:
         assert pinned[name] == version, name
+
+
+def test_the_environment_is_what_the_lock_says() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    pinned = re.findall(r"^([\w.-]+)==(\S+)", lock, re.M)
+    wrong = [x for x, v in pinned if metadata.version(x).split("+")[0] != v]
+    assert not wrong, f"{wrong}: delete .venv and run make again"
