@@ -69,7 +69,7 @@ def evaluate_models(n: int) -> None:
 def track_points(n: int) -> None:
     """n points of 100 epochs into a new store, then again."""
     from lora.config import TrainSettings
-    from lora.files import write_json, write_text
+    from lora.files import write_sealed, write_text
     from lora.track import track
 
     out = WORK / f"track{n}"
@@ -84,8 +84,8 @@ def track_points(n: int) -> None:
     points = [f"lora_r{i}_a1_s3" for i in range(n)]
     for point in points:
         write_text(out / "train" / point / "metrics.jsonl", history)
-        write_json(out / "train" / point / "train.json", record)
-        write_json(out / f"evaluate/{point}.json", {"sets": {"valid": numbers, "test": numbers}})
+        write_sealed(out / "train" / point / "train.json", record)
+        write_sealed(out / f"evaluate/{point}.json", {"sets": {"valid": numbers, "test": numbers}})
     started = time.perf_counter()
     track(out, points, None, "growth")
     first = time.perf_counter() - started

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from lora.evaluate import evaluate
+from lora.files import read_json
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "workflow/resources/quickstart/base.model"
@@ -64,9 +65,7 @@ def ours(args: argparse.Namespace, work: Path) -> dict:
 
 def receipts(folder: Path) -> dict[str, dict]:
     return {
-        name: found
-        for path in folder.glob("*.json")
-        for name, found in json.loads(path.read_text()).items()
+        name: found for path in folder.glob("*.json") for name, found in read_json(path).items()
     }
 
 

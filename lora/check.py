@@ -27,7 +27,7 @@ from lora.checks import (
 from lora.config import UserError
 from lora.data import check_device, set_threads
 from lora.dynamics import energy_drift, heating, holes
-from lora.files import read_json, write_json, write_receipt
+from lora.files import read_json, write_receipt, write_sealed
 from lora.potential import Potential
 from lora.structures import bare, elements_of, is_isolated_atom, load_structures, read_structures
 
@@ -129,7 +129,7 @@ def check(
     for out, model_file in models.items():
         potential = Potential(model_file, numbers, device)
         result = {"point": Path(out).stem} | run(potential, sample, names)
-        write_json(out, result)
+        write_sealed(out, result)
         results.append(result)
     write_receipt(receipt, results)
     return results

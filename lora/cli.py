@@ -128,15 +128,16 @@ def _evaluate(**args: Any) -> None:
 
 
 def _check(**args: Any) -> None:
+    from lora.check import check
+    from lora.files import read_json
+
     outs, models = args.pop("out") or [], args.pop("model_file")
     if shortlist := args.pop("shortlist"):
-        listed = _json(Path(shortlist).read_text(), str(shortlist))["models"]
+        listed = read_json(shortlist)["models"]
         outs += [args["receipt"].with_name(f"{point}.json") for point in listed]
         models += listed.values()
     if len(outs) != len(models):
         raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")
-    from lora.check import check
-
     args["settings"] = _json(args["settings"], "settings")
     args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key")}
     check(dict(zip(outs, models, strict=True)), **args)

@@ -17,7 +17,7 @@ from lora.config import UserError
 from lora.convolution import fuse
 from lora.data import check_device, graphs, has_stress, predict, reference, set_threads
 from lora.elements import check_elements, elements, trim_elements
-from lora.files import write_bytes, write_json, write_receipt
+from lora.files import write_bytes, write_receipt, write_sealed
 from lora.fold import fold
 from lora.foundation import load_foundation
 from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
@@ -72,8 +72,9 @@ def evaluate(
         if not np.isfinite(table["predicted"]).all():
             raise UserError(f"{model_file}: predicts energies or forces that are not finite")
         result = {"point": Path(out).stem, "fingerprint": print_digest} | result
-        write_bytes(Path(out).with_suffix(".parquet"), table.to_parquet(index=False))
-        write_json(out, result)
+        beside = Path(out).with_suffix(".parquet")
+        write_bytes(beside, table.to_parquet(index=False))
+        write_sealed(out, result, [beside])
         results.append(result)
     write_receipt(receipt, results)
     return results

@@ -16,7 +16,7 @@ from lora.card import make_card, untuned
 from lora.config import UserError
 from lora.data import set_threads
 from lora.engines import name_of
-from lora.files import digest, read_json, write_json, write_sealed
+from lora.files import digest, read_json, write_sealed
 from lora.formats import plain, write_format
 from lora.structures import load_structures
 from lora.verify import ENGINES, verify
@@ -96,7 +96,7 @@ def export(
     rows = verify(model_file, files, structures, kind, head, steps) if check else []
     if check:
         rows += unwritten
-        write_json(folder / "verify.json", rows)
+        write_sealed(folder / "verify.json", {"verified": rows})
         Console(width=120).print(table_of(rows, point, name_of(kind)))
     result = {"folder": str(folder), "card": card, "verified": rows}
     failed = [row for row in rows if row["verdict"] == "failed"]
@@ -106,7 +106,7 @@ def export(
             f"in ASE ({failed[0]['why']}); do not use it, and see verify.json"
         )
     if receipt:
-        write_json(receipt, result)
+        write_sealed(receipt, result)
     return result
 
 

@@ -1,8 +1,8 @@
 """Small helpers for the files that steps leave behind.
 
-All are written whole or not at all.  What a step's result depends on is sealed: its json file
-says in which format it was written, and the digests of itself and of the files beside it, so that
-one that was cut short, damaged or edited is noticed by the step that reads it.
+All are written whole or not at all.  JSON is sealed: it says in which format it was written, and
+the digests of itself and of the files beside it, so that one that was cut short, damaged or edited
+is noticed by the step that reads it.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 from lora.config import UserError
 
 FORMAT = 1  # of sealed files; raised when an older version could not read them
-SEALED = ("split.json", "replay.json", "merge.json", "adapter.json", "card.json")
+SEALED = ("split.json", "replay.json", "train.json", "merge.json", "adapter.json", "card.json")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -41,15 +41,10 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON, indented, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
 def write_receipt(path: str | Path | None, results: list[dict[str, Any]]) -> None:
     """Write what a step found of each point, {point: result}, once all its files are there."""
     if path:
-        write_json(path, {result["point"]: result for result in results})
+        write_sealed(path, {result["point"]: result for result in results})
 
 
 def write_torch(path: str | Path, content: Any, head: bool = False) -> None:
@@ -77,7 +72,7 @@ def write_sealed(path: str | Path, content: dict[str, Any], files: Iterable[Path
     """Write JSON with its format, its own digest and those of files beside it."""
     sums = {file.name: digest(file) for file in files}
     seal = {"format": FORMAT, "digest": _digest_of(content, sums), "files": sums}
-    write_json(path, {"seal": seal, **content})
+    write_text(path, json.dumps({"seal": seal, **content}, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
@@ -91,7 +86,8 @@ def read_json(path: str | Path) -> Any:
 def check_file(path: str | Path) -> None:
     """Raises UserError if a sealed file beside this one says that it had other contents."""
     path = Path(path)
-    for name in SEALED:
+    own = [path.with_suffix(".json").name] if path.suffix == ".parquet" else []
+    for name in (*SEALED, *own):
         if (path.parent / name).is_file():
             sums = _read(path.parent / name)[1]
             if path.is_file() and sums.get(path.name, found := digest(path)) != found:
@@ -107,7 +103,7 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
     except ValueError as error:  # what is no UTF-8, too
         raise UserError(f"{path}: is not JSON ({error}); {_remedy(path)}") from None
     seal = content.pop("seal", None) if isinstance(content, dict) else None
-    if seal is None:
+    if not isinstance(seal, dict):  # none of ours, such as a config
         return content, {}
     if seal.get("format", 0) > FORMAT:
         raise UserError(
@@ -126,9 +122,9 @@ def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:
 
 def _remedy(path: Path) -> str:
     """What makes a file anew: snakemake, once it and the receipt of its pack are gone."""
-    for above in path.parents[:2]:
-        for receipt in sorted((above.parent / "packs").glob("*.json")):
-            if f'"{above.name}"' in receipt.read_text(errors="replace"):
+    for below in (path.with_suffix(""), *path.parents[:2]):  # one of them is named by the point
+        for receipt in sorted((below.parent / "packs").glob("*.json")):
+            if f'"{below.name}"' in receipt.read_text(errors="replace"):
                 return f"delete it and {receipt}, and run snakemake again"
     return "delete it and run snakemake again, or fetch it anew"
 

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora.files import digest, read_json
+from lora.files import check_file, digest, read_json
 from lora.store import epoch_metrics, params_of
 
 FIRST = ("rmse_f_mev_per_a", "rmse_e_mev_per_atom")  # the UI's plots take what was logged first
@@ -41,7 +41,8 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
     history: list[dict] = []
     if (results / "train" / point / "train.json").is_file():
         trained = read_json(results / "train" / point / "train.json")
-        history = read_history(results / "train" / point / "metrics.jsonl")
+        check_file(epochs := results / "train" / point / "metrics.jsonl")
+        history = read_history(epochs)
         ended = int(1000 * history[-1]["timestamp"])
         started = ended - int(1000 * trained["seconds"])
     params = params_of(trained.get("settings", {"method": "foundation"}))

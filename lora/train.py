@@ -211,7 +211,7 @@ def _train(
         own = {"folder": out / "adapter", "tuned": tuned, "notes": notes}
         found = _save(trainee, i, point.settings, base, **own)
         results.append(_result(out, point, counted[i]) | shared | {"key": keys[i]} | found)
-        write_sealed(out / "train.json", results[-1])
+        write_sealed(out / "train.json", results[-1], [out / "metrics.jsonl"])
     return results
 
 

@@ -28,7 +28,7 @@ from lora.factors import (
     spectrum,
     thin_svd,
 )
-from lora.files import write_json
+from lora.files import write_sealed
 from lora.foundation import load_foundation
 from lora.inject import lora_layers, replace_layer
 from lora.layers import LoRALayer
@@ -79,7 +79,7 @@ def truncate(
         "ranks": ranks,
         **before,
     }
-    write_json(Path(out) / "spectrum.json", result)
+    write_sealed(Path(out) / "spectrum.json", result)
     log.info("%s cut to ranks %s", adapter, sorted(set(ranks.values())))
     return result
 

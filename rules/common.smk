@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def make_packs():
     written down when a sweep starts: a grid that grows must leave trained packs as they are, and
     jobs on a cluster, which read this file again, must find the same packs.
     """
-    known = json.loads(PACK_RECORD.read_text()) if PACK_RECORD.is_file() else {}
+    known = read_record(PACK_RECORD, {})
     if known and not workflow.is_main_process:
         return known
     packs = {x: [x] for x in TRACKED if x not in LORA_POINTS}
@@ -178,6 +179,27 @@ def pack_size(n):
     if size != "auto":
         return size
     return 8 if GPUS else max(1, min(4, -(-n // (workflow.cores or 1))))
+
+
+def read_record(path, default):
+    """What a JSON file beside the results says."""
+    if not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise WorkflowError(f"{path}: is damaged; delete it and run snakemake again") from None
+
+
+def write_record(path, content):
+    """Write such a file whole or not at all; every job reads them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    with beside.open("w") as handle:
+        handle.write(json.dumps(content, indent=2) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    beside.replace(path)
 
 
 def settings_by_name(point):
@@ -227,9 +249,7 @@ wildcard_constraints:
 
 
 onstart:
-    PACK_RECORD.parent.mkdir(parents=True, exist_ok=True)
-    PACK_RECORD.write_text(json.dumps(PACKS, indent=2) + "\n")
-    MINUTES_RECORD.write_text(json.dumps(MINUTES, indent=2) + "\n")
-    CONFIG_RECORD.write_text(json.dumps(config, indent=2) + "\n")
-    LIVE_RECORD.parent.mkdir(exist_ok=True)
-    LIVE_RECORD.write_text(json.dumps(live_store()) + "\n")
+    write_record(PACK_RECORD, PACKS)
+    write_record(MINUTES_RECORD, MINUTES)
+    write_record(CONFIG_RECORD, config)
+    write_record(LIVE_RECORD, live_store())

@@ -45,8 +45,7 @@ def live_store():
 
 def tracks_missed():
     """How often the store was down; counted up by `track`, which then has to run again."""
-    missed = LIVE_RECORD.with_name("missed.json")
-    return json.loads(missed.read_text())["times"] if missed.is_file() else 0
+    return read_record(LIVE_RECORD.with_name("missed.json"), {}).get("times", 0)
 
 
 def split_flags():

@@ -22,9 +22,9 @@ def check_profile():
 
 def seconds_a_point():
     """Median seconds of the LoRA points that are trained, None if there are none."""
-    receipts = RECEIPTS.glob("lora_*.json")
-    points = [p for path in receipts for p in json.loads(path.read_text()).values()]
-    return statistics.median(point["seconds"] for point in points) if points else None
+    receipts = [read_record(path, {}) for path in RECEIPTS.glob("lora_*.json")]
+    seconds = [x["seconds"] for found in receipts for name, x in found.items() if name != "seal"]
+    return statistics.median(seconds) if seconds else None
 
 
 def make_minutes(known):
@@ -33,7 +33,7 @@ def make_minutes(known):
     Jobs read what was written down when the sweep started, so that both know the same.
     """
     if not workflow.is_main_process:
-        return json.loads(MINUTES_RECORD.read_text()) if MINUTES_RECORD.is_file() else {}
+        return read_record(MINUTES_RECORD, {})
     if not ON_CLUSTER:
         return {}
     return {

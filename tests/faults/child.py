@@ -143,7 +143,8 @@ class Chain:
                 *("--receipt", "out/merge/packs/p.json"),
             ],
             "evaluate": [*merged, *sets, "--threads", "1"]
-            + ["--out", *(f"out/evaluate/{x}.json" for x in points)],
+            + ["--out", *(f"out/evaluate/{x}.json" for x in points)]
+            + ["--receipt", "out/evaluate/packs/p.json"],
             "check": [
                 *("out/merge/a/a.model", "--names", "gradients", "--threads", "1"),
                 *("--valid_file", "out/data/valid.xyz", "--e0s_file", "out/e0s/e0s.json"),

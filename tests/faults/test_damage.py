@@ -4,14 +4,18 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from lora.config import UserError
+from lora.record import read_record
 from tests.faults.child import Chain
 from tests.faults.test_processes import equal, whole  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.slow
+SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 
 # the file, and a step that reads it
 READ = [
@@ -65,6 +69,52 @@ def test_damaged_results(
     assert equal(chain, whole, step)
     kind = {cut: "cut short", flip: "a bit flipped"}[damage]
     told(f"{Path(file).name} {kind}, read by {step}", 1, "one line with the file", "equal")
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize(
+    ("file", "reader"),
+    [
+        ("out/train/packs/p.json", "report"),
+        ("out/evaluate/packs/p.json", "report"),
+        ("out/evaluate/a.parquet", "report"),
+        ("out/train/a/metrics.jsonl", "report"),
+        ("out/train/a/metrics.jsonl", "track"),
+        ("out/train/a/train.json", "track"),
+        ("out/evaluate/a.json", "track"),
+    ],
+)
+def test_what_the_report_and_mlflow_show_is_what_was_found(
+    file: str,
+    reader: str,
+    damage: Callable,
+    whole: Chain,  # noqa: F811
+    tmp_path: Path,
+    told: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain = whole.before("check", tmp_path / "chain")
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    table = import_module("table")
+    path = chain.home / file
+    read = {
+        "report": lambda: table.read(path) if path.suffix == ".json" else table.read_beside(path),
+        "track": lambda: read_record(chain.home / "out", "a", chosen=False),
+    }[reader]
+    assert read()
+    damage(path)
+    with pytest.raises((UserError, SystemExit), match=f"{path.name}: is") as error:
+        read()
+    assert "and run snakemake again" in str(error.value) and "\n" not in str(error.value)
+    if "packs" not in file:  # what snakemake has of them is the pack's receipt
+        assert "/packs/p.json, and run" in str(error.value)
+    path.unlink()
+    step = file.split("/")[1]
+    chain.run(step)
+    assert read() and equal(chain, whole, step)
+    kind = {cut: "cut short", flip: "a bit flipped"}[damage]
+    name = f"{step}/{path.name}" if path.name == "p.json" else path.name
+    told(f"{name} {kind}, read by {reader}", 1, "one line with the file", "equal")
 
 
 @pytest.mark.parametrize("damage", [cut, flip])

@@ -14,7 +14,7 @@ from lora.check import CHECKS, check, make_sample, run
 from lora.checks import Sample
 from lora.config import UserError
 from lora.dynamics import closest, fragments, relax, throw
-from lora.files import read_json, write_json
+from lora.files import read_json, write_sealed
 from lora.potential import Potential, Single
 from lora.structures import ENERGY, FORCES, load_structures, write_structures
 from tests.lora.test_train import teacher_data
@@ -215,7 +215,7 @@ def test_a_mace_model_from_files(tmp_path: Path) -> None:
     torch.save(make_model(), tmp_path / "m.model")
     structures = teacher_data(6, seed=0)
     write_structures(tmp_path / "valid.xyz", structures)
-    write_json(tmp_path / "e0s.json", {"foundation_E0s": {}})
+    write_sealed(tmp_path / "e0s.json", {"foundation_E0s": {}})
     files = {"valid_file": tmp_path / "valid.xyz", "e0s_file": tmp_path / "e0s.json"}
     files["holdout_file"] = tmp_path / "valid.xyz"
     out = tmp_path / "m.json"

@@ -16,7 +16,7 @@ from lora.config import UserError
 from lora.elements import set_e0s
 from lora.engines import name_of
 from lora.export import export, find
-from lora.files import read_json, write_json
+from lora.files import read_json, write_sealed
 from lora.formats import FORMATS, plain, write_format
 from lora.foundation import fingerprint
 from lora.lammps import Lammps
@@ -207,16 +207,16 @@ def sweep_of(folder: Path, model: nn.Module, base: str, dtype: str = "float64") 
         "fingerprint": fingerprint(model),
         "fine_tuned_elements": ["H", "O"],
     }
-    write_json(results / "merge" / point / "merge.json", print_of)
+    write_sealed(results / "merge" / point / "merge.json", print_of)
     config = {"foundation": {"model": base, "head": None}, "data": {"file": "dft.xyz"}}
-    write_json(results / "config.json", config)
-    write_json(results / "report/best.json", {"point": point})
+    write_sealed(results / "config.json", config)
+    write_sealed(results / "report/best.json", {"point": point})
     trained = {
         "settings": {"method": "lora", "rank": 2},
         "base_fingerprint": "b",
         "data_digest": "d",
     }
-    write_json(results / "train" / point / "train.json", trained)
+    write_sealed(results / "train" / point / "train.json", trained)
     write_structures(results / "data/valid.xyz", systems()[:2])
     return results
 
@@ -319,7 +319,7 @@ def test_a_disagreement_is_an_error_and_leaves_its_numbers(
     monkeypatch.setitem(FORMATS, ".model", broken)
     with pytest.raises(UserError, match="ase disagrees with the merged model"):
         export(results, engines=["ase"], check=True, receipt=tmp_path / "r.json")
-    rows = read_json(results / "export/lora_r2_a1_s3/verify.json")
+    rows = read_json(results / "export/lora_r2_a1_s3/verify.json")["verified"]
     assert rows[0]["verdict"] == "failed" and not (tmp_path / "r.json").exists()
 
 

@@ -11,7 +11,7 @@ from lora._upstream import upstream
 from lora.config import UserError
 from lora.data import graphs, predict
 from lora.elements import get_e0s, set_e0s, trim_elements
-from lora.files import read_json, write_json
+from lora.files import read_json, write_sealed
 from lora.merge import merge
 from lora.structures import write_structures
 from tests.models import make_model, perturb, structures
@@ -64,7 +64,7 @@ def test_merged_file_is_a_standard_model(files: dict, tmp_path: Path) -> None:
 
 
 def test_foundation_alone_gets_only_e0s(files: dict, tmp_path: Path) -> None:
-    write_json(tmp_path / "e0s.json", {"E0s": {"H": -1.0, "C": -2.0, "O": -3.0}})
+    write_sealed(tmp_path / "e0s.json", {"E0s": {"H": -1.0, "C": -2.0, "O": -3.0}})
     merge(**files, e0s_file=tmp_path / "e0s.json", adapters={tmp_path / "f/f.model": None})
     merged = torch.load(tmp_path / "f/f.model", weights_only=False)
     base = make_model()

@@ -9,7 +9,7 @@ import pytest
 
 from lora.cli import main
 from lora.config import UserError
-from lora.files import write_json, write_text
+from lora.files import write_sealed, write_text
 from lora.lock import STALE, Lock
 from lora.status import as_time, status
 
@@ -30,9 +30,9 @@ def history(results: Path, point: str, epochs: int, pace: float = 10.0) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    write_json(tmp_path / "train/packs.json", PACKS)
+    write_sealed(tmp_path / "train/packs.json", PACKS)
     methods = {"naive": {"max_num_epochs": 20}}
-    write_json(tmp_path / "config.json", {"train": {"max_num_epochs": 40}, "methods": methods})
+    write_sealed(tmp_path / "config.json", {"train": {"max_num_epochs": 40}, "methods": methods})
     return tmp_path
 
 
@@ -58,7 +58,7 @@ def test_stages(results: Path) -> None:
     row = of(results, "lora_r2_a8_s3")
     assert (row["state"], row["seconds_left"]) == ("stopped", None) and "goes on" in row["note"]
     for step, state in {"train": "trained", "merge": "merged", "evaluate": "evaluated"}.items():
-        write_json(results / step / "packs/lora_s3_1.json", {})
+        write_sealed(results / step / "packs/lora_s3_1.json", {})
         assert of(results, "lora_r2_a8_s3")["state"] == state
 
 
@@ -80,8 +80,8 @@ def test_failures(results: Path, last: str, state: str, note: str) -> None:
 
 def test_errors_of_a_trained_point_are_its_best(results: Path) -> None:
     history(results, "naive_s3", 20)
-    write_json(results / "train/naive_s3/train.json", {"best_epoch": 15})
-    write_json(results / "train/packs/naive_s3.json", {})
+    write_sealed(results / "train/naive_s3/train.json", {"best_epoch": 15})
+    write_sealed(results / "train/packs/naive_s3.json", {})
     row = of(results, "naive_s3")
     assert (row["state"], row["rmse_f_mev_per_a"], row["epochs"]) == ("trained", 85.0, 20)
 

@@ -22,7 +22,7 @@ import torch
 
 from lora import live as live_module
 from lora.config import TrainSettings, UserError
-from lora.files import read_json, write_json
+from lora.files import read_json, write_sealed, write_text
 from lora.live import Live
 from lora.store import Store
 from lora.track import track
@@ -36,14 +36,14 @@ def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Path:
     errors = {"n_structures": 3, "rmse_f_mev_per_a": error, "rmse_e_mev_per_atom": 1.0}
     sets = {s: {**errors, "config_types": {}} for s in ("valid", "test", "600K")}
     for point in (name, "foundation"):
-        write_json(folder / "evaluate" / f"{point}.json", {"point": point, "sets": sets})
-        write_json(folder / "merge" / point / "merge.json", {"dtype": "float64"})
+        write_sealed(folder / "evaluate" / f"{point}.json", {"point": point, "sets": sets})
+        write_sealed(folder / "merge" / point / "merge.json", {"dtype": "float64"})
     settings = asdict(TrainSettings(rank=rank, alpha=1.0, seed=3).resolved())
     record = {"settings": settings, "trainable_parameters": 10, "total_parameters": 100}
     record |= {"seconds": 5.0, "peak_memory_mb": 300, "key": f"key of rank {rank}"}
     record |= {"base_fingerprint": "b" * 16, "data_digest": "d" * 16}
     record |= {"machine": {"host": "here", "device": "a CPU", "commit": "c" * 40}}
-    write_json(folder / "train" / name / "train.json", record)
+    write_sealed(folder / "train" / name / "train.json", record)
     text = "".join(json.dumps(line) + "\n" for line in epochs())
     (folder / "train" / name / "metrics.jsonl").write_text(text)
     (folder / "data").mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def epochs() -> list[dict]:
 
 def choose(folder: Path, point: str) -> None:
     """Make a point the chosen one, with a real model and a figure."""
-    write_json(folder / "report" / "best.json", {"point": point})
+    write_sealed(folder / "report" / "best.json", {"point": point})
     (folder / "report" / "heatmap.svg").write_text("<svg/>")
     torch.save(make_model(), folder / "merge" / point / f"{point}.model")
 
@@ -252,7 +252,7 @@ def test_live_through_a_server_that_dies(
     results, point = make_results(tmp_path / "results"), POINTS[0]
     settings = TrainSettings(rank=4, alpha=1.0, seed=3).resolved()
     where = {"uri": server.uri, "experiment": "exp"}
-    write_json(tmp_path / "live.json", where)
+    write_sealed(tmp_path / "live.json", where)
     lines = epochs()
 
     def seen() -> list:
@@ -302,11 +302,11 @@ def test_live_never_ends_a_training(tmp_path: Path, caplog: pytest.LogCaptureFix
     settings = TrainSettings().resolved()
     with Live(None, tmp_path) as live:
         live("p", "k", settings, epochs()[0])
-    write_json(tmp_path / "off.json", None)
+    write_text(tmp_path / "off.json", "null\n")
     with Live(tmp_path / "off.json", tmp_path) as live:
         live("p", "k", settings, epochs()[0])
     assert not caplog.records
-    write_json(tmp_path / "odd.json", {"uri": "nonsense://x", "experiment": "exp"})
+    write_sealed(tmp_path / "odd.json", {"uri": "nonsense://x", "experiment": "exp"})
     with Live(tmp_path / "odd.json", tmp_path) as live:
         live("p", "k", settings, epochs()[0])
     assert len(caplog.records) == 1 and "the training goes on" in caplog.text

@@ -17,7 +17,7 @@ from lora import load_adapter, load_foundation
 from lora.config import TrainSettings, UserError
 from lora.data import graphs, predict, reference
 from lora.elements import get_e0s
-from lora.files import write_json
+from lora.files import write_sealed
 from lora.fit import Fit, Single
 from lora.inject import count_parameters, inject_lora
 from lora.point import Point
@@ -56,7 +56,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.save(make_model(), folder / "base.model")
     write_structures(folder / "train.xyz", teacher_data(9, seed=0))
     write_structures(folder / "valid.xyz", teacher_data(4, seed=1))
-    write_json(folder / "e0s.json", {"E0s": get_e0s(make_model())})
+    write_sealed(folder / "e0s.json", {"E0s": get_e0s(make_model())})
     return {
         "foundation": folder / "base.model",
         "train_file": folder / "train.xyz",

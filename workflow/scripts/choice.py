@@ -6,7 +6,6 @@ best.json and summary.txt.
 """
 
 import html
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,8 @@ from page import page, rows_of
 from table import LORA, make_table, of_all_data, read, receipts, records_of, setting_of
 from verdict import Verdict, best_of_each, gather, judge, ranking, write_checks
 from words import ENERGY, FORCE, Errors, forgetting, replay_and_lora, words
+
+from lora.files import write_sealed
 
 
 def choose(
@@ -88,7 +89,7 @@ def main(snakemake: object) -> None:
     best, best_lora, failed = choose(table, metric, verdicts, thorough)
     model = Path(p.results) / "merge" / best / f"{best}.model"
     found = {"point": best, "lora": best_lora, "metric": metric, "model": str(model)}
-    Path(out.best).write_text(json.dumps(found, indent=2) + "\n")
+    write_sealed(out.best, found)
 
     errors = Errors(table, metric)
     whole = of_all_data(table)

@@ -4,14 +4,14 @@ Called by the rule `committee` with what it names in `snakemake`.  Uses the pari
 points; nothing is evaluated again.
 """
 
-import json
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from figures import COLOURS, save
 from matplotlib import ticker
+from table import read_beside
+
+from lora.files import write_sealed
 
 ENOUGH = 0.5  # rank correlation that has to be exceeded, to be called an uncertainty
 RESAMPLED = 200  # bootstrap samples of structures
@@ -23,7 +23,7 @@ def read(paths: list[str]) -> pd.DataFrame:
     The spread is the standard deviation over the points, the error that of their mean; for
     forces both are roots of sums over components.
     """
-    tables = [pd.read_parquet(path) for path in paths]
+    tables = [pd.read_parquet(read_beside(path)) for path in paths]
     first = tables[0][tables[0]["quantity"] != "stress"].copy()
     predicted = np.stack([t.loc[t["quantity"] != "stress", "predicted"] for t in tables])  # [K, n]
     first["error"] = (predicted.mean(axis=0) - first["reference"]) ** 2
@@ -119,7 +119,7 @@ def main(snakemake: object) -> None:
     measured = measure(data)
     n = len(snakemake.params.parity)
     result = {"members": n, "sets": measured, "said": verdict(measured, n)}
-    Path(snakemake.output.measured).write_text(json.dumps(result, indent=2) + "\n")
+    write_sealed(snakemake.output.measured, result)
     draw(data, measured, snakemake.output.figure)
 
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from table import QUANTITIES, of_all_data, receipts
+from table import QUANTITIES, of_all_data, read, read_beside, receipts
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
@@ -147,7 +147,7 @@ def learning_curves(files: list[str], path: str) -> None:
     """Validation errors of every training against the epoch."""
     parts = []
     for name in files:
-        lines = [json.loads(line) for line in Path(name).read_text().splitlines()]
+        lines = [json.loads(line) for line in read_beside(name).read_text().splitlines()]
         parts.append(pd.DataFrame(lines).assign(point=Path(name).parent.name))
     data = pd.concat(parts)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
@@ -210,7 +210,7 @@ def spectrum(point: str | None, record: dict, path: str) -> None:
 
 def main(snakemake: object) -> None:
     table = pd.read_csv(snakemake.input.table)
-    chosen = json.loads(Path(snakemake.input.best).read_text())
+    chosen = read(snakemake.input.best)
     best, lora = chosen["point"], chosen["lora"]
     whole = of_all_data(table)
     heatmap(whole, snakemake.output.heatmap)
@@ -219,7 +219,7 @@ def main(snakemake: object) -> None:
     forgetting(whole, checks[checks["point"].isin(whole["point"])], snakemake.output.forgetting)
     learning_curves(snakemake.params.metrics, snakemake.output.curves)
     of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
-    parity(pd.read_parquet(of_best), best, snakemake.output.parity)
+    parity(pd.read_parquet(read_beside(of_best)), best, snakemake.output.parity)
     record = receipts(snakemake.input.trainings).get(lora, {})
     spectrum(lora, record, snakemake.output.spectrum)
 

@@ -3,11 +3,10 @@
 Called by the rule `shortlist` with what it names in `snakemake`.
 """
 
-import json
-from pathlib import Path
-
 from table import make_table, receipts, records_of
 from verdict import best_of_each, gather, judge, ranking
+
+from lora.files import write_sealed
 
 
 def main(snakemake: object) -> None:
@@ -20,7 +19,7 @@ def main(snakemake: object) -> None:
     first = [x for x in best_of_each(kept) if x != "foundation"] or best_of_each(refused)
     chosen = first[: p.winners] + (["foundation"] if "foundation" in p.points else [])
     models = {point: f"{p.results}/merge/{point}/{point}.model" for point in chosen}
-    Path(snakemake.output[0]).write_text(json.dumps({"models": models}, indent=2) + "\n")
+    write_sealed(snakemake.output[0], {"models": models})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The table of points, and which of them is chosen.  Used by the scripts of the report."""
 
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
+
+from lora.config import UserError
+from lora.files import check_file, read_json
 
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
 COUNTS = ["n_train", "trainable_parameters", "total_parameters"]
@@ -29,7 +31,20 @@ QUANTITIES = {name: LABELS[name] for name in ("rmse_e_mev_per_atom", "rmse_f_mev
 
 
 def read(path: str | Path) -> dict:
-    return json.loads(Path(path).read_text())
+    """A JSON file of the sweep; one that is damaged ends the script, in one line."""
+    try:
+        return read_json(path)
+    except UserError as error:
+        raise SystemExit(f"report: {error}") from None
+
+
+def read_beside(path: str | Path) -> Path:
+    """A file that the JSON beside it keeps the digest of, if it is the same still."""
+    try:
+        check_file(path)
+    except UserError as error:
+        raise SystemExit(f"report: {error}") from None
+    return Path(path)
 
 
 def receipts(paths: list[str]) -> dict[str, dict]:
