@@ -1,9 +1,8 @@
 """The command `mace-lora`: one subcommand a step.  Heavy imports happen inside each.
 
-Settings have the names of the config; `mace-lora STEP --help` lists them with their defaults.
+What each takes is in `lora.options`.
 """
 
-import argparse
 import errno
 import importlib
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.config import Targets, TrainSettings, UserError
+from lora.options import parser
 from lora.stop import EXIT_CODE, Paused
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
     training to be gone on with.  All but 0 say why in one line on stderr.
     """
-    args = vars(_parser().parse_args(argv))
+    args = vars(parser().parse_args(argv))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -167,176 +167,6 @@ def _run(step: str, args: dict[str, Any]) -> None:
         _STEPS[step](**args)
     else:
         getattr(importlib.import_module(f"lora.{step}"), step)(**args)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mace-lora", description=(__doc__ or "").split(":")[0])
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-
-    p = steps.add_parser("split", help="training, validation and test sets, with a leakage check")
-    p.add_argument("dataset", help="labelled structures, extended xyz")
-    p.add_argument("--out", required=True, help="folder for train.xyz, valid.xyz, test.xyz")
-    p.add_argument("--method", default="random", help="random, group, blocked or given")
-    p.add_argument("--valid_fraction", type=float, default=0.1)
-    p.add_argument("--test_fraction", type=float, default=0.1)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--group_key", help="key of a structure's group, for `group`")
-    p.add_argument("--block_size", type=int, default=20, help="frames a stretch, for `blocked`")
-    p.add_argument("--near_duplicate", type=float, default=0.01, help="Å, for the leakage check")
-    p.add_argument("--valid_file", help="validation set, for `given`")
-    p.add_argument("--test_file", help="test set, for `given`")
-    p.add_argument("--test_set", nargs=2, action="append", metavar=("NAME", "FILE"))
-    for key in ("energy", "forces", "stress"):
-        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"what the file calls the {key}")
-
-    p = steps.add_parser("replay", help="structures that remind of the foundation model, labelled")
-    p.add_argument("structures_file", help="of the foundation model's own kind")
-    _foundation(p)
-    p.add_argument("--labels", default="foundation", help="foundation, predicted; or file")
-    p.add_argument("--num_samples", type=int, default=1000, help="at most")
-    p.add_argument("--seed", type=int, default=0)
-    for key in ("energy", "forces", "stress"):
-        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"of the file's {key}")
-    p.add_argument("--out", required=True, help="replay.xyz")
-    _threads(p)
-
-    p = steps.add_parser("e0s", help="atomic reference energies of the new level of theory")
-    p.add_argument("train_file", help="train.xyz of the split")
-    _foundation(p)
-    p.add_argument("--method", default="estimated", help="a name, or JSON values {symbol: eV}")
-    p.add_argument("--max_error", type=float, default=500.0, help="gate, meV/atom")
-    p.add_argument("--no_stop", dest="stop", action="store_false", help="only warn at the gate")
-    p.add_argument("--dtype", default="float64")
-    p.add_argument("--out", required=True, help="e0s.json")
-    _threads(p)
-
-    p = steps.add_parser("train", help="fine-tune: LoRA, naive or freeze")
-    p.add_argument("train_file", help="train.xyz of the split")
-    p.add_argument("valid_file", help="valid.xyz of the split")
-    _foundation(p)
-    p.add_argument("--e0s_file", required=True, help="e0s.json")
-    p.add_argument("--replay_file", help="replay.xyz, for the protocol replay")
-    p.add_argument("--out", required=True, help="folder of the point, or of all points")
-    p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
-    p.add_argument("--work", help="folder of the checkpoint; default --out")
-    p.add_argument("--time_limit", type=float, help="minutes; stop before with a checkpoint")
-    p.add_argument("--live", help="JSON file with uri and experiment of an MLflow server to tell")
-    _receipt(p)
-    for f in fields(TrainSettings):
-        _setting(p, f)
-    _threads(p)
-
-    p = steps.add_parser("truncate", help="cut an adapter to a lower rank, exactly")
-    _foundation(p)
-    p.add_argument("--adapter", required=True, help="folder of the adapter")
-    p.add_argument("--rank", type=int, help="of every layer")
-    p.add_argument("--energy", type=float, help="share of the squared singular values to keep")
-    p.add_argument("--out", required=True, help="folder for adapter/ and spectrum.json")
-    _threads(p)
-
-    p = steps.add_parser("merge", help="write an adapter into its foundation model, with proof")
-    _foundation(p)
-    p.add_argument("--adapter", nargs="+", type=Path, help="folders; without, only E0s are set")
-    p.add_argument("--e0s_file", help="e0s.json, where there is no adapter")
-    p.add_argument("--check_file", required=True, help="structures for the proof")
-    p.add_argument("--dtype", default="float64", help="where there is no adapter")
-    p.add_argument("--out", nargs="+", type=Path, required=True, help="a .model file an adapter")
-    _receipt(p)
-    _threads(p)
-
-    p = steps.add_parser("evaluate", help="errors of merged models")
-    p.add_argument("model_file", nargs="+", type=Path, help="MACE .model files")
-    p.add_argument("--valid_file", required=True)
-    p.add_argument("--test_file", required=True)
-    p.add_argument("--batch_size", type=int, default=32)
-    p.add_argument("--device", default="cpu")
-    p.add_argument(
-        "--out", nargs="+", type=Path, required=True, help="a json file a model; .parquet beside"
-    )
-    _receipt(p)
-    _threads(p)
-
-    p = steps.add_parser("check", help="what test sets do not tell: forgetting, holes, drift, ...")
-    p.add_argument("model_file", nargs="*", type=Path, help="MACE .model files")
-    p.add_argument("--shortlist", help="JSON, {models: {point: file}}; results beside the receipt")
-    p.add_argument("--names", nargs="+", required=True, help="of the checks")
-    p.add_argument("--valid_file", required=True, help="a few of its structures are used")
-    p.add_argument("--e0s_file", required=True, help="e0s.json")
-    p.add_argument("--holdout_file", help="labelled by the foundation model's own level of theory")
-    for key in ("energy", "forces"):
-        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"of the holdout's {key}")
-    p.add_argument("--settings", default="{}", help="JSON, {check: {argument: value}}")
-    p.add_argument("--device", default="cpu")
-    p.add_argument("--out", nargs="+", type=Path, help="a json file a model")
-    _receipt(p)
-    _threads(p)
-
-    p = steps.add_parser("export", help="a model for ASE, torch-sim, OpenMM, LAMMPS, with proof")
-    p.add_argument("source", nargs="?", default="results", help="results folder, or a .model file")
-    p.add_argument("--point", help="of the sweep; its chosen one by default")
-    p.add_argument("--out", help="folder; default export/POINT in the results folder")
-    p.add_argument("--engines", nargs="+", help="default: all but cueq")
-    p.add_argument("--dtype", choices=["float32", "float64"], help="default: as merged")
-    p.add_argument("--head", help="of a model file with several")
-    p.add_argument("--verify", dest="check", action="store_true", help="run each that is installed")
-    p.add_argument("--structures_file", help="to run; default the validation set of the sweep")
-    p.add_argument("--steps", type=int, default=100, help="of 0.5 fs, at constant energy, in each")
-    p.add_argument("--base_licence", help="for the card, where it is not known by the base's name")
-    p.add_argument("--data_licence", help="for the card")
-    _receipt(p)
-    _threads(p)
-
-    p = steps.add_parser("track", help="fill MLflow from the files of a sweep")
-    p.add_argument("results", help="results folder of the sweep")
-    p.add_argument("--points", nargs="+", required=True)
-    p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
-    p.add_argument("--experiment", default="mace-lora-sweep")
-    p.add_argument("--model", help="name to register the chosen model by")
-    p.add_argument("--or_later", action="store_true", help="a store that is down is no error")
-
-    p = steps.add_parser("status", help="the state of every point of a sweep, also while it runs")
-    p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
-    p.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again")
-
-    p = steps.add_parser("ui", help="MLflow's comparison UI on the store of a sweep")
-    p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
-    p.add_argument("--port", type=int, default=5000, help="the first one to try")
-    p.add_argument("--no_browser", dest="browser", action="store_false", help="print the link only")
-    return parser
-
-
-def _foundation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--foundation", required=True, help=".model file, or a name MACE knows")
-    parser.add_argument("--head", help="which head of a model that has several")
-
-
-def _receipt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--receipt", type=Path, help="json file: what was found of each point")
-
-
-def _threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, help="CPU threads")
-
-
-def _setting(parser: argparse.ArgumentParser, f: Any) -> None:
-    """An option for a field of TrainSettings."""
-    kind = {"int": int, "float": float, "str": str}.get(str(getattr(f.type, "__name__", f.type)))
-    if f.type is bool:
-        action = argparse.BooleanOptionalAction
-        parser.add_argument(
-            f"--{f.name}", action=action, default=f.default, help=f.metadata["help"]
-        )
-        return
-    if f.type is Targets:
-        parser.add_argument("--targets", default="{}", help=f.metadata["help"])
-        return
-    parser.add_argument(
-        f"--{f.name}",
-        type=kind or float,  # the optional ones are floats
-        default=f.default,
-        choices=f.metadata["choices"],
-        help=f"{f.metadata['help']} (default {f.default})",
-    )
 
 
 def _json(text: str, what: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ LIBRARY = ROOT / "lora"
 # from the bottom up; a module may import only from lines below its own
 FLOORS = [
     {"config"},
-    {"files", "rows", "stop", "lock", "progress", "parallel", "_upstream"},
+    {"files", "rows", "stop", "lock", "progress", "parallel", "options", "_upstream"},
     {"layers", "structures", "facts", "store"},
     {"products", "engines"},
     {"inject", "data", "elements", "factors", "record", "view", "live", "heads"},
