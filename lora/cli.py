@@ -94,7 +94,7 @@ def _train(**args: Any) -> None:
     from lora.live import Live
     from lora.train import train_pack
 
-    args["work"] = args["work"] or out
+    args["work"], args["give_up"] = args["work"] or out, bool(args["give_up"])
     with Live(args.pop("live"), out.parent) as live:
         train_pack(points, watch=live, **args)
 

@@ -36,6 +36,14 @@ class Trainee(Protocol):
     ) -> list[dict[str, Tensor]]: ...
 
 
+class PointError(Exception):
+    """A point that cannot go on, for a reason that is its own; those beside it can."""
+
+    def __init__(self, point: int, reason: str) -> None:
+        super().__init__(reason)
+        self.point = point
+
+
 class Single(nn.Module):
     """One model as the only point."""
 
@@ -81,23 +89,50 @@ class Fit:
         """Train every point to its end and load its best weights.
 
         Points of one epoch, seed and batch size go through an epoch together; those that lag
-        behind catch up first, those that have ended cost nothing.  `each_epoch` is called with
-        the points that have just finished one, `each_step` after every step of the optimisers;
-        it may `save` and raise.
+        behind catch up first, those that have ended cost nothing.  A point that cannot go on is
+        marked failed, with its best weights so far.  `each_epoch` is called with the points that
+        have just finished one, `each_step` after every step of the optimisers; it may `save` and
+        raise.
 
-        Raises UserError when the loss of the untrained model is not finite.
+        Raises UserError when the loss of the untrained model is not finite, or when not even it
+        fits into memory.
         """
         while group := self._next_group():
-            started, points = time.perf_counter(), [self.points[i] for i in group]
-            first = points[0].epoch < 0  # only measured, as it comes
-            losses = [0.0] * len(points) if first else self._train_epoch(group, each_step)
-            self._validate(group, losses, started)
-            for point in points:
-                if not first and not point.diverged:
-                    point.step_scheduler()
-            each_epoch(points)
+            while group:
+                try:
+                    self._epoch(group, each_step)
+                    break
+                except PointError as error:
+                    group = self._without(group, error)
+            each_epoch([self.points[i] for i in group])
         for point in self.points:
             point.load_best()
+
+    def give_up(self, why: str) -> None:
+        """Mark the points that have not ended as failed."""
+        for point in self.points:
+            if not point.ended():
+                point.fail(why)
+
+    def _epoch(self, group: list[int], each_step: Callable[[], None]) -> None:
+        """One epoch of a group, or what is left of it, and its validation."""
+        started, points = time.perf_counter(), [self.points[i] for i in group]
+        first = points[0].epoch < 0  # only measured, as it comes
+        losses = [0.0] * len(points) if first else self._train_epoch(group, each_step)
+        self._validate(group, losses, started)
+        self.inside = {}
+        for point in points:
+            if not first and not point.diverged:
+                point.step_scheduler()
+
+    def _without(self, group: list[int], error: PointError) -> list[int]:
+        """A group without the point that failed; the others go on within the epoch."""
+        kept = [k for k, i in enumerate(group) if i != error.point]
+        if self.inside:
+            totals = [self.inside["totals"][k] for k in kept]
+            self.inside |= {"group": [group[k] for k in kept], "totals": totals}
+        self.points[error.point].fail(str(error))
+        return [group[k] for k in kept]
 
     def _next_group(self) -> list[int]:
         """The points to advance by one epoch, together."""
@@ -158,10 +193,11 @@ class Fit:
         """One epoch of steps, or what is left of it; the mean training loss of each point."""
         points = [self.points[i] for i in group]
         s, epoch = points[0].settings, points[0].epoch + 1
-        begun, self.inside = self.inside, {}
+        begun = self.inside
         if begun.get("group") != group:
             zero = torch.zeros((), device=self.device)
             begun = {"group": group, "steps": 0, "totals": [zero for _ in points]}
+        self.inside = begun
         totals, done = begun["totals"], begun["steps"]
         order = s.seed * 1_000_003 + epoch  # of its own for each epoch, so a resumed run repeats it
         todo = batches(self.train, s.batch_size, self.device, order, done, place())
@@ -173,7 +209,6 @@ class Fit:
             ]
             self.inside = {"group": group, "steps": steps, "totals": totals}
             each_step()
-        self.inside = {}
         return [float(total) / len(self.train) for total in totals]
 
     def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
@@ -196,11 +231,13 @@ class Fit:
                 found += compute(todo)
             except torch.OutOfMemoryError:
                 if len(todo) == 1:
-                    s = self.points[todo[0]].settings
-                    raise UserError(
-                        f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}: memory "
-                        "ran out; lower them"
-                    ) from None
+                    s, epoch = self.points[todo[0]].settings, self.points[todo[0]].epoch
+                    sizes = f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}"
+                    # processes that share a training must all go the same way
+                    if epoch < 0 or place()[1] > 1:
+                        raise UserError(f"{sizes}: memory ran out; lower them") from None
+                    why = f"memory ran out in epoch {epoch + 1} with {sizes}; lower them"
+                    raise PointError(todo[0], why) from None
                 self.together = -(-len(todo) // 2)
                 log.warning("memory ran out: %d points share a step from here on", self.together)
                 torch.cuda.empty_cache()
@@ -249,7 +286,11 @@ class Fit:
 
     def save(self, path: Path) -> None:
         """Write all that the next epoch depends on, whole or not at all."""
-        state = {key: point.state() for key, point in zip(self.keys, self.points, strict=True)}
+        state = {
+            key: point.state()
+            for key, point in zip(self.keys, self.points, strict=True)
+            if not point.failed  # it stopped in the middle of an epoch: the next run begins it anew
+        }
         state["together"] = self.together  # other sizes round differently
         state["inside"] = self.inside
         write_torch(path, state, head=True)
@@ -273,7 +314,7 @@ class Fit:
                 log.info("going on after epoch %d of %s", point.epoch, path)
         if found < len(self.points):
             self.inside = {}
-            log.warning("%s is of other settings or data: starting again", path)
+            log.warning("%s is of other settings or data, or some failed: starting again", path)
         return found
 
 

@@ -63,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
     p.add_argument("--work", help="folder of the checkpoint; default --out")
     p.add_argument("--time_limit", type=float, help="minutes; stop before with a checkpoint")
+    p.add_argument(
+        "--give_up",
+        type=int,
+        choices=[0, 1],
+        default=0,
+        help="1: mark points that fail and end well; the same command trains them again",
+    )
     p.add_argument("--live", help="JSON file with uri and experiment of an MLflow server to tell")
     _receipt(p)
     for f in fields(TrainSettings):

@@ -51,6 +51,7 @@ class Point:
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         self.diverged = False
+        self.failed = ""  # why it could not go on
         self.seconds = 0.0
 
     @property
@@ -67,7 +68,9 @@ class Point:
         }
 
     def ended(self) -> str:
-        """Why the training is over: max_num_epochs, patience or diverged; "" if it is not."""
+        """Why it is over: max_num_epochs, patience, diverged or failed; "" if it is not."""
+        if self.failed:
+            return "failed"
         if self.diverged:
             return "diverged"
         if self.epoch >= self.settings.max_num_epochs:
@@ -122,6 +125,11 @@ class Point:
             "clip_grad (%g), and look at the data",
             *(epoch, why, self.best_epoch, self.settings.lr, self.settings.clip_grad),
         )
+
+    def fail(self, why: str) -> None:
+        """End the training, with the best weights so far, for a reason that is not its own."""
+        self.failed = why
+        log.warning("the training fails: %s; its best epoch %d is kept", why, self.best_epoch)
 
     def step_scheduler(self) -> None:
         """One epoch of the learning rate's schedule."""

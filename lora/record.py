@@ -51,8 +51,9 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
         "provenance/data": trained.get("data_digest"),
     }
     params |= {k: v for k, v in prints.items() if v}
-    metrics = _errors(read_json(evaluated)["sets"], ended)
-    checked = _checks(results, point)
+    failed = trained.get("failed")  # such a point has no errors to be compared
+    metrics = [] if failed else _errors(read_json(evaluated)["sets"], ended)
+    checked = {} if failed else _checks(results, point)
     metrics += [(f"check/{name}", float(x["value"]), ended, 0) for name, x in checked.items()]
     metrics += [(key, float(trained[key]), ended, 0) for key in COUNTS if key in trained]
     metrics += [metric for line in history for metric in epoch_metrics(line)]
@@ -60,6 +61,7 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
     if tags.get("machine/commit"):
         tags["mlflow.source.git.commit"] = tags.pop("machine/commit")
     tags["chosen"] = str(chosen)
+    tags |= {"failed": failed} if failed else {}
     files = _files(results, point)
     if chosen:
         files += sorted(x for x in (results / "report").glob("*") if x.is_file())

@@ -6,7 +6,6 @@ train/{point}/adapter/, metrics.jsonl, train.json     (and a checkpoint until it
 import hashlib
 import json
 import logging
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,23 +15,29 @@ import torch
 from ase.data import chemical_symbols
 from torch import nn
 
-from lora.adapter import save_adapter, save_weights
 from lora.config import TrainSettings, UserError
-from lora.convolution import fuse, message_width, unfuse
+from lora.convolution import fuse, message_width
 from lora.data import check_device, graphs, has_stress, set_threads
 from lora.elements import get_e0s, set_e0s, trim_elements
-from lora.factors import spectra
 from lora.facts import facts
-from lora.files import digest, read_json, write_receipt, write_sealed, write_text
+from lora.files import digest, read_json, write_receipt, write_sealed
 from lora.fit import Fit, Single, Trainee
 from lora.fold import fold
 from lora.foundation import load_foundation
 from lora.heads import mark_replay, two_heads
-from lora.inject import Injection, count_parameters, take_adapters
-from lora.kernels import from_kernel, to_kernel
+from lora.inject import count_parameters, take_adapters
+from lora.kernels import to_kernel
 from lora.lock import Lock
+from lora.outcome import (
+    made_meanwhile,
+    note_failures,
+    peak_memory,
+    result_of,
+    save_point,
+    write_history,
+)
 from lora.pack import Pack
-from lora.parallel import any_of, is_first, join_others, part
+from lora.parallel import any_of, is_first, join_others, part, place
 from lora.point import STRESS_LOSSES, Point
 from lora.progress import Progress
 from lora.protocol import common, nested, prepare
@@ -93,6 +98,7 @@ def train_pack(
     receipt: str | Path | None = None,
     time_limit: float | None = None,
     watch: Watch | None = None,
+    give_up: bool = False,
 ) -> list[dict]:
     """Fine-tune several points over one foundation model in one process, as each would alone.
 
@@ -109,6 +115,8 @@ def train_pack(
         receipt: a json file for the contents of all train.json, written when all is there
         time_limit: minutes after which to stop with a checkpoint, None for no limit
         watch: called after each epoch of a point, in the first process
+        give_up: where points fail, mark them and end well, with their best weights so far; the
+            others are not harmed, and the same call trains those that failed again
 
     While another process trains the same, this one waits for it, and takes what it has made.
 
@@ -123,11 +131,21 @@ def train_pack(
             with Stop(None, agree=any_of) as stop:
                 return _train(points, foundation, head, Path(work), stop, False, **own, **files)
         with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost, any_of) as stop:
-            results = _train(
-                points, foundation, head, Path(work), stop, lock.waited, **own, **files
-            )
+            settled = (points, foundation, head, Path(work), stop, lock.waited)
+            try:
+                results = _train(*settled, give_up=give_up, **own, **files)
+            except (UserError, Paused, OSError):
+                raise
+            except Exception as error:  # of torch, a driver, a bug: it may be of these points alone
+                if not give_up or place()[1] > 1:
+                    raise
+                results = _train(*settled, crash=_said(error), **own, **files)
+                if not results:
+                    raise
+                log.exception("this was the last try")
             write_receipt(receipt, results)
-            (Path(work) / CHECKPOINT).unlink(missing_ok=True)
+            if not note_failures(Path(work), results):
+                (Path(work) / CHECKPOINT).unlink(missing_ok=True)
         return results
     finally:
         part()
@@ -145,12 +163,19 @@ def _train(
     valid_file: str | Path,
     e0s_file: str | Path,
     replay_file: str | Path | None,
+    give_up: bool = False,
+    crash: str = "",
 ) -> list[dict]:
-    """What `train_pack` does, once nobody else can be at it."""
+    """What `train_pack` does, once nobody else can be at it.
+
+    crash: why the training broke off; it is not gone on with, and what the checkpoint has of it
+           is its result.  On the CPU, because a GPU may be of no use after a crash.
+    """
     settings = [one.resolved() for one in points.values()]
     s = common(settings)
-    check_device(s.device)
-    device = join_others(s.device)
+    at = "cpu" if crash else s.device
+    check_device(at)
+    device = join_others(at)
     torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
     structures = [a for a in load_structures(train_file) if not is_isolated_atom(a)]
     validation = [a for a in load_structures(valid_file) if not is_isolated_atom(a)]
@@ -165,7 +190,7 @@ def _train(
     data = digest(train_file, valid_file, e0s_file, *more)
     rank = str(max(one.rank for one in settings))  # a pack pads to it
     keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
-    made = _made_meanwhile(points, keys) if any_of(waited) else []
+    made = made_meanwhile(points, keys) if any_of(waited) else []
     if made:
         return made
     replayed = []
@@ -185,32 +210,39 @@ def _train(
     running = [Point(t, one) for t, one in zip(trained, settings, strict=True)]
     shown = graphs(structures + replayed, model)
     fit = Fit(trainee, running, shown, graphs(validation, model), keys)
-    if not fit.resume(work / CHECKPOINT):
-        on_gpu = s.device.startswith("cuda")
-        fit.fit_memory() if on_gpu else fit.fit_cache(message_width(model))
+    resumed = fit.resume(work / CHECKPOINT)
+    if crash:
+        if resumed < len(running):  # nothing there to go by
+            return []
+        fit.give_up(crash)
+    elif not resumed:
+        fit.fit_memory() if at.startswith("cuda") else fit.fit_cache(message_width(model))
     folders = dict(zip(map(id, running), points, strict=True))
     _run(fit, folders, work / CHECKPOINT, stop, watch)
     if not is_first():
         return []
+    failed = {folders[id(point)].name: point.failed for point in running if point.failed}
+    if failed and not (give_up or crash):
+        raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
     shared = {
         "base_fingerprint": base.base_fingerprint,
         "data_digest": data,
-        "machine": facts(s.device),
+        "machine": facts(at),
         "pack_size": fit.together,
         "parameters_before": before,
         "n_train": len(structures),
         "n_valid": len(validation),
         "n_replay": len(replayed),
-        "peak_memory_mb": _peak_memory(s.device),
+        "peak_memory_mb": peak_memory(at),
     }
     results = []
     for i, (out, point) in enumerate(zip(points, running, strict=True)):
         write_history(out, point)  # again, for a kill after the last checkpoint
         notes = {"base_name": str(foundation), "best_epoch": point.best_epoch}
         own = {"folder": out / "adapter", "tuned": tuned, "notes": notes}
-        found = _save(trainee, i, point.settings, base, **own)
-        results.append(_result(out, point, counted[i]) | shared | {"key": keys[i]} | found)
+        found = save_point(trainee, i, point.settings, base, **own)
+        results.append(result_of(out, point, counted[i]) | shared | {"key": keys[i]} | found)
         write_sealed(out / "train.json", results[-1], [out / "metrics.jsonl"])
     return results
 
@@ -253,24 +285,6 @@ def _run(
             raise
 
 
-def write_history(out: Path, point: Point) -> None:
-    """Write the epochs of a training, a line each."""
-    lines = "".join(json.dumps(line) + "\n" for line in point.history)
-    write_text(out / "metrics.jsonl", lines)
-
-
-def _made_meanwhile(points: dict[Path, TrainSettings], keys: list[str]) -> list[dict]:
-    """The results of all points, if another process has just trained the same; else none."""
-    results = []
-    for out, key in zip(points, keys, strict=True):
-        made = read_json(out / "train.json") if (out / "train.json").is_file() else {}
-        if made.get("key") != key:
-            return []
-        results.append(made)
-    log.info("another process has trained this meanwhile")
-    return results
-
-
 def _trainee(
     model: nn.Module, settings: list[TrainSettings]
 ) -> tuple[Trainee, list[dict[str, nn.Parameter]], list[tuple[int, int]]]:
@@ -294,49 +308,7 @@ def _key(settings: TrainSettings, *parts: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _save(
-    trainee: Trainee,
-    i: int,
-    s: TrainSettings,
-    base: nn.Module,
-    folder: Path,
-    tuned: list[str],
-    notes: dict,
-) -> dict:
-    """Write the adapter, or the weights, of a point that was tuned on some elements.
-
-    Returns an adapter's spectra.
-    """
-    if isinstance(trainee, Pack):
-        model = trainee.dissolve(i)
-        model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
-        save_adapter(model, folder, {x: get_e0s(model)[x] for x in tuned}, **notes)
-        return spectra(take_adapters(model).items())
-    assert isinstance(trainee, Single)
-    model = unfuse(trainee.model)
-    model = from_kernel(model, "cueq") if s.enable_cueq else model.cpu()
-    prepare(model, s)  # a converted model has lost what trains
-    save_weights(model, base, folder, {x: get_e0s(model)[x] for x in tuned}, **notes)
-    return {}
-
-
-def _result(out: Path, point: Point, counted: tuple[int, int]) -> dict:
-    trainable, total = counted
-    return {
-        "point": out.name,
-        "settings": asdict(point.settings),
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "epochs": point.epoch,
-        "ended_by": point.ended(),
-        "best_epoch": point.best_epoch,
-        "best": point.history[point.best_epoch],
-        "seconds": round(point.seconds, 1),
-    }
-
-
-def _peak_memory(device: str) -> int:
-    """MB: of the GPU where one is used, else of this process."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated() / 2**20)
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+def _said(error: Exception) -> str:
+    """The kind of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])

@@ -251,5 +251,6 @@ wildcard_constraints:
 onstart:
     write_record(PACK_RECORD, PACKS)
     write_record(MINUTES_RECORD, MINUTES)
+    write_record(TRIES_RECORD, TRIES)
     write_record(CONFIG_RECORD, config)
     write_record(LIVE_RECORD, live_store())

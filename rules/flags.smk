@@ -29,6 +29,12 @@ def replay_flags(wildcards):
     return as_flags({"replay_file": str(x) for x in [replay_files(wildcards)] if x})
 
 
+def times_failed(wildcards):
+    """How often points of a pack failed; counted up by `train`, which then has to run again."""
+    failed = RECEIPTS / wildcards.pack / "failed.json"
+    return read_record(failed, {}).get("times", 0)
+
+
 def train_program():
     """What starts a training: the command, or torchrun with a process a GPU."""
     processes = config["pack"]["gpus"]

@@ -6,6 +6,7 @@ import sys
 
 MINUTES_UNKNOWN = 240  # of a training whose speed is not known yet
 MINUTES_RECORD = PACK_RECORD.with_name("minutes.json")
+TRIES_RECORD = PACK_RECORD.with_name("tries.json")
 RECEIPTS = PACK_RECORD.with_name("packs")
 ON_CLUSTER = workflow.resource_settings.nodes is not None  # jobs are submitted, not run here
 
@@ -47,6 +48,19 @@ def train_minutes(wildcards, attempt):
     return MINUTES.get(wildcards.pack, 0) * attempt
 
 
+def how_many_tries():
+    """How often a job is tried; a job on a cluster is told by a file."""
+    if not workflow.is_main_process:
+        return read_record(TRIES_RECORD, 1)
+    settings = workflow.execution_settings  # none when the workflow is only linted
+    return 1 + (settings.retries if settings else 0)
+
+
+def is_last_try(wildcards, attempt):
+    """1 at the last try of a training, at which points that fail are marked and left behind."""
+    return int(attempt >= TRIES)
+
+
 def say_plan(known):
     """One line about the trainings to come: jobs, GPUs and hours."""
     todo = [pack for pack in TRAINED if not (RECEIPTS / f"{pack}.json").is_file()]
@@ -65,5 +79,6 @@ check_profile()
 SUBMITS = ON_CLUSTER and workflow.is_main_process  # else nothing of this needs to be read
 SECONDS = seconds_a_point() if SUBMITS else None
 MINUTES = make_minutes(SECONDS)
+TRIES = how_many_tries()
 if SUBMITS:
     say_plan(SECONDS)

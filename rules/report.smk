@@ -7,6 +7,7 @@ rule committee:
     # the LoRA points as an ensemble: does their spread follow their error?
     input:
         errors=expand(rules.evaluate.output, pack=PACKS),
+        trainings=expand(rules.train.output, pack=TRAINED),
     output:
         measured=f"{RESULTS}/report/committee.json",
         figure=report(

@@ -95,22 +95,48 @@ def clock_set_back() -> None:
     time.time = late
 
 
-def memory_runs_out(most: int) -> None:
-    """From the fourth step on, more than `most` points at once do not fit, as on a full GPU."""
-    import torch
-
+def _from_step(first: int, wrong: Callable[[Any, list[int]], Exception | None]) -> None:
+    """From some step on, a step of a group raises what `wrong` gives of the fit and the group."""
     from lora.fit import Fit
 
     backward, steps = Fit._backward, 0
 
-    def small(self: Fit, batch: Any, group: list[int]) -> list:
+    def broken(self: Fit, batch: Any, group: list[int]) -> list:
         nonlocal steps
         steps += 1
-        if steps > 3 and len(group) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+        if steps >= first and (error := wrong(self, group)):
+            raise error
         return backward(self, batch, group)
 
-    Fit._backward = small  # type: ignore[method-assign]
+    Fit._backward = broken  # type: ignore[method-assign]
+
+
+def memory_runs_out(most: int) -> None:
+    """From the fourth step on, more than `most` points at once do not fit, as on a full GPU."""
+    from torch import OutOfMemoryError
+
+    _from_step(4, lambda _, group: OutOfMemoryError("full") if len(group) > most else None)
+
+
+def one_does_not_fit(rank: int) -> None:
+    """From the fourth step on there is no room for a point of this rank, not even alone."""
+    from torch import OutOfMemoryError
+
+    def wrong(fit: Any, group: list[int]) -> Exception | None:
+        ranks = [fit.points[i].settings.rank for i in group]
+        return OutOfMemoryError("full") if rank in ranks else None
+
+    _from_step(4, wrong)
+
+
+def steps_break(method: str) -> None:
+    """All steps of a method fail, as with a bug or a broken GPU."""
+
+    def wrong(fit: Any, group: list[int]) -> Exception | None:
+        mine = fit.points[group[0]].settings.method == method
+        return RuntimeError("CUDA error: an illegal memory access\nmore") if mine else None
+
+    _from_step(1, wrong)
 
 
 # --- a chain of steps, and what its results are

@@ -1,6 +1,7 @@
 """Faults of processes, disks, clocks and memory: run again, and the result is that of no fault."""
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lora.files import read_json
 from lora.stop import EXIT_CODE
 from lora.structures import write_structures
 from tests.faults.child import (
@@ -21,7 +23,9 @@ from tests.faults.child import (
     dies_at_write,
     fault,
     memory_runs_out,
+    one_does_not_fit,
     small_disk,
+    steps_break,
 )
 from tests.lora.test_train import teacher_data
 from tests.models import make_model
@@ -50,6 +54,15 @@ def equal(chain: Chain, whole: Chain, step: str) -> bool:
     )
     assert wanted
     return found == wanted
+
+
+def close(chain: Chain, whole: Chain, points: set[str]) -> None:
+    """Assert that points have the adapters of the undisturbed run, to 1e-8."""
+    for name in points:
+        file = f"out/train/{name}/adapter/adapter.safetensors"
+        found, wanted = load_file(chain.home / file), load_file(whole.home / file)
+        for key, value in wanted.items():
+            assert (found[key] - value).abs().max() < 1e-8
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -185,11 +198,43 @@ def test_memory_runs_out(whole: Chain, tmp_path: Path, told: Callable) -> None:
     step = chain.start("train", fault(memory_runs_out, 1))
     assert step.wait() == 0, step.said()
     assert "memory ran out: 1 points share a step from here on" in step.said()
-    for name in ("a", "b"):
-        file = f"out/train/{name}/adapter/adapter.safetensors"
-        found, wanted = load_file(chain.home / file), load_file(whole.home / file)
-        for key, value in wanted.items():
-            assert (found[key] - value).abs().max() < 1e-8
-    step = whole.before("train", tmp_path / "none").start("train", fault(memory_runs_out, 0))
-    assert step.wait() == 2 and "memory ran out; lower them" in step.said()
-    told("GPU memory runs out (made up)", 2, "pack halved; or one line", "to 1e-8")
+    close(chain, whole, {"a", "b"})
+    told("GPU memory runs out for a pack (made up)", 1, "pack halved, said", "to 1e-8")
+
+
+WRONG = {
+    "memory runs out for one of two points (made up)": (
+        fault(one_does_not_fit, 2),
+        {"a": r"memory ran out in epoch [12] with batch_size 3, valid_batch_size \d+; lower them"},
+        2,
+    ),
+    "a training crashes (made up)": (
+        fault(steps_break, "lora"),
+        dict.fromkeys("ab", "RuntimeError: CUDA error: an illegal memory access"),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_points_that_fail(name: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """The job fails; at its last try the points are marked, the others finished; then all equal."""
+    wrong, failed, code = WRONG[name]
+    chain = whole.before("train", tmp_path / "failed")
+    step = chain.start("train", wrong)
+    assert step.wait() == code and re.search(failed["a"], step.said())
+    assert not (chain.home / "out/train/packs/p.json").exists()
+    step = chain.start("train", wrong, "--give_up", "1")
+    assert step.wait() == 0, step.said()
+    chain.run("merge", "evaluate")  # what is left of them is no less whole
+    found = read_json(chain.home / "out/train/packs/p.json")
+    assert {k for k, x in found.items() if x["ended_by"] == "failed"} == {*failed}
+    for point, why in failed.items():
+        assert re.fullmatch(why, found[point]["failed"])
+    times = read_json(chain.home / "out/train/packs/p/failed.json")
+    assert times["times"] == 1 and times["points"].keys() == failed.keys()
+    close(chain, whole, {"a", "b"} - {*failed})
+    chain.run("train")
+    close(chain, whole, {"a", "b"})
+    assert not (chain.home / "out/train/packs/p/checkpoint.pt").exists()
+    told(name, 1, "marked failed, with its reason", "to 1e-8")

@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load
 
-from tests.workflow.test_sweep import Sweep
+from lora.status import status
+from tests.workflow.test_sweep import ROOT, Sweep
 
 pytestmark = pytest.mark.slow
 CLOCKS = ["train_seconds", "gpu_hours", "peak_memory_mb", "atoms_per_second"]
@@ -49,7 +51,7 @@ class Short(Sweep):
         """The table without what clocks say, and the adapters."""
         out = self.home / "out"
         table = pd.read_csv(out / "report/sweep.csv")
-        adapters = sorted(out.glob("train/*/adapter/adapter.safetensors"))
+        adapters = sorted(out.glob("train/lora_*/adapter/adapter.safetensors"))
         assert len(adapters) == 2
         return table.drop(columns=CLOCKS, errors="ignore"), [x.read_bytes() for x in adapters]
 
@@ -96,6 +98,56 @@ def test_two_on_one_folder(whole: Short, tmp_path: Path, told: Callable) -> None
     assert first.wait(300) == 0, (sweep.home / "snakemake.log").read_text()[-3000:]
     assert same(sweep, whole)
     told("two snakemakes on one folder", 1, "the second is refused", "equal")
+
+
+# what a training imports first: faults of its points
+BROKEN = """
+import sys
+if "train" in sys.orig_argv:
+    sys.path.insert(0, {root!r})
+    from tests.faults.child import one_does_not_fit, steps_break
+    one_does_not_fit(2)
+    steps_break("naive")
+"""
+
+
+def test_trainings_that_fail_stop_no_report(whole: Short, tmp_path: Path, told: Callable) -> None:
+    """One of a pack has no room, another crashes: the report names both and chooses of the rest."""
+    sweep = Short(tmp_path)
+    sweep.config["baselines"] = ["naive"]
+    fault = sweep.home / "sitecustomize.py"
+    fault.write_text(BROKEN.format(root=str(ROOT)))
+    printed = sweep.run()
+    table = pd.read_csv(sweep.home / "out/report/sweep.csv").set_index("point")
+    ends = table["ended_by"].groupby("point").first()
+    assert ends["lora_r1_a0.5_s3"] == "max_num_epochs"
+    for point, why in {
+        "lora_r2_a0.5_s3": "memory ran out in epoch 2 with batch_size 3",
+        "naive_s3": "RuntimeError: CUDA error: an illegal memory access",
+    }.items():
+        assert ends[point] == "failed" and table.loc[point, "rmse_f_mev_per_a"].isna().all()
+        assert f"Failed, and not compared: {point}: {why}" in printed
+        assert why in (sweep.home / "out/report/sweep.html").read_text()
+    assert "Chosen: lora_r1_a0.5_s3." in printed and "against naive" not in printed
+    rows = {row["point"]: row for row in status(sweep.home / "out")}
+    assert rows["naive_s3"]["state"] == "failed" and "CUDA error" in rows["naive_s3"]["note"]
+    assert rows["lora_r1_a0.5_s3"]["state"] == "evaluated"
+
+    fault.unlink()
+    todo = sweep.todo()
+    assert todo["train"] == 2 and "split" not in todo
+    sweep.run()
+    assert sweep.todo() == {}
+    (mended, adapters), (wanted, wanted_adapters) = sweep.outcome(), whole.outcome()
+    assert mended["failed"].isna().all() and "naive_s3" in set(mended["point"])
+    mended = mended[mended["method"] == "lora"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mended, wanted, rtol=1e-6, check_dtype=False)
+    for found, expected in zip(adapters, wanted_adapters, strict=True):
+        for key, value in load(expected).items():
+            assert (load(found)[key] - value).abs().max() < 1e-8
+    told(
+        "a sweep with a crash and a point without room", 2, "in the table, with reasons", "to 1e-8"
+    )
 
 
 def test_no_room_for_tracking(whole: Short, tmp_path: Path, told: Callable) -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     {"foundation", "kernels", "pack", "fold", "convolution", "lammps"},
     {"adapter", "point", "protocol", "formats", "card"},
     {"fit"},
-    {"algebra", "committee", "potential"},
+    {"algebra", "committee", "potential", "outcome"},
     {"checks"},
     {"dynamics"},
     {"verify"},

@@ -68,6 +68,7 @@ def seeds_of(settings: dict[str, tuple[float, float]], n: int) -> pd.DataFrame:
         for i, step in enumerate(np.linspace(-1, 1, n) if n > 1 else [0.0]):
             row = {"point": f"{name}_s{i}", "method": name.split("_")[0], "ended_by": "patience"}
             row |= {"rank": 4, "alpha": 8.0, "trainable_parameters": 10, "seed": i}
+            row["failed"] = None
             row["train_fraction"] = 0.5 if "_f0.5" in name else 1.0
             for test_set, more in {"valid": 0.0, "test": 5.0}.items():
                 error = mean + more + spread * step
@@ -84,6 +85,33 @@ def test_the_choice_is_of_a_setting_and_ships_its_best_seed() -> None:
     table = seeds_of({"lora_a": (70.0, 1.0), "lora_b": (60.0, 1.0), "lora_c": (62.0, 9.0)}, 3)
     assert choice.choose(table, "rmse_f_mev_per_a", {}, {}) == ("lora_b_s0", "lora_b_s0", {})
     assert module.setting_of("lora_r4_a0.5_lr0.01_s12_cut2") == "lora_r4_a0.5_lr0.01_cut2"
+
+
+def test_a_training_that_failed_is_said_and_not_compared() -> None:
+    """Neither a mean over seeds nor the choice has its numbers."""
+    import choice
+    import words
+
+    metric, why = "rmse_f_mev_per_a", "memory ran out in epoch 3"
+    table = seeds_of({"lora_a": (60.0, 3.0), "lora_b": (61.0, 0.1), "naive": (10.0, 0.0)}, 3)
+    assert choice.choose(table, metric, {}, {})[0] == "naive_s0"
+    failed = table["point"].isin(["lora_a_s0", "naive_s0", "naive_s1", "naive_s2"])
+    table.loc[failed, "failed"] = why
+    table.loc[failed, [metric, "rmse_e_mev_per_atom"]] = np.nan
+    best, lora, refused = choice.choose(table, metric, {}, {})
+    assert (best, lora, refused) == ("lora_b_s0", "lora_b_s0", {})  # a's seeds left are worse
+    errors = words.Errors(table, metric)
+    assert errors.settings == ["lora_b", "lora_a"]
+    assert errors.of("lora_a", "valid", metric)[::2] == (61.5, 2)
+    said = " ".join(words.words(errors, best, lora))
+    assert f"Failed, and not compared: lora_a_s0: {why}." in said and "naive_s1" in said
+    assert "against naive" not in said and "nan" not in said
+    shown = choice.points_table(table.assign(train_seconds=1.0, best_epoch=1))
+    assert shown.loc["lora_a_s0", "note"] == f"failed: {why}" and not shown.loc["lora_a_s1", "note"]
+    assert (
+        "nan" not in shown.to_string()
+        and "nan" not in choice.settings_table(errors, {}).to_string()
+    )
 
 
 def finding(value: float, limit: float, compare: str) -> dict:

@@ -63,7 +63,10 @@ def settings_table(errors: Errors, failed: dict[str, list[Verdict]]) -> pd.DataF
 def points_table(table: pd.DataFrame) -> pd.DataFrame:
     """A row a point: RMSE of energy | forces on every set, and what its training was."""
     shown = table.assign(
-        both=[f"{e:.2f} | {f:.1f}" for e, f in zip(table[ENERGY], table[FORCE], strict=True)]
+        both=[
+            f"{e:.2f} | {f:.1f}" if pd.notna(f) else ""
+            for e, f in zip(table[ENERGY], table[FORCE], strict=True)
+        ]
     )
     sets = list(dict.fromkeys(shown["test_set"]))
     errors = shown.pivot(index="point", columns="test_set", values="both")[sets]
@@ -71,9 +74,19 @@ def points_table(table: pd.DataFrame) -> pd.DataFrame:
     facts = facts[["rank", "alpha", "trainable_parameters", "train_seconds", "best_epoch"]]
     facts = facts.assign(alpha=[f"{x:g}" if pd.notna(x) else "" for x in facts["alpha"]])
     out = facts.join(errors).astype(object)
+    if len(told := notes(table)):
+        out["note"] = pd.Series(told)
     out = out.where(out.notna(), "").loc[list(dict.fromkeys(table["point"]))]
     names = {"trainable_parameters": "trainable", "train_seconds": "train s"}
     return out.rename(columns=names).rename_axis(None)
+
+
+def notes(table: pd.DataFrame) -> dict[str, str]:
+    """What there is to say of single trainings: that they failed, and why, or diverged."""
+    points = table.drop_duplicates("point").set_index("point")
+    failed = {x: f"failed: {why}" for x, why in points["failed"].dropna().items()}
+    diverged = points.index[points["ended_by"] == "diverged"]
+    return failed | dict.fromkeys(diverged, "diverged")
 
 
 def main(snakemake: object) -> None:
@@ -85,6 +98,8 @@ def main(snakemake: object) -> None:
 
     metric, thorough = p.select["metric"], receipts(snakemake.input.thorough)
     checks = gather([receipts(snakemake.input.checks), thorough], p.points)
+    if table.loc[table["test_set"] == "valid", metric].isna().all():
+        raise SystemExit(f"report: every training failed: {table['failed'].iloc[0]}")
     verdicts = judge(checks, p.select["limits"])
     best, best_lora, failed = choose(table, metric, verdicts, thorough)
     model = Path(p.results) / "merge" / best / f"{best}.model"

@@ -4,12 +4,14 @@ Called by the rule `committee` with what it names in `snakemake`.  Uses the pari
 points; nothing is evaluated again.
 """
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from figures import COLOURS, save
 from matplotlib import ticker
-from table import read_beside
+from table import read_beside, receipts
 
 from lora.files import write_sealed
 
@@ -32,6 +34,12 @@ def read(paths: list[str]) -> pd.DataFrame:
     first["atom"] = np.where(first["quantity"] == "force", rows // 3, 0)
     keys = ["test_set", "structure", "quantity", "atom"]
     return first.groupby(keys, sort=False)[["spread", "error"]].sum().pow(0.5).reset_index()
+
+
+def sound(paths: list[str], records: dict[str, dict]) -> list[str]:
+    """The members whose training did not fail; all, where that leaves fewer than two."""
+    kept = [path for path in paths if not records[Path(path).stem].get("failed")]
+    return kept if len(kept) > 1 else paths
 
 
 def rank_correlation(part: pd.DataFrame) -> tuple[float, float, float]:
@@ -115,10 +123,10 @@ def draw(data: pd.DataFrame, measured: dict, path: str) -> None:
 
 
 def main(snakemake: object) -> None:
-    data = read(snakemake.params.parity)
+    paths = sound(snakemake.params.parity, receipts(snakemake.input.trainings))
+    data = read(paths)
     measured = measure(data)
-    n = len(snakemake.params.parity)
-    result = {"members": n, "sets": measured, "said": verdict(measured, n)}
+    result = {"members": len(paths), "sets": measured, "said": verdict(measured, len(paths))}
     write_sealed(snakemake.output.measured, result)
     draw(data, measured, snakemake.output.figure)
 

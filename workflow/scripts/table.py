@@ -10,7 +10,8 @@ from lora.files import check_file, read_json
 
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
 COUNTS = ["n_train", "trainable_parameters", "total_parameters"]
-TIMES = ["train_seconds", "gpu_hours", "epochs", "best_epoch", "ended_by", "peak_memory_mb"]
+ENDS = ["epochs", "best_epoch", "ended_by", "peak_memory_mb"]
+TIMES = ["train_seconds", "gpu_hours", *ENDS, "failed"]
 ORDER = {
     "lora": 0,
     "lora_replay": 1,
@@ -61,7 +62,7 @@ def row_of(point: str, record: dict | None, gpus: int) -> dict:
     if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
     row["train_fraction"] = settings.get("train_fraction", 1.0)
-    row |= {k: record[k] for k in [*COUNTS, "epochs", "best_epoch", "ended_by", "peak_memory_mb"]}
+    row |= {k: record[k] for k in [*COUNTS, *ENDS]} | {"failed": record.get("failed")}
     used = gpus if settings["device"].startswith("cuda") else 0
     hours = record["seconds"] * used / 3600
     return row | {"train_seconds": record["seconds"], "gpu_hours": hours}
@@ -89,12 +90,17 @@ def records_of(trainings: list[str], cuts: dict[str, tuple[str, int]]) -> dict[s
 
 
 def make_table(evaluated: list[dict], records: dict[str, dict], gpus: int = 1) -> pd.DataFrame:
-    """One row a point and test set, the validation set among them as `valid`."""
+    """One row a point and test set, the validation set among them as `valid`.
+
+    A training that failed has no errors: it is not to be compared.
+    """
     rows = []
     for result in evaluated:
         row = row_of(result["point"], records.get(result["point"]), gpus)
         for test_set, errors in result["sets"].items():
             numbers = {k: v for k, v in errors.items() if isinstance(v, float)}
+            if row.get("failed"):
+                numbers = dict.fromkeys(numbers, float("nan"))
             rows.append(row | {"test_set": test_set} | numbers)
     table = pd.DataFrame(rows).reindex(
         columns=[*COLUMNS, *COUNTS, "test_set", *_errors(rows), *TIMES]

@@ -89,9 +89,10 @@ def ranking(
     """Points in the order of choice: those that keep every limit, and those that do not.
 
     Settings by their mean over seeds of `metric` on the validation set, and in each its seeds by
-    the same; a setting goes by its best seed that keeps the limits.  Test sets have no say.
+    the same; a setting goes by its best seed that keeps the limits.  Test sets have no say, and
+    trainings that failed are not there.
     """
-    valid = of_all_data(table[table["test_set"] == "valid"])
+    valid = of_all_data(table[(table["test_set"] == "valid") & table[metric].notna()])
     means = by_setting(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
     kept, refused = [], []
     for setting in means.index:

@@ -22,7 +22,7 @@ class Errors:
         self.sets = list(dict.fromkeys(table["test_set"]))
         self.tests = [s for s in self.sets if s != "valid"] or self.sets
         rank = self.found.xs("valid", level="test_set")[(metric, "mean")].sort_values()
-        self.settings = list(rank.index)  # best first
+        self.settings = list(rank.dropna().index)  # best first; what failed is not there
 
     def of(self, setting: str, test_set: str, metric: str) -> tuple[float, float, int]:
         mean, std, n = self.found.loc[(setting, test_set), metric]
@@ -71,15 +71,14 @@ def words(
     others = [x for x in errors.settings if x != chosen]
     if others:
         lines.append(_next(errors, chosen, others[0], metric))
-    lines += forgotten or []
+    lines += _failures(errors.table) + (forgotten or [])
     if best_lora is None:
         return lines
     lora = setting_of(best_lora)
     if lora != chosen:
         lines.append(f"The best LoRA point by the same rule is {best_lora}.")
-    present = {setting_of(p) for p in errors.table["point"]}
     for rival in ("foundation", "naive", "replay", "freeze"):
-        if rival in present:
+        if rival in errors.settings:
             lines.append(_against(errors, lora, rival))
     if n == 1:
         lines.append("One seed only: differences of a few percent are within what a seed changes.")
@@ -101,6 +100,16 @@ def _refusals(errors: Errors, refused: dict[str, list[Verdict]]) -> list[str]:
     ]
     more = len(names) - SHOWN
     return lines + ([f"Refused: {more} more, see the table of checks."] if more > 0 else [])
+
+
+def _failures(table: pd.DataFrame) -> list[str]:
+    """The trainings that failed, and why."""
+    failed = table.dropna(subset="failed").drop_duplicates("point")
+    lines = [
+        f"Failed, and not compared: {point}: {why}."
+        for point, why in zip(failed["point"], failed["failed"], strict=True)
+    ]
+    return lines + (["The next start of snakemake trains it again."] if lines else [])
 
 
 def _next(errors: Errors, first: str, second: str, metric: str) -> str:

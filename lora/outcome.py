@@ -1,0 +1,106 @@
+"""What trainings leave behind: their epochs, adapters or weights, train.json, and what failed."""
+
+import json
+import logging
+import resource
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora.adapter import save_adapter, save_weights
+from lora.config import TrainSettings
+from lora.convolution import unfuse
+from lora.elements import get_e0s
+from lora.factors import spectra
+from lora.files import read_json, write_sealed, write_text
+from lora.fit import Single, Trainee
+from lora.inject import Injection, take_adapters
+from lora.kernels import from_kernel
+from lora.pack import Pack
+from lora.point import Point
+from lora.protocol import prepare
+
+log = logging.getLogger(__name__)
+
+
+def write_history(out: Path, point: Point) -> None:
+    """Write the epochs of a training, a line each."""
+    lines = "".join(json.dumps(line) + "\n" for line in point.history)
+    write_text(out / "metrics.jsonl", lines)
+
+
+def made_meanwhile(points: dict[Path, TrainSettings], keys: list[str]) -> list[dict]:
+    """The results of all points, if another process has just trained the same; else none."""
+    results = []
+    for out, key in zip(points, keys, strict=True):
+        made = read_json(out / "train.json") if (out / "train.json").is_file() else {}
+        if made.get("key") != key or made.get("failed"):
+            return []
+        results.append(made)
+    log.info("another process has trained this meanwhile")
+    return results
+
+
+def save_point(
+    trainee: Trainee,
+    i: int,
+    s: TrainSettings,
+    base: nn.Module,
+    folder: Path,
+    tuned: list[str],
+    notes: dict,
+) -> dict:
+    """Write the adapter, or the weights, of a point that was tuned on some elements.
+
+    Returns an adapter's spectra.
+    """
+    if isinstance(trainee, Pack):
+        model = trainee.dissolve(i)
+        model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
+        save_adapter(model, folder, {x: get_e0s(model)[x] for x in tuned}, **notes)
+        return spectra(take_adapters(model).items())
+    assert isinstance(trainee, Single)
+    model = unfuse(trainee.model)
+    model = from_kernel(model, "cueq") if s.enable_cueq else model.cpu()
+    prepare(model, s)  # a converted model has lost what trains
+    save_weights(model, base, folder, {x: get_e0s(model)[x] for x in tuned}, **notes)
+    return {}
+
+
+def result_of(out: Path, point: Point, counted: tuple[int, int]) -> dict:
+    trainable, total = counted
+    return {
+        "point": out.name,
+        "settings": asdict(point.settings),
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "epochs": point.epoch,
+        "ended_by": point.ended(),
+        **({"failed": point.failed} if point.failed else {}),
+        "best_epoch": point.best_epoch,
+        "best": point.history[point.best_epoch],
+        "seconds": round(point.seconds, 1),
+    }
+
+
+def peak_memory(device: str) -> int:
+    """MB: of the GPU where one is used, else of this process."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated() / 2**20)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def note_failures(work: Path, results: list[dict[str, Any]]) -> bool:
+    """Count up failed.json where points failed, so that the next start of the sweep tries again.
+
+    Returns whether there were any.
+    """
+    failed = {result["point"]: result["failed"] for result in results if result.get("failed")}
+    if failed:
+        path = work / "failed.json"
+        times = read_json(path)["times"] if path.is_file() else 0
+        write_sealed(path, {"times": times + 1, "points": failed})
+    return bool(failed)
