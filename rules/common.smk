@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,8 @@ def check_config():
         wrong = error.__context__  # jsonschema's error, with where and what
         key = ".".join(map(str, wrong.absolute_path)) or "top level"
         raise WorkflowError(f"config: {key}: {wrong.message}; see config/README.md") from None
+    for key in config:
+        config[key] = whole_numbers(config[key], key)
     split = config["split"]
     if split["valid_fraction"] + split["test_fraction"] >= 1:
         raise WorkflowError(
@@ -63,6 +66,17 @@ def check_config():
                 )
 
 
+def whole_numbers(value, key):
+    """Numbers in one form, 8.0 as 8, so that equal ones have equal names; none may be infinite."""
+    if isinstance(value, dict):
+        return {k: whole_numbers(x, f"{key}.{k}") for k, x in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(x, f"{key}.{i}") for i, x in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise WorkflowError(f"config: {key}: {value} is not a finite number; see config/README.md")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def data_files():
     """The labelled files that the config names, by key."""
     named = {"data.file": config["data"]["file"]}
@@ -89,10 +103,10 @@ def make_points():
     for variant, rank, alpha, lr, seed in itertools.product(
         VARIANTS, grid["rank"], grid["alpha"], rates, grid["seed"]
     ):
-        swept = f"_lr{lr:g}" if lr else ""
+        swept = f"_lr{lr}" if lr else ""
         settings = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
         settings |= {"scaling": grid["scaling"], **({"lr": lr} if lr else {})}
-        name = f"lora_r{rank}_a{alpha:g}{swept}{mark(*variant)}_s{seed}"
+        name = f"lora_r{rank}_a{alpha}{swept}{mark(*variant)}_s{seed}"
         points[name] = settings_of("lora") | settings | varied(*variant)
     for method, share, seed in itertools.product(
         config["baselines"], grid["train_fraction"], grid["seed"]
@@ -107,7 +121,7 @@ def make_points():
 
 def mark(protocol, share):
     """What a protocol and a share of the training set add to a name; the plain ones add nothing."""
-    return ("_replay" if protocol == "replay" else "") + ("" if share == 1 else f"_f{share:g}")
+    return ("_replay" if protocol == "replay" else "") + ("" if share == 1 else f"_f{share}")
 
 
 def varied(protocol, share):
@@ -211,7 +225,7 @@ def settings_by_name(point):
     ).groups()
     own = varied("replay" if replayed else "naive", float(share or 1))
     own |= {"method": "lora", "rank": int(rank), "alpha": as_number(alpha), "seed": int(seed)}
-    own |= {"scaling": config["grid"]["scaling"], **({"lr": float(lr)} if lr else {})}
+    own |= {"scaling": config["grid"]["scaling"], **({"lr": as_number(lr)} if lr else {})}
     return settings_of("lora") | own
 
 
@@ -251,6 +265,6 @@ wildcard_constraints:
 onstart:
     write_record(PACK_RECORD, PACKS)
     write_record(MINUTES_RECORD, MINUTES)
-    write_record(TRIES_RECORD, TRIES)
+    write_record(TRIES_RECORD, how_many_tries())
     write_record(CONFIG_RECORD, config)
     write_record(LIVE_RECORD, live_store())

@@ -137,18 +137,17 @@ def as_number(text):
 
 
 def as_flags(settings):
-    """{"lr": 0.01, "ema": False} -> --lr 0.01 --no-ema; None is left to the step's default."""
+    """{"lr": 0.01, "ema": False} -> --lr=0.01 --no-ema; None is left to the step's default."""
     flags = []
     for key, value in settings.items():
         if isinstance(value, bool):
             flags.append(f"--{key}" if value else f"--no-{key}")
         elif isinstance(value, dict):
-            flags += [f"--{key}", shlex.quote(json.dumps(value))]
+            flags.append(f"--{key}={shlex.quote(json.dumps(value))}")
         elif isinstance(value, list):
             flags += [f"--{key}", *map(shlex.quote, value)]
         elif value is not None:
-            text = f"{value:g}" if isinstance(value, float) else str(value)
-            flags += [f"--{key}", shlex.quote(text)]
+            flags.append(f"--{key}={shlex.quote(str(value))}")  # so that a value may begin with -
     return " ".join(flags)
 
 

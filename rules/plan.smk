@@ -52,13 +52,12 @@ def how_many_tries():
     """How often a job is tried; a job on a cluster is told by a file."""
     if not workflow.is_main_process:
         return read_record(TRIES_RECORD, 1)
-    settings = workflow.execution_settings  # none when the workflow is only linted
-    return 1 + (settings.retries if settings else 0)
+    return 1 + workflow.execution_settings.retries  # not known yet while rules are read
 
 
 def is_last_try(wildcards, attempt):
     """1 at the last try of a training, at which points that fail are marked and left behind."""
-    return int(attempt >= TRIES)
+    return int(attempt >= how_many_tries())
 
 
 def say_plan(known):
@@ -79,6 +78,5 @@ check_profile()
 SUBMITS = ON_CLUSTER and workflow.is_main_process  # else nothing of this needs to be read
 SECONDS = seconds_a_point() if SUBMITS else None
 MINUTES = make_minutes(SECONDS)
-TRIES = how_many_tries()
 if SUBMITS:
     say_plan(SECONDS)

@@ -104,10 +104,11 @@ def test_two_on_one_folder(whole: Short, tmp_path: Path, told: Callable) -> None
 BROKEN = """
 import sys
 if "train" in sys.orig_argv:
-    sys.path.insert(0, {root!r})
+    import lora  # the copy's
+    sys.path.insert(0, "{root}")
     from tests.faults.child import one_does_not_fit, steps_break
     one_does_not_fit(2)
-    steps_break("naive")
+    steps_break("{method}")
 """
 
 
@@ -116,7 +117,7 @@ def test_trainings_that_fail_stop_no_report(whole: Short, tmp_path: Path, told: 
     sweep = Short(tmp_path)
     sweep.config["baselines"] = ["naive"]
     fault = sweep.home / "sitecustomize.py"
-    fault.write_text(BROKEN.format(root=str(ROOT)))
+    fault.write_text(BROKEN.format(root=ROOT, method="naive"))
     printed = sweep.run()
     table = pd.read_csv(sweep.home / "out/report/sweep.csv").set_index("point")
     ends = table["ended_by"].groupby("point").first()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from lora.files import read_json
+from tests.faults.test_snakemake import BROKEN
 from tests.lora.test_stop import same
 from tests.slurm.cluster import NODES, Cluster, install, output, wait_for
 from tests.workflow.test_sweep import ROOT, Sweep
@@ -216,6 +218,26 @@ def test_preempted(cluster: Cluster, undisturbed: SlurmSweep, tmp_path: Path) ->
     subprocess.run([*command, "--wrap", "sleep 2"], check=True, capture_output=True)
     wait_for(lambda: sweep.slurm_job() != job, "the preemption")
     check(sweep, undisturbed, tries=1)
+
+
+def test_crashes_at_every_try(
+    cluster: Cluster, undisturbed: SlurmSweep, tmp_path: Path, told: Callable
+) -> None:
+    """As often as the profile says, then marked as failed; the next start trains it again."""
+    sweep = before_training(undisturbed, tmp_path / "clone")
+    profile = sweep.home / "slurm/config.yaml"
+    profile.write_text(profile.read_text().replace("retries: 3", "retries: 1"))
+    fault = sweep.home / "sitecustomize.py"
+    fault.write_text(BROKEN.format(root=ROOT, method="lora"))
+    sweep.finish(sweep.start("--until", "train"))
+    assert len(logs_of(sweep)) == 2
+    record = read_json(sweep.home / f"out/train/packs/{PACK}.json")[POINT]
+    assert record["ended_by"] == "failed" and "CUDA error" in record["failed"]
+    fault.unlink()
+    sweep.finish(sweep.start("--until", "train"))
+    assert len(logs_of(sweep)) == 3
+    assert same(undisturbed.home / "out/train" / POINT, sweep.home / "out/train" / POINT)
+    told("a job crashes at every try", 2, "marked failed, with its reason", "equal")
 
 
 def test_over_its_memory(slow_ones: dict[str, SlurmSweep], undisturbed: SlurmSweep) -> None:
