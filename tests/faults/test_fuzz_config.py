@@ -16,7 +16,7 @@ import pytest
 import snakemake.cli
 import snakemake.jobs
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -201,7 +201,8 @@ def meant_by(key: tuple[str, ...], value: Any, config: dict, point: TrainSetting
     """Whether the settings of a point are what a key says, as far as it is about them."""
     section, name = key[0], key[-1]
     if section == "grid" and name in ("rank", "alpha", "seed", "lr", "train_fraction"):
-        return point.method != "lora" or getattr(point, name) in value
+        whole = name not in ("rank", "seed") or isinstance(getattr(point, name), int)
+        return point.method != "lora" or (whole and getattr(point, name) in value)
     if section == "train":
         over = config.get("methods", {}).get(point.method, {})
         return "targets" in key or name in over or getattr(point, name) == value
@@ -213,18 +214,25 @@ def meant_by(key: tuple[str, ...], value: Any, config: dict, point: TrainSetting
 MANY = settings(
     deadline=None,
     derandomize=True,  # the same ones every time
-    phases=[Phase.generate],  # a run of snakemake each: what fails is not made smaller
+    phases=[
+        Phase.explicit,
+        Phase.generate,
+    ],  # a run of snakemake each: what fails is not made smaller
     suppress_health_check=list(HealthCheck),
 )
 
 
 @settings(MANY, max_examples=40)
+@example(changed={("tracking", "experiment"): "-x", ("data", "energy_key"): "--out"})
+@example(changed={("grid", "rank"): [4.0, 2], ("grid", "alpha"): [8.0, 0.123456789, 0.12345678]})
 @given(changed=good())
 def test_good_values_arrive(changed: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look_through(changed, tmp_path, monkeypatch)
 
 
 @settings(MANY, max_examples=60)
+@example(changed={("e0s", "max_error"): float("nan")})
+@example(changed={("select", "limits"): {"nve": float("inf")}})
 @given(changed=odd_ones())
 def test_odd_values(changed: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look_through(changed, tmp_path, monkeypatch)
