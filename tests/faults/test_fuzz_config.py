@@ -254,6 +254,7 @@ def look_through(changed: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     for command in commands:
         found = understood(command, monkeypatch)
         if isinstance(found, str):  # what no schema can say; the step says it, before it begins
+            assert ": error: " not in found, found  # of the command line itself
             assert any(key[-1] in found for key in changed), (found, command)
             continue
         for key, value in changed.items():
