@@ -37,7 +37,7 @@ def made_meanwhile(points: dict[Path, TrainSettings], keys: list[str]) -> list[d
     results = []
     for out, key in zip(points, keys, strict=True):
         made = read_json(out / "train.json") if (out / "train.json").is_file() else {}
-        if made.get("key") != key or made.get("failed"):
+        if made.get("key") != key or made["ended_by"] == "failed":
             return []
         results.append(made)
     log.info("another process has trained this meanwhile")
@@ -79,7 +79,7 @@ def result_of(out: Path, point: Point, counted: tuple[int, int]) -> dict:
         "total_parameters": total,
         "epochs": point.epoch,
         "ended_by": point.ended(),
-        **({"failed": point.failed} if point.failed else {}),
+        **({"reason": point.reason} if point.reason else {}),
         "best_epoch": point.best_epoch,
         "best": point.history[point.best_epoch],
         "seconds": round(point.seconds, 1),
@@ -98,7 +98,7 @@ def note_failures(work: Path, results: list[dict[str, Any]]) -> bool:
 
     Returns whether there were any.
     """
-    failed = {result["point"]: result["failed"] for result in results if result.get("failed")}
+    failed = {x["point"]: x["reason"] for x in results if x["ended_by"] == "failed"}
     if failed:
         path = work / "failed.json"
         times = read_json(path)["times"] if path.is_file() else 0

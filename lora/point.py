@@ -50,8 +50,8 @@ class Point:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
-        self.diverged = False
-        self.failed = ""  # why it could not go on
+        self.diverged = self.failed = False
+        self.reason = ""  # why it diverged or failed
         self.seconds = 0.0
 
     @property
@@ -119,7 +119,7 @@ class Point:
         )
 
     def _give_up(self, epoch: int, why: str) -> None:
-        self.diverged = True
+        self.diverged, self.reason = True, f"in epoch {epoch} the loss {why}"
         log.warning(
             "epoch %d: the loss %s; the training ends, its best epoch %d is kept; lower lr (%g) or "
             "clip_grad (%g), and look at the data",
@@ -128,7 +128,7 @@ class Point:
 
     def fail(self, why: str) -> None:
         """End the training, with the best weights so far, for a reason that is not its own."""
-        self.failed = why
+        self.failed, self.reason = True, why
         log.warning("the training fails: %s; its best epoch %d is kept", why, self.best_epoch)
 
     def step_scheduler(self) -> None:
@@ -155,6 +155,7 @@ class Point:
             "best": self.best,
             "best_epoch": self.best_epoch,
             "diverged": self.diverged,
+            "reason": self.reason,
             "seconds": self.seconds,
         }
 
@@ -170,7 +171,7 @@ class Point:
             self.ema.load_state_dict(state["ema"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
-        self.diverged = state["diverged"]
+        self.diverged, self.reason = state["diverged"], state.get("reason", "")
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, s: TrainSettings) -> Any:

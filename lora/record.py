@@ -51,7 +51,7 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
         "provenance/data": trained.get("data_digest"),
     }
     params |= {k: v for k, v in prints.items() if v}
-    failed = trained.get("failed")  # such a point has no errors to be compared
+    failed = trained.get("ended_by") == "failed"  # such a point has no errors to be compared
     metrics = [] if failed else _errors(read_json(evaluated)["sets"], ended)
     checked = {} if failed else _checks(results, point)
     metrics += [(f"check/{name}", float(x["value"]), ended, 0) for name, x in checked.items()]
@@ -61,7 +61,7 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
     if tags.get("machine/commit"):
         tags["mlflow.source.git.commit"] = tags.pop("machine/commit")
     tags["chosen"] = str(chosen)
-    tags |= {"failed": failed} if failed else {}
+    tags |= {trained["ended_by"]: trained["reason"]} if "reason" in trained else {}
     files = _files(results, point)
     if chosen:
         files += sorted(x for x in (results / "report").glob("*") if x.is_file())

@@ -51,8 +51,8 @@ def _state(results: Path, pack: str, point: str, config: dict) -> dict[str, Any]
     state, note = "waiting", ""
     if _is_fresh(work / "lock"):
         state = "training"
-    elif trained.get("failed"):
-        state, note = "failed", trained["failed"]
+    elif trained.get("ended_by") == "failed":
+        state, note = "failed", trained["reason"]
     elif made:
         state = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}[made[-1]]
     elif reason := _failure(results / "logs" / "train" / f"{pack}.log"):

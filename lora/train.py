@@ -221,7 +221,7 @@ def _train(
     _run(fit, folders, work / CHECKPOINT, stop, watch)
     if not is_first():
         return []
-    failed = {folders[id(point)].name: point.failed for point in running if point.failed}
+    failed = {folders[id(point)].name: point.reason for point in running if point.failed}
     if failed and not (give_up or crash):
         raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 

@@ -230,7 +230,7 @@ def test_points_that_fail(name: str, whole: Chain, tmp_path: Path, told: Callabl
     found = read_json(chain.home / "out/train/packs/p.json")
     assert {k for k, x in found.items() if x["ended_by"] == "failed"} == {*failed}
     for point, why in failed.items():
-        assert re.fullmatch(why, found[point]["failed"])
+        assert re.fullmatch(why, found[point]["reason"])
     times = read_json(chain.home / "out/train/packs/p/failed.json")
     assert times["times"] == 1 and times["points"].keys() == failed.keys()
     close(chain, whole, {"a", "b"} - {*failed})

@@ -140,7 +140,7 @@ def test_trainings_that_fail_stop_no_report(whole: Short, tmp_path: Path, told: 
     sweep.run()
     assert sweep.todo() == {}
     (mended, adapters), (wanted, wanted_adapters) = sweep.outcome(), whole.outcome()
-    assert mended["failed"].isna().all() and "naive_s3" in set(mended["point"])
+    assert mended["reason"].isna().all() and "naive_s3" in set(mended["point"])
     mended = mended[mended["method"] == "lora"].reset_index(drop=True)
     pd.testing.assert_frame_equal(mended, wanted, rtol=1e-6, check_dtype=False)
     for found, expected in zip(adapters, wanted_adapters, strict=True):

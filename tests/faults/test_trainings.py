@@ -38,6 +38,7 @@ def test_a_loss_that_explodes_ends_its_point(
     points = {tmp_path / "wild": wild, tmp_path / "calm": CALM}
     a, b = train_pack(points, files["foundation"], tmp_path, **names)
     assert a["ended_by"] == "diverged" and a["epochs"] < EPOCHS
+    assert a["reason"].startswith("in epoch ") and "the loss is " in a["reason"]
     assert f"over {EXPLODED:g} times the untrained model's" in caplog.text
     assert b["ended_by"] == "max_num_epochs"
     alone = train(CALM, **files, out=tmp_path / "alone")
@@ -45,7 +46,7 @@ def test_a_loss_that_explodes_ends_its_point(
     told(
         "a learning rate of 3: the loss explodes",
         1,
-        "diverged, named in the report",
+        "diverged, in the table with its reason",
         "others equal",
     )
 

@@ -232,7 +232,7 @@ def test_crashes_at_every_try(
     sweep.finish(sweep.start("--until", "train"))
     assert len(logs_of(sweep)) == 2
     record = read_json(sweep.home / f"out/train/packs/{PACK}.json")[POINT]
-    assert record["ended_by"] == "failed" and "CUDA error" in record["failed"]
+    assert record["ended_by"] == "failed" and "CUDA error" in record["reason"]
     fault.unlink()
     sweep.finish(sweep.start("--until", "train"))
     assert len(logs_of(sweep)) == 3

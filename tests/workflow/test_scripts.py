@@ -68,7 +68,7 @@ def seeds_of(settings: dict[str, tuple[float, float]], n: int) -> pd.DataFrame:
         for i, step in enumerate(np.linspace(-1, 1, n) if n > 1 else [0.0]):
             row = {"point": f"{name}_s{i}", "method": name.split("_")[0], "ended_by": "patience"}
             row |= {"rank": 4, "alpha": 8.0, "trainable_parameters": 10, "seed": i}
-            row["failed"] = None
+            row["reason"] = None
             row["train_fraction"] = 0.5 if "_f0.5" in name else 1.0
             for test_set, more in {"valid": 0.0, "test": 5.0}.items():
                 error = mean + more + spread * step
@@ -96,7 +96,7 @@ def test_a_training_that_failed_is_said_and_not_compared() -> None:
     table = seeds_of({"lora_a": (60.0, 3.0), "lora_b": (61.0, 0.1), "naive": (10.0, 0.0)}, 3)
     assert choice.choose(table, metric, {}, {})[0] == "naive_s0"
     failed = table["point"].isin(["lora_a_s0", "naive_s0", "naive_s1", "naive_s2"])
-    table.loc[failed, "failed"] = why
+    table.loc[failed, ["ended_by", "reason"]] = "failed", why
     table.loc[failed, [metric, "rmse_e_mev_per_atom"]] = np.nan
     best, lora, refused = choice.choose(table, metric, {}, {})
     assert (best, lora, refused) == ("lora_b_s0", "lora_b_s0", {})  # a's seeds left are worse
@@ -106,6 +106,9 @@ def test_a_training_that_failed_is_said_and_not_compared() -> None:
     said = " ".join(words.words(errors, best, lora))
     assert f"Failed, and not compared: lora_a_s0: {why}." in said and "naive_s1" in said
     assert "against naive" not in said and "nan" not in said
+    table.loc[table["point"] == "lora_b_s2", ["ended_by", "reason"]] = "diverged", "in epoch 2 ..."
+    said = " ".join(words.words(words.Errors(table, metric), best, lora))
+    assert "Diverged, best epoch before that shown: lora_b_s2 (in epoch 2 ...)." in said
     shown = choice.points_table(table.assign(train_seconds=1.0, best_epoch=1))
     assert shown.loc["lora_a_s0", "note"] == f"failed: {why}" and not shown.loc["lora_a_s1", "note"]
     assert (

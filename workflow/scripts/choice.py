@@ -84,9 +84,8 @@ def points_table(table: pd.DataFrame) -> pd.DataFrame:
 def notes(table: pd.DataFrame) -> dict[str, str]:
     """What there is to say of single trainings: that they failed, and why, or diverged."""
     points = table.drop_duplicates("point").set_index("point")
-    failed = {x: f"failed: {why}" for x, why in points["failed"].dropna().items()}
-    diverged = points.index[points["ended_by"] == "diverged"]
-    return failed | dict.fromkeys(diverged, "diverged")
+    points = points.dropna(subset="reason")
+    return {x: f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
 
 
 def main(snakemake: object) -> None:
@@ -99,7 +98,7 @@ def main(snakemake: object) -> None:
     metric, thorough = p.select["metric"], receipts(snakemake.input.thorough)
     checks = gather([receipts(snakemake.input.checks), thorough], p.points)
     if table.loc[table["test_set"] == "valid", metric].isna().all():
-        raise SystemExit(f"report: every training failed: {table['failed'].iloc[0]}")
+        raise SystemExit(f"report: every training failed: {table['reason'].iloc[0]}")
     verdicts = judge(checks, p.select["limits"])
     best, best_lora, failed = choose(table, metric, verdicts, thorough)
     model = Path(p.results) / "merge" / best / f"{best}.model"

@@ -38,7 +38,7 @@ def read(paths: list[str]) -> pd.DataFrame:
 
 def sound(paths: list[str], records: dict[str, dict]) -> list[str]:
     """The members whose training did not fail; all, where that leaves fewer than two."""
-    kept = [path for path in paths if not records[Path(path).stem].get("failed")]
+    kept = [path for path in paths if records[Path(path).stem]["ended_by"] != "failed"]
     return kept if len(kept) > 1 else paths
 
 

@@ -11,7 +11,7 @@ from lora.files import check_file, read_json
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
 COUNTS = ["n_train", "trainable_parameters", "total_parameters"]
 ENDS = ["epochs", "best_epoch", "ended_by", "peak_memory_mb"]
-TIMES = ["train_seconds", "gpu_hours", *ENDS, "failed"]
+TIMES = ["train_seconds", "gpu_hours", *ENDS, "reason"]
 ORDER = {
     "lora": 0,
     "lora_replay": 1,
@@ -62,7 +62,7 @@ def row_of(point: str, record: dict | None, gpus: int) -> dict:
     if settings["method"] in ("lora", "cut"):
         row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
     row["train_fraction"] = settings.get("train_fraction", 1.0)
-    row |= {k: record[k] for k in [*COUNTS, *ENDS]} | {"failed": record.get("failed")}
+    row |= {k: record[k] for k in [*COUNTS, *ENDS]} | {"reason": record.get("reason")}
     used = gpus if settings["device"].startswith("cuda") else 0
     hours = record["seconds"] * used / 3600
     return row | {"train_seconds": record["seconds"], "gpu_hours": hours}
@@ -99,7 +99,7 @@ def make_table(evaluated: list[dict], records: dict[str, dict], gpus: int = 1) -
         row = row_of(result["point"], records.get(result["point"]), gpus)
         for test_set, errors in result["sets"].items():
             numbers = {k: v for k, v in errors.items() if isinstance(v, float)}
-            if row.get("failed"):
+            if row.get("ended_by") == "failed":
                 numbers = dict.fromkeys(numbers, float("nan"))
             rows.append(row | {"test_set": test_set} | numbers)
     table = pd.DataFrame(rows).reindex(

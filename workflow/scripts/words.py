@@ -82,11 +82,11 @@ def words(
             lines.append(_against(errors, lora, rival))
     if n == 1:
         lines.append("One seed only: differences of a few percent are within what a seed changes.")
-    diverged = sorted(
-        set(errors.table.loc[errors.table["ended_by"] == "diverged", "point"].dropna())
-    )
-    if diverged:
-        lines.append(f"Diverged, best epoch before that shown: {', '.join(diverged)}.")
+    diverged = errors.table[errors.table["ended_by"] == "diverged"].drop_duplicates("point")
+    if len(diverged):
+        named = zip(diverged["point"], diverged["reason"], strict=True)
+        said = ", ".join(sorted(f"{point} ({why})" for point, why in named))
+        lines.append(f"Diverged, best epoch before that shown: {said}.")
     return lines
 
 
@@ -104,10 +104,10 @@ def _refusals(errors: Errors, refused: dict[str, list[Verdict]]) -> list[str]:
 
 def _failures(table: pd.DataFrame) -> list[str]:
     """The trainings that failed, and why."""
-    failed = table.dropna(subset="failed").drop_duplicates("point")
+    failed = table[table["ended_by"] == "failed"].drop_duplicates("point")
     lines = [
         f"Failed, and not compared: {point}: {why}."
-        for point, why in zip(failed["point"], failed["failed"], strict=True)
+        for point, why in zip(failed["point"], failed["reason"], strict=True)
     ]
     return lines + (["The next start of snakemake trains it again."] if lines else [])
 
