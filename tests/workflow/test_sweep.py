@@ -239,7 +239,7 @@ def test_shares_of_the_data_are_points_of_their_own(sweep: Sweep) -> None:
     finally:
         del sweep.config["grid"]["train_fraction"]
     assert (todo["train"], todo["data_size"]) == (2, 1)  # a pack of ranks 1 and 2; naive
-    assert "lora_r2_a0.5_f0.5_s3" in printed and "--train_fraction 0.5" not in printed
+    assert "lora_r2_a0.5_f0.5_s3" in printed and "--train_fraction=0.5" not in printed
     assert printed.count('"train_fraction": 0.5') >= 2
 
 
@@ -255,7 +255,7 @@ def test_replay_is_a_point_of_its_own_and_its_data_are_labelled_once(sweep: Swee
         sweep.config["baselines"].pop()
     assert (todo["train"], todo["replay"]) == (2, 1)  # a pack of ranks 1 and 2; all weights
     assert "lora_r2_a0.5_replay_s3" in printed and '"replay_weight": 0.5' in printed
-    assert printed.count("--replay_file out/replay/replay.xyz") == 2
+    assert printed.count("--replay_file=out/replay/replay.xyz") == 2
 
 
 def test_other_settings_make_their_points_stale(sweep: Sweep) -> None:
@@ -321,7 +321,7 @@ def test_a_server_that_is_down_is_filled_later(sweep: Sweep) -> None:
 
 def test_points_have_canonical_names(sweep: Sweep) -> None:
     names = {p.name for p in (sweep.home / "out/train").iterdir()}
-    assert names == {*POINTS, "packs", "packs.json", "minutes.json"}
+    assert names == {*POINTS, "packs", "packs.json", "minutes.json", "tries.json"}
 
 
 def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
