@@ -222,7 +222,7 @@ MANY = settings(
 )
 
 
-@settings(MANY, max_examples=40)
+@settings(MANY, max_examples=25)
 @example(changed={("tracking", "experiment"): "-x", ("data", "energy_key"): "--out"})
 @example(changed={("grid", "rank"): [4.0, 2], ("grid", "alpha"): [8.0, 0.123456789, 0.12345678]})
 @given(changed=good())
@@ -230,7 +230,7 @@ def test_good_values_arrive(changed: dict, tmp_path: Path, monkeypatch: pytest.M
     look_through(changed, tmp_path, monkeypatch)
 
 
-@settings(MANY, max_examples=60)
+@settings(MANY, max_examples=40)
 @example(changed={("e0s", "max_error"): float("nan")})
 @example(changed={("select", "limits"): {"nve": float("inf")}})
 @given(changed=odd_ones())
