@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.config import Targets, TrainSettings, UserError
+from lora.files import read_json
 from lora.options import parser
 from lora.stop import EXIT_CODE, Paused
 
@@ -128,9 +129,6 @@ def _evaluate(**args: Any) -> None:
 
 
 def _check(**args: Any) -> None:
-    from lora.check import check
-    from lora.files import read_json
-
     outs, models = args.pop("out") or [], args.pop("model_file")
     if shortlist := args.pop("shortlist"):
         listed = read_json(shortlist)["models"]
@@ -138,6 +136,8 @@ def _check(**args: Any) -> None:
         models += listed.values()
     if len(outs) != len(models):
         raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")
+    from lora.check import check
+
     args["settings"] = _json(args["settings"], "settings")
     args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key")}
     check(dict(zip(outs, models, strict=True)), **args)

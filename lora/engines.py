@@ -9,6 +9,7 @@ import importlib.util
 import io
 import logging
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ class CannotError(Exception):
     """What an engine cannot run, and why; in the table it stands as not checked."""
 
 
-class Engine:
+class Engine(ABC):
     """An exported file in the engine that it is for.
 
     Args:
@@ -59,17 +60,17 @@ class Engine:
         """The modules that are not installed."""
         return [name for name in cls.modules if importlib.util.find_spec(name) is None]
 
+    @abstractmethod
     def __call__(self, atoms: Atoms) -> Answer:
         """Energy, forces and, if it is periodic and the engine knows it, stress of a structure."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
         """Total energies (eV) at constant energy, every `EVERY` steps, from the velocities on.
 
         Args:
             timestep: fs
         """
-        raise NotImplementedError
 
 
 class Ase(Engine):

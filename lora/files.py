@@ -75,6 +75,15 @@ def write_sealed(path: str | Path, content: dict[str, Any], files: Iterable[Path
     write_text(path, json.dumps({"seal": seal, **content}, indent=2) + "\n")
 
 
+def count_up(path: str | Path, **facts: Any) -> None:
+    """Write facts and how often this was written; rules take the number for a setting of a step.
+
+    So what failed or was missed is done again by the next start of the sweep.
+    """
+    times = read_json(path)["times"] if Path(path).is_file() else 0
+    write_sealed(path, {"times": times + 1, **facts})
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON; of a sealed file without its seal.
 

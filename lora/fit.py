@@ -108,7 +108,7 @@ class Fit:
         for point in self.points:
             point.load_best()
 
-    def give_up(self, why: str) -> None:
+    def fail(self, why: str) -> None:
         """Mark the points that have not ended as failed."""
         for point in self.points:
             if not point.ended():

@@ -15,7 +15,7 @@ from lora.config import TrainSettings
 from lora.convolution import unfuse
 from lora.elements import get_e0s
 from lora.factors import spectra
-from lora.files import read_json, write_sealed, write_text
+from lora.files import count_up, read_json, write_text
 from lora.fit import Single, Trainee
 from lora.inject import Injection, take_adapters
 from lora.kernels import from_kernel
@@ -100,7 +100,5 @@ def note_failures(work: Path, results: list[dict[str, Any]]) -> bool:
     """
     failed = {x["point"]: x["reason"] for x in results if x["ended_by"] == "failed"}
     if failed:
-        path = work / "failed.json"
-        times = read_json(path)["times"] if path.is_file() else 0
-        write_sealed(path, {"times": times + 1, "points": failed})
+        count_up(work / "failed.json", points=failed)
     return bool(failed)

@@ -96,10 +96,10 @@ class Point:
         if not (math.isfinite(train_loss) and math.isfinite(loss)):
             if epoch == 0:
                 raise UserError("the loss of the untrained model is not finite; look at the data")
-            self._give_up(epoch, "is not a finite number")
+            self._diverge(epoch, "is not a finite number")
             return
         if epoch and loss > EXPLODED * self.history[0]["valid_loss"] > 0:
-            self._give_up(epoch, f"is {loss:.1e}, over {EXPLODED:g} times the untrained model's")
+            self._diverge(epoch, f"is {loss:.1e}, over {EXPLODED:g} times the untrained model's")
             return
         if epoch == 0 or loss < self.history[self.best_epoch]["valid_loss"]:
             self.best_epoch = epoch
@@ -118,7 +118,7 @@ class Point:
             }
         )
 
-    def _give_up(self, epoch: int, why: str) -> None:
+    def _diverge(self, epoch: int, why: str) -> None:
         self.diverged, self.reason = True, f"in epoch {epoch} the loss {why}"
         log.warning(
             "epoch %d: the loss %s; the training ends, its best epoch %d is kept; lower lr (%g) or "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.config import UserError
-from lora.files import digest, read_json, write_sealed
+from lora.files import count_up, digest, read_json, write_sealed
 from lora.record import Record, datasets, read_record
 from lora.store import DIGEST, KEY, Store
 from lora.view import compare_page, model_card, view_of
@@ -61,9 +61,7 @@ def track(
             raise
         log.warning("%s", error)
         print(error)  # the log of a job is not where one looks
-        missed = results / "track" / "missed.json"
-        times = read_json(missed)["times"] if missed.is_file() else 0
-        write_sealed(missed, {"times": times + 1, "why": str(error)})
+        count_up(results / "track" / "missed.json", why=str(error))
     write_sealed(results / "track" / "runs.json", found)
     return found
 

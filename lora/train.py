@@ -125,7 +125,7 @@ def train_pack(
     """
     set_threads(threads)
     files = {"train_file": train_file, "valid_file": valid_file, "e0s_file": e0s_file}
-    own = {"watch": watch, "replay_file": replay_file}
+    own = {"watch": watch, "replay_file": replay_file, "give_up": give_up}
     try:
         if not is_first():  # of several processes: the first one locks and writes for all
             with Stop(None, agree=any_of) as stop:
@@ -133,7 +133,7 @@ def train_pack(
         with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost, any_of) as stop:
             settled = (points, foundation, head, Path(work), stop, lock.waited)
             try:
-                results = _train(*settled, give_up=give_up, **own, **files)
+                results = _train(*settled, **own, **files)
             except (UserError, Paused, OSError):
                 raise
             except Exception as error:  # of torch, a driver, a bug: it may be of these points alone
@@ -163,7 +163,7 @@ def _train(
     valid_file: str | Path,
     e0s_file: str | Path,
     replay_file: str | Path | None,
-    give_up: bool = False,
+    give_up: bool,
     crash: str = "",
 ) -> list[dict]:
     """What `train_pack` does, once nobody else can be at it.
@@ -214,7 +214,7 @@ def _train(
     if crash:
         if resumed < len(running):  # nothing there to go by
             return []
-        fit.give_up(crash)
+        fit.fail(crash)
     elif not resumed:
         fit.fit_memory() if at.startswith("cuda") else fit.fit_cache(message_width(model))
     folders = dict(zip(map(id, running), points, strict=True))
@@ -222,7 +222,7 @@ def _train(
     if not is_first():
         return []
     failed = {folders[id(point)].name: point.reason for point in running if point.failed}
-    if failed and not (give_up or crash):
+    if failed and not give_up:
         raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
     shared = {

@@ -60,8 +60,12 @@ nasty = st.sampled_from(
         "%s",
         "#",
         "*",
+        "null",
+        "~",
+        "a\nb",
+        "config/config.yaml",
+        "workflow/resources/quickstart/base.model",
     ]
-    + ["null", "~", "a\nb", "config/config.yaml", "workflow/resources/quickstart/base.model"]
 )
 numbers = st.one_of(
     st.integers(-2, 40),

@@ -1,7 +1,9 @@
 """The table of points, and which of them is chosen.  Used by the scripts of the report."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,19 +35,20 @@ QUANTITIES = {name: LABELS[name] for name in ("rmse_e_mev_per_atom", "rmse_f_mev
 
 def read(path: str | Path) -> dict:
     """A JSON file of the sweep; one that is damaged ends the script, in one line."""
-    try:
-        return read_json(path)
-    except UserError as error:
-        raise SystemExit(f"report: {error}") from None
+    return _or_end(read_json, path)
 
 
 def read_beside(path: str | Path) -> Path:
     """A file that the JSON beside it keeps the digest of, if it is the same still."""
+    _or_end(check_file, path)
+    return Path(path)
+
+
+def _or_end(reader: Callable, path: str | Path) -> Any:
     try:
-        check_file(path)
+        return reader(path)
     except UserError as error:
         raise SystemExit(f"report: {error}") from None
-    return Path(path)
 
 
 def receipts(paths: list[str]) -> dict[str, dict]:
