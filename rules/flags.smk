@@ -1,11 +1,15 @@
 # The config as options of `mace-lora`: what each rule's command gets.
 
-import ast
-import hashlib
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
+
+sys.path.insert(
+    0, str(Path(workflow.current_basedir).parent)
+)  # this clone's library, not another's
+from lora.plan.code import code_of as digest_of_code
 
 
 def train_points(wildcards):
@@ -152,19 +156,5 @@ def as_flags(settings):
 
 
 def code_of(step):
-    """A digest of the modules that a step runs: edits make its outputs stale, touching does not."""
-    todo, seen = [f"{step}.py"], {}
-    while todo:
-        name = todo.pop()
-        path = ROOT / "lora" / name
-        if name in seen or not path.is_file():
-            continue
-        seen[name] = path.read_text()
-        imported = [
-            node.module
-            for node in ast.walk(ast.parse(seen[name]))
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lora.")
-        ]
-        todo += [f"{module.removeprefix('lora.')}.py" for module in imported]
-    text = "".join(seen[name] for name in sorted(seen))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """A digest of the code that a step runs: edits make its outputs stale, touching does not."""
+    return digest_of_code(f"lora.{step}")

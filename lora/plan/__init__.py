@@ -1,0 +1,1 @@
+"""The config resolved once, typed: settings, points, packs, paths, limits, freshness."""
