@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lora.errors import UserError
+
 SCALINGS = ("mace", "rank_stable")
 METHODS = ("lora", "naive", "freeze")
 PROTOCOLS = ("naive", "replay")
@@ -23,10 +25,6 @@ METHOD_DEFAULTS: dict[str, dict[str, float]] = {
     "freeze": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
     "replay": {"lr": 1e-4, "ema_decay": 0.999, "clip_grad": 1.0},  # of all weights
 }
-
-
-class UserError(Exception):
-    """A mistake in what the user gave: one line with where, what, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -177,3 +175,41 @@ class TrainSettings:
             raise UserError(f"freeze: {self.freeze} is not one of MACE's levels 1, 5, 6")
         if self.energy_weight + self.forces_weight == 0:
             raise UserError("energy_weight and forces_weight: both are 0, nothing would be learnt")
+
+
+SPLITS = ("random", "group", "blocked", "given")
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How to split; the fields are the keys of `data` and `split` in the config."""
+
+    method: str = "random"
+    valid_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+    group_key: str | None = None  # of atoms.info, for `group`
+    block_size: int = 20  # frames of a stretch, for `blocked`
+    near_duplicate: float = 0.01  # Å, largest difference of sorted distances
+    energy_key: str = "REF_energy"
+    forces_key: str = "REF_forces"
+    stress_key: str = "REF_stress"
+    given: dict[str, str] = field(default_factory=dict)  # valid and test files, for `given`
+    test_files: dict[str, str] = field(default_factory=dict)  # further test sets by name
+
+    def check(self) -> None:
+        """Raises UserError for values out of bounds, named as in the config."""
+        if self.method not in SPLITS:
+            raise UserError(f"split.method: {self.method!r} is not one of {', '.join(SPLITS)}")
+        for name in ("valid_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"split.{name}: {getattr(self, name)} must lie in [0, 1)")
+        if self.valid_fraction + self.test_fraction >= 1:
+            total = self.valid_fraction + self.test_fraction
+            raise UserError(
+                f"split.valid_fraction + split.test_fraction: {total:g} leaves nothing to train on"
+            )
+        if self.method == "group" and not self.group_key:
+            raise UserError("split.group_key: the method `group` needs the key that names a group")
+        if self.method == "given" and "valid" not in self.given:
+            raise UserError("split.valid_file: the method `given` needs it")
