@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lora.config import UserError
+from lora.errors import UserError
 
 FORMAT = 1  # of sealed files; raised when an older version could not read them
 SEALED = ("split.json", "replay.json", "train.json", "merge.json", "adapter.json", "card.json")

@@ -6,13 +6,13 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 PACKAGES = ["mace-lora-sweep", "mace-torch", "e3nn", "torch"]
 
 
 def facts(device: str) -> dict[str, str | None]:
     """The machine, its processor or GPU, versions, and the commit that the library is of."""
+    import torch
+
     on_gpu = device.startswith("cuda")
     found = {name: version_of(name) for name in PACKAGES}
     return {
@@ -21,7 +21,7 @@ def facts(device: str) -> dict[str, str | None]:
         "threads": str(torch.get_num_threads()),
         "python": platform.python_version(),
         **found,
-        "commit": commit(Path(__file__).parent),
+        "commit": commit(Path(__file__).parents[1]),
     }
 
 

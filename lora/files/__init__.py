@@ -1,0 +1,1 @@
+"""Atomic and sealed files, locks, provenance."""
