@@ -15,8 +15,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from lora.config import UserError
-from lora.files import check_file, write_text
+from lora.errors import UserError
+from lora.files.sealed import check_file, write_text
 
 # the keys of every file that this project writes: MACE's own defaults
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
@@ -206,3 +206,20 @@ def _finite(values: np.ndarray, where: str, key: str) -> None:
             f"{where}: {key} holds a number that is not finite; remove the structure or compute it "
             "again"
         )
+
+
+SETS = ("train", "valid", "test")
+
+
+def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
+    """The labels: energy [n] (eV), forces [n_atoms of all, 3] (eV/Å), n_atoms [n]."""
+    return {
+        "energy": np.array([atoms.info[ENERGY] for atoms in structures]),
+        "forces": np.concatenate([atoms.arrays[FORCES] for atoms in structures]),
+        "n_atoms": np.array([len(atoms) for atoms in structures]),
+    }
+
+
+def has_stress(structures: list[Atoms]) -> bool:
+    """Whether every structure has a stress label."""
+    return all(STRESS in atoms.info for atoms in structures)

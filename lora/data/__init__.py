@@ -1,0 +1,1 @@
+"""Structures, labels and their sanity, leakage, parity, statistics; no torch."""
