@@ -13,10 +13,8 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
-from lora._upstream import default_dtype, o3
-from lora.config import UserError
-from lora.layers import LoRALayer
-from lora.products import LoRAContraction, LoRASkipTP
+from lora.errors import UserError
+from lora.mace.door import default_dtype, o3
 
 # linear layers that read the one-hot elements
 ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embedding")
@@ -121,31 +119,7 @@ def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
     return out
 
 
-def full_lora_a(trimmed: nn.Module, name: str, layer: LoRALayer) -> Tensor:
-    """The factor A of a layer of a trimmed model, in the layout of its full base.
-
-    Where A has a row an element, the elements that were trimmed away get zeros.  e3nn divides a
-    linear map by sqrt(fan-in), and the number of elements is a factor of that: made up for.
-    """
-    a = layer.lora_A.detach()
-    n_kept, n_full = len(trimmed.kept_elements), trimmed.base_elements
-    if isinstance(layer, LoRASkipTP):
-        rows, factor = layer.element_rows(), (n_full / n_kept) ** 0.5
-    elif name.endswith(ELEMENT_LINEARS):
-        rows, factor = [(slice(None), (1, n_kept, layer.rank))], (n_full / n_kept) ** 0.5
-    elif isinstance(layer, LoRAContraction) and not _agnostic(trimmed, name):
-        rows, factor = layer.element_rows(), 1.0
-    else:
-        return a
-    parts = []
-    for where, (before, _, after) in rows:
-        part = a.new_zeros(before, n_full, after)
-        part[:, trimmed.kept_elements] = factor * a[where].view(before, n_kept, after)
-        parts.append(part.flatten())
-    return torch.cat(parts)
-
-
-def _agnostic(model: nn.Module, name: str) -> bool:
+def is_agnostic(model: nn.Module, name: str) -> bool:
     """Whether the product with the contraction of this name has one weight for all elements."""
     product = model.get_submodule(name.rpartition(".")[0])
     return getattr(product, "use_agnostic_product", False)
@@ -166,7 +140,7 @@ def _element_tensors(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """(owner, attribute) of each bare parameter with a row an element: the contractions'."""
     found: list[tuple[nn.Module, str]] = []
     for name, layer in model.named_modules():
-        if name.endswith("symmetric_contractions") and not _agnostic(model, name):
+        if name.endswith("symmetric_contractions") and not is_agnostic(model, name):
             for part in layer.contractions:
                 found.append((part, "weights_max"))
                 found += [(part.weights, str(i)) for i in range(len(part.weights))]

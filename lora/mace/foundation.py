@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lora._upstream import default_dtype, upstream
-from lora.config import UserError
-from lora.files import check_file
+from lora.errors import UserError
+from lora.files.sealed import check_file
+from lora.mace.door import default_dtype, upstream
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lora._upstream import o3
-from lora.rows import join, spread
+from lora.mace.door import o3
+from lora.mace.fast.autograd import join, spread
 
 MOST_PADDING = 2.0  # places for neighbours an edge; beyond, upstream's way is the cheaper one
 

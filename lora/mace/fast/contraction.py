@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lora._upstream import is_cueq
-from lora.inject import replace_layer
-from lora.rows import join, spread
+from lora.mace.door import is_cueq
+from lora.mace.fast.autograd import join, spread
+from lora.mace.modules import replace_layer
 
 log = logging.getLogger(__name__)
 

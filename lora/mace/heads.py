@@ -11,8 +11,8 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora._upstream import default_dtype, upstream
-from lora.config import UserError
+from lora.errors import UserError
+from lora.mace.door import default_dtype, upstream
 
 REPLAY = "pt_head"  # MACE's name for it
 

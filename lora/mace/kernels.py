@@ -10,16 +10,14 @@ import copy
 import torch
 from torch import nn
 
-from lora._upstream import default_dtype, is_cueq, o3, upstream
-from lora.config import UserError
-from lora.data import on_cluster
-from lora.elements import elements
-from lora.inject import lora_layers
-from lora.layers import irreps_of
-from lora.products import path_weights
+from lora.errors import UserError
+from lora.mace.contraction import path_weights
+from lora.mace.door import default_dtype, is_cueq, o3, upstream
+from lora.mace.elements import elements
+from lora.mace.modules import irreps_of
+from lora.mace.notes import NOTES
+from lora.mace.predict import on_cluster
 
-# what we note on a model; a conversion keeps it, a saved model has none of it
-NOTES = ("base_fingerprint", "kept_elements", "base_elements", "lora_injection")
 MODULES = {"cueq": "cuequivariance_torch", "oeq": "openequivariance"}
 PACKAGES = {
     "cueq": "cuequivariance-torch, and on a GPU cuequivariance-ops-torch-cu12",
@@ -27,13 +25,6 @@ PACKAGES = {
 }
 AGREE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative, of a conversion
 ROUNDED = 1e-7  # the same in float64, for a model whose couplings were rounded to float32
-
-
-def without_notes(model: nn.Module) -> nn.Module:
-    """The model itself, without what we note on it: as it is saved."""
-    for name in NOTES:
-        model.__dict__.pop(name, None)
-    return model
 
 
 def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
@@ -86,7 +77,7 @@ def rounded(model: nn.Module) -> bool:
 
 
 def _no_adapters(model: nn.Module, advice: str) -> None:
-    if dict(lora_layers(model)):
+    if any(name.endswith("lora_A") for name, _ in model.named_parameters()):
         raise ValueError(f"the model holds LoRA layers: {advice}")
 
 

@@ -1,0 +1,35 @@
+"""The weights of MACE's symmetric contraction."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from lora.mace.door import is_cueq
+
+
+class PathWeight(NamedTuple):
+    """One weight of a contraction: [n_elements, n_paths, channels]."""
+
+    output: int  # which output irrep
+    name: str  # in e3nn's module
+    n_paths: int
+    exists: bool  # a coupling that symmetry forbids has a weight too, of zeros
+
+
+def path_weights(contraction: nn.Module) -> list[PathWeight]:
+    """The weights of MACE's SymmetricContraction, in the order in which MACE joins them.
+
+    cuEquivariance's has one joint weight; `lora.mace.kernels.to_kernel` notes on it what that is
+    made of.
+    """
+    if is_cueq(contraction):
+        noted: list[PathWeight] = contraction.path_weights
+        return noted
+    out = []
+    for k, part in enumerate(contraction.contractions):
+        weights = {"weights_max": part.weights_max}
+        weights |= {f"weights.{i}": weight for i, weight in enumerate(part.weights)}
+        for name, weight in weights.items():
+            full_name = f"contractions.{k}.{name}"
+            out.append(PathWeight(k, full_name, weight.shape[1], bool(weight.any())))
+    return out

@@ -1,0 +1,1 @@
+"""Exact, faster replacements of MACE's own modules."""

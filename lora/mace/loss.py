@@ -1,0 +1,25 @@
+"""MACE's losses, and what MACE measures on a validation set."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from lora.mace.door import default_dtype, upstream
+from lora.plan.settings import TrainSettings
+
+STRESS_LOSSES = ("stress", "huber", "universal")
+
+
+def loss_of(settings: TrainSettings, like: Tensor) -> nn.Module:
+    """MACE's loss of some settings, in the dtype and on the device of a tensor."""
+    with default_dtype(like.dtype):  # MACE makes the weights of its terms in it
+        loss: nn.Module = upstream("mace.tools.scripts_utils").get_loss_fn(
+            settings, dipole_only=False, compute_dipole=False
+        )
+    return loss.to(like.device)
+
+
+def measure_of(loss: nn.Module, like: Tensor) -> Any:
+    """MACE's sums of a loss and of errors over batches; `compute` gives (loss, errors)."""
+    with default_dtype(like.dtype):  # the sums are kept in it
+        return upstream("mace.tools.train").MACELoss(loss_fn=loss).to(like.device)

@@ -1,0 +1,28 @@
+"""What is asked of any module of a MACE model, and how one takes the place of another."""
+
+from torch import nn
+
+from lora.mace.door import o3
+
+
+def irreps_of(layer: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
+    """Input and output of a linear layer as e3nn's irreps, of e3nn's or cuEquivariance's."""
+    return o3.Irreps(str(layer.irreps_in)), o3.Irreps(str(layer.irreps_out))
+
+
+def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
+    """Irreps that occur in both: what a linear map can connect."""
+    return {ir for _, ir in irreps_in} & {ir for _, ir in irreps_out}
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """(trainable, total) numbers of parameters, truly counted."""
+    parameters = list(module.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return trainable, sum(p.numel() for p in parameters)
+
+
+def replace_layer(root: nn.Module, name: str, new: nn.Module) -> None:
+    """Put a module in the place of the one that has this name."""
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, new)

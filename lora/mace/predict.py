@@ -1,0 +1,58 @@
+"""Batched predictions, without gradients of weights."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from lora.mace.device import device_of
+from lora.mace.graphs import batches, graphs
+
+
+def predict(
+    model: nn.Module, dataset: Sequence[Any], batch_size: int = 32, stress: bool = False
+) -> dict[str, np.ndarray]:
+    """Energies [n], forces [n_atoms of all, 3] and, if asked, stresses [n, 3, 3].
+
+    Units: eV, eV/Å, eV/Å^3.  Also "seconds", the wall time of all batches.
+    """
+    kept: dict[str, list[Tensor]] = {"energy": [], "forces": []} | (
+        {"stress": []} if stress else {}
+    )
+    started = time.perf_counter()
+    with frozen(model):
+        for batch in batches(dataset, batch_size, device_of(model)):
+            out = model(batch.to_dict(), training=False, compute_stress=stress)
+            for key, values in kept.items():
+                values.append(out[key].detach().cpu())
+    result = {key: torch.cat(values).numpy() for key, values in kept.items()}
+    return result | {"seconds": np.array(time.perf_counter() - started)}
+
+
+def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
+    """Interaction energy [1] and forces [n, 3] on a small made-up cluster of some elements."""
+    chosen = [numbers[i % len(numbers)] for i in range(6)]
+    spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
+    batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))
+    with frozen(model):
+        out = model(batch.to_dict(), training=False)
+    return {"energies": out["interaction_energy"].detach(), "forces": out["forces"].detach()}
+
+
+class frozen:
+    """Context in which no parameter asks for a gradient: forces need only those of positions."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for parameter in self.trained:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self.trained:
+            parameter.requires_grad_(True)
