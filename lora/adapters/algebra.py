@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.adapter import attach, load_adapter, read_card
-from lora.config import UserError
-from lora.elements import get_e0s, set_e0s
-from lora.factors import Pairs, factor_pairs, like, set_pairs
-from lora.foundation import fingerprint
-from lora.inject import lora_layers, replace_layer, take_adapters, train_adapters_only
+from lora.adapters.inject import lora_layers, take_adapters, train_adapters_only
+from lora.adapters.layer import LoRALayer
+from lora.adapters.saved import attach, load_adapter, read_card
+from lora.adapters.spectra import Pairs, factor_pairs, like, set_pairs, spectrum, thin_svd
+from lora.errors import UserError
+from lora.mace.elements import get_e0s, set_e0s
+from lora.mace.foundation import fingerprint
+from lora.mace.modules import replace_layer
 
 
 @contextmanager
@@ -129,3 +131,42 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
     train_adapters_only(model)
     set_e0s(model, {symbol: base_e0s[symbol] + shift[symbol] for symbol in base_e0s})
+
+
+def truncate_lora(
+    model: nn.Module, rank: int | None = None, energy: float | None = None
+) -> dict[str, int]:
+    """Cut the LoRA layers of a model in place.  Returns the rank of each layer afterwards."""
+    ranks = {}
+    for name, layer in list(lora_layers(model)):
+        wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
+        ranks[name] = min(layer.rank, wanted)
+        if ranks[name] < layer.rank:
+            replace_layer(model, name, cut(layer, ranks[name]))
+    injection: Any = model.lora_injection
+    targets = replace(injection.targets, rank_pattern=ranks)
+    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    return ranks
+
+
+def cut(layer: LoRALayer, rank: int) -> LoRALayer:
+    """A layer on the same base with the best approximation of this rank."""
+    new = like(layer, rank)
+    share = (layer.scale / new.scale) ** 0.5
+    pairs: Pairs = {}
+    for part, (left, right) in factor_pairs(layer).items():
+        u, values, v = thin_svd(left, right)
+        root = values[:rank].sqrt()
+        pairs[part] = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
+    set_pairs(new, pairs)
+    return new
+
+
+def _rank_that_keeps(spectra: dict[str, Tensor], energy: float) -> int:
+    """The lowest rank that keeps the share of energy in every part."""
+    ranks = [1]
+    for values in spectra.values():
+        kept = values.square().cumsum(0)
+        if kept[-1] > 0:
+            ranks.append(int((kept < energy * kept[-1] * (1 - 1e-12)).sum()) + 1)
+    return max(ranks)

@@ -13,12 +13,13 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from lora.config import UserError
-from lora.elements import full_lora_a, get_e0s, restore_elements, set_e0s
-from lora.files import check_file, read_json, write_bytes, write_sealed
-from lora.foundation import fingerprint
-from lora.heads import REPLAY, two_heads
-from lora.inject import inject_lora, injection_settings, lora_layers
+from lora.adapters.full_layout import full_lora_a
+from lora.adapters.inject import inject_lora, injection_settings, lora_layers
+from lora.errors import UserError
+from lora.files.sealed import check_file, read_json, write_bytes, write_sealed
+from lora.mace.elements import get_e0s, restore_elements, set_e0s
+from lora.mace.foundation import fingerprint
+from lora.mace.heads import REPLAY, two_heads
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
     if card.get("replay") and REPLAY not in (getattr(model, "heads", None) or []):
         raise UserError(
             f"{folder}: was trained with replay and has two heads; merge it (mace-lora merge), or "
-            "load it with lora.adapter.load_adapted"
+            "load it with lora.adapters.saved.load_adapted"
         )
     attach(model, card, folder)
     return card

@@ -7,17 +7,13 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from lora._upstream import FCLayer, is_cueq, o3
-from lora.config import Targets, UserError
-from lora.layers import (
-    LoRADenseLinear,
-    LoRAFCLayer,
-    LoRALayer,
-    LoRAO3Linear,
-    irreps_of,
-    shared_irreps,
-)
-from lora.products import LoRAContraction, LoRASkipTP
+from lora.adapters.layer import LoRALayer
+from lora.adapters.linear import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
+from lora.adapters.products import LoRAContraction, LoRASkipTP
+from lora.errors import UserError
+from lora.mace.door import FCLayer, is_cueq, o3
+from lora.mace.modules import count_parameters, irreps_of, replace_layer, shared_irreps
+from lora.plan.settings import Targets
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +51,7 @@ def inject_lora(
         wrap_equivariant: wrap `o3.Linear` and `cuet.Linear`
         wrap_dense: wrap `nn.Linear` and the layers of `FullyConnectedNet`
         cueq_config: MACE's cuEquivariance settings; where they are enabled the model has to run
-            on cuEquivariance already (`lora.kernels.to_kernel`), so that nothing is dropped later
+            on cuEquivariance already (`lora.mace.kernels.to_kernel`): nothing is dropped later
         scaling: "mace" (e3nn's path weights included) or "rank_stable" (alpha/sqrt(rank))
         targets: which layers and irreps, products or not, and ranks and alphas of single layers
 
@@ -68,7 +64,8 @@ def inject_lora(
     if getattr(cueq_config, "enabled", False) and not any(map(is_cueq, module.modules())):
         raise ValueError(
             "cueq_config is enabled, but the model has no layer of cuEquivariance: convert it "
-            "first (lora.kernels.to_kernel), then inject; adapters are the same for both kernels"
+            "first (lora.mace.kernels.to_kernel), then inject; adapters are the same for both "
+            "kernels"
         )
     if dict(lora_layers(module)):
         raise ValueError("the model holds LoRA layers already: merge them first")
@@ -173,22 +170,9 @@ def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoRALayer]]:
             yield name, child
 
 
-def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """(trainable, total) numbers of parameters, truly counted."""
-    parameters = list(module.parameters())
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    return trainable, sum(p.numel() for p in parameters)
-
-
 def injection_settings(module: nn.Module) -> dict[str, object]:
     """The settings of `inject_lora` as keyword arguments that would repeat it."""
     injection = getattr(module, "lora_injection", None)
     if injection is None:
         raise ValueError("the model holds no LoRA layers: call inject_lora first")
     return asdict(injection)
-
-
-def replace_layer(root: nn.Module, name: str, new: nn.Module) -> None:
-    """Put a module in the place of the one that has this name."""
-    parent, _, child = name.rpartition(".")
-    setattr(root.get_submodule(parent), child, new)

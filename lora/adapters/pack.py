@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.config import UserError
-from lora.factors import factor_pairs, like, set_pairs
-from lora.inject import replace_layer
-from lora.layers import LoRALayer
+from lora.adapters.layer import LoRALayer
+from lora.adapters.spectra import factor_pairs, like, set_pairs
+from lora.errors import UserError
+from lora.mace.modules import replace_layer
 
 Layers = dict[str, LoRALayer]
 

@@ -6,14 +6,14 @@ and an input, or an element and a path, and whose columns are channels: A has a 
 shared by all elements.  So what is learnt of one element helps the others.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lora._upstream import is_cueq, o3
-from lora.layers import LoRALayer, LoRAO3Linear
+from lora.adapters.layer import LoRALayer
+from lora.adapters.linear import LoRAO3Linear
+from lora.mace.contraction import path_weights
+from lora.mace.door import is_cueq, o3
 
 ElementRows = list[tuple[slice, tuple[int, int, int]]]
 
@@ -44,33 +44,6 @@ class LoRASkipTP(LoRAO3Linear):
         """Where A has a row an element: slices, and their shapes [before, n_elements, after]."""
         shapes = {i: (self.irreps_in[i].mul, self.n_elements, self.rank) for i in self.in_a}
         return [(where, shapes[i]) for i, where in self.in_a.items()]
-
-
-class PathWeight(NamedTuple):
-    """One weight of a contraction: [n_elements, n_paths, channels]."""
-
-    output: int  # which output irrep
-    name: str  # in e3nn's module
-    n_paths: int
-    exists: bool  # a coupling that symmetry forbids has a weight too, of zeros
-
-
-def path_weights(contraction: nn.Module) -> list[PathWeight]:
-    """The weights of MACE's SymmetricContraction, in the order in which MACE joins them.
-
-    cuEquivariance's has one joint weight; `lora.kernels.to_kernel` notes on it what it is made of.
-    """
-    if is_cueq(contraction):
-        noted: list[PathWeight] = contraction.path_weights
-        return noted
-    out = []
-    for k, part in enumerate(contraction.contractions):
-        weights = {"weights_max": part.weights_max}
-        weights |= {f"weights.{i}": weight for i, weight in enumerate(part.weights)}
-        for name, weight in weights.items():
-            full_name = f"contractions.{k}.{name}"
-            out.append(PathWeight(k, full_name, weight.shape[1], bool(weight.any())))
-    return out
 
 
 class LoRAContraction(LoRALayer):

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.layers import LoRADenseLinear, LoRALayer, LoRAO3Linear
-from lora.products import LoRAContraction
+from lora.adapters.layer import LoRALayer
+from lora.adapters.linear import LoRADenseLinear, LoRAO3Linear
+from lora.adapters.products import LoRAContraction
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
 
