@@ -8,12 +8,13 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from lora.convolution import fuse
-from lora.data import graphs, predict
-from lora.elements import check_elements, elements, get_e0s, trim_elements
-from lora.fold import fold
-from lora.foundation import load_foundation
-from lora.structures import bare
+from lora.data.structures import bare
+from lora.mace.elements import check_elements, elements, get_e0s, trim_elements
+from lora.mace.fast.contraction import fold
+from lora.mace.fast.convolution import fuse
+from lora.mace.foundation import load_foundation
+from lora.mace.graphs import graphs
+from lora.mace.predict import predict
 
 
 class Potential:

@@ -13,14 +13,15 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from lora.adapter import load_adapter, read_card
-from lora.config import UserError
-from lora.data import batches, frozen, graphs
-from lora.elements import check_elements, get_e0s
-from lora.foundation import load_foundation
-from lora.inject import take_adapters
-from lora.pack import Pack
-from lora.structures import bare
+from lora.adapters.inject import take_adapters
+from lora.adapters.pack import Pack
+from lora.adapters.saved import load_adapter, read_card
+from lora.data.structures import bare
+from lora.errors import UserError
+from lora.mace.elements import check_elements, get_e0s
+from lora.mace.foundation import load_foundation
+from lora.mace.graphs import batches, graphs
+from lora.mace.predict import frozen
 
 
 class Committee(Calculator):
