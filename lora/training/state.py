@@ -1,6 +1,6 @@
 """One training: its optimiser, schedule, moving average, early stop, history and best weights.
 
-Several of them share a model in `lora.fit`; nothing here knows which.
+Several of them share a model in `lora.training.loop`; nothing here knows which.
 """
 
 import logging
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch_ema import ExponentialMovingAverage
 
-from lora._upstream import default_dtype, upstream
-from lora.config import TrainSettings, UserError
+from lora.errors import UserError
+from lora.mace.loss import STRESS_LOSSES, loss_of
+from lora.plan.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-STRESS_LOSSES = ("stress", "huber", "universal")
 EXPLODED = 1e6  # times the untrained model's validation loss: it will not come back
 
 
-class Point:
+class TrainingState:
     """One training among those of a `Fit`.
 
     trained:   the parameters that its optimiser moves, by name
@@ -42,11 +42,7 @@ class Point:
         self.ema = (
             ExponentialMovingAverage(parameters, settings.ema_decay) if settings.ema else None
         )
-        with default_dtype(parameters[0].dtype):  # MACE makes the weights of its terms in it
-            self.loss = upstream("mace.tools.scripts_utils").get_loss_fn(
-                settings, dipole_only=False, compute_dipole=False
-            )
-        self.loss.to(parameters[0].device)
+        self.loss = loss_of(settings, parameters[0])
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0

@@ -11,15 +11,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from lora.errors import Paused
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG)  # what schedulers send as a warning
-EXIT_CODE = 75  # EX_TEMPFAIL: nothing is wrong, run it again
 
 
-class Paused(Exception):  # noqa: N818  (it is no error)
-    """A training that stopped early and goes on from its checkpoint when it is run again."""
-
-
-class Stop:
+class Interrupt:
     """Context that watches for reasons to stop.
 
     minutes:  of the whole process, None for no limit; a tenth of it, at most 90 s, is kept back
@@ -42,7 +39,7 @@ class Stop:
         self.asked = self.started = time.monotonic()
         self.longest = 0.0
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():  # only it may have handlers
             self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self

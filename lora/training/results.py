@@ -10,23 +10,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora.adapter import save_adapter, save_weights
-from lora.config import TrainSettings
-from lora.convolution import unfuse
-from lora.elements import get_e0s
-from lora.factors import spectra
-from lora.files import count_up, read_json, write_text
-from lora.fit import Single, Trainee
-from lora.inject import Injection, take_adapters
-from lora.kernels import from_kernel
-from lora.pack import Pack
-from lora.point import Point
-from lora.protocol import prepare
+from lora.adapters.inject import Injection, take_adapters
+from lora.adapters.pack import Pack
+from lora.adapters.saved import save_adapter, save_weights
+from lora.adapters.spectra import spectra
+from lora.files.sealed import count_up, read_json, write_text
+from lora.mace.elements import get_e0s
+from lora.mace.fast.convolution import unfuse
+from lora.mace.kernels import from_kernel
+from lora.plan.settings import TrainSettings
+from lora.training.setup import prepare
+from lora.training.state import TrainingState
+from lora.training.trainees import Single, Trainee
 
 log = logging.getLogger(__name__)
 
 
-def write_history(out: Path, point: Point) -> None:
+def write_history(out: Path, point: TrainingState) -> None:
     """Write the epochs of a training, a line each."""
     lines = "".join(json.dumps(line) + "\n" for line in point.history)
     write_text(out / "metrics.jsonl", lines)
@@ -70,7 +70,7 @@ def save_point(
     return {}
 
 
-def result_of(out: Path, point: Point, counted: tuple[int, int]) -> dict:
+def result_of(out: Path, point: TrainingState, counted: tuple[int, int]) -> dict:
     trainable, total = counted
     return {
         "point": out.name,

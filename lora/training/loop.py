@@ -1,8 +1,8 @@
 """The training loop: steps, validation and checkpoints of one point, or of several at once.
 
 Nothing here knows LoRA.  A model in training is given as something that computes the outputs of
-several points for one batch; each `Point` has all that is its own, so that it trains as it would
-alone.
+several points for one batch; each `TrainingState` has all that is its own, so that it trains as
+it would alone.
 """
 
 import logging
@@ -11,29 +11,21 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lora._upstream import default_dtype, upstream
-from lora.config import UserError
-from lora.data import batches, frozen
-from lora.files import read_headed, write_torch
-from lora.parallel import average, place
-from lora.point import Point
+from lora.errors import UserError
+from lora.files.sealed import read_headed, write_torch
+from lora.mace.graphs import batches
+from lora.mace.loss import measure_of
+from lora.mace.predict import frozen
+from lora.training.distributed import average, rank_and_size
+from lora.training.state import TrainingState
+from lora.training.trainees import Trainee
 
 log = logging.getLogger(__name__)
-
-CACHE = 100e6  # bytes that the edges of a step carry, up to which a pack pays on a CPU
-
-
-class Trainee(Protocol):
-    """What `Fit` trains: a module that computes several points, such as `lora.pack.Pack`."""
-
-    def __call__(
-        self, batch: dict[str, Tensor], points: list[int], **options: Any
-    ) -> list[dict[str, Tensor]]: ...
 
 
 class PointError(Exception):
@@ -44,32 +36,19 @@ class PointError(Exception):
         self.point = point
 
 
-class Single(nn.Module):
-    """One model as the only point."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, batch: dict[str, Tensor], points: list[int], **options: Any
-    ) -> list[dict[str, Tensor]]:
-        return [self.model(batch, **options)]
-
-
 class Fit:
     """Points in training.  Make it, `resume` if there is a checkpoint, `run`.
 
     model:     trained in place; after `run` every point has its best weights
     points:    in the order in which the model computes them
     keys:      what each training is of; a checkpoint is taken only for the same
-    together:  how many points may go through a step at once; see `fit_cache`, `fit_memory`
+    together:  how many points may go through a step at once; see `capacity`
     """
 
     def __init__(
         self,
         model: Trainee,
-        points: list[Point],
+        points: list[TrainingState],
         train: Sequence[Any],
         valid: Sequence[Any],
         keys: list[str] | None = None,
@@ -83,7 +62,7 @@ class Fit:
 
     def run(
         self,
-        each_epoch: Callable[[list[Point]], None],
+        each_epoch: Callable[[list[TrainingState]], None],
         each_step: Callable[[], None] = lambda: None,
     ) -> None:
         """Train every point to its end and load its best weights.
@@ -145,50 +124,6 @@ class Fit:
         s, outputs = point.settings, tuple(point.outputs.values())
         return (point.epoch, s.seed, s.batch_size, s.valid_batch_size, outputs)
 
-    def fit_cache(self, width: int) -> int:
-        """Let as many points share a step as pays on a CPU.  Returns the number.
-
-        A pack pays as long as the widest tensor of a step, what edges carry [n_edges, width], is
-        not much larger than the cache; measured in benchmarks/README.md.
-        """
-        s, trained = self.points[0].settings, next(iter(self.points[0].trained.values()))
-        n_edges = s.batch_size * sum(map(_n_edges, some := _sample(self.train))) / len(some)
-        fits = CACHE / max(1.0, n_edges * width * trained.element_size())
-        while self.together > max(1.0, fits):
-            self.together = -(-self.together // 2)
-        log.info("%d points share a step", self.together)
-        return self.together
-
-    def fit_memory(self) -> int:
-        """Let all points go through a step together, or the half, a quarter, ... that fits.
-
-        Tried with the largest structures (of 10,000, if there are more), on a GPU; how many go
-        together changes the last digits of a training, so it follows from the data and not from a
-        clock.  Returns the number.
-
-        Raises UserError when a single point does not fit.
-        """
-        s = self.points[0].settings
-        by_size = sorted(_sample(self.train), key=_n_edges)[-s.batch_size :]
-        step = next(batches(by_size, s.batch_size, self.device))
-        by_size = sorted(_sample(self.valid), key=_n_edges)[-s.valid_batch_size :]
-        validation = next(batches(by_size, s.valid_batch_size, self.device))
-        while True:
-            group = list(range(self.together))
-            try:
-                self._backward(step, group)
-                with frozen(self.model):
-                    self._outputs(validation, group, training=False)
-                return self.together
-            except torch.OutOfMemoryError:
-                log.info("%d points at once do not fit into memory", self.together)
-            if self.together == 1:
-                raise UserError(
-                    f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}: do not "
-                    "fit into the memory of the GPU; lower them"
-                )
-            self.together = -(-self.together // 2)
-
     def _train_epoch(self, group: list[int], each_step: Callable[[], None]) -> list[float]:
         """One epoch of steps, or what is left of it; the mean training loss of each point."""
         points = [self.points[i] for i in group]
@@ -200,7 +135,7 @@ class Fit:
         self.inside = begun
         totals, done = begun["totals"], begun["steps"]
         order = s.seed * 1_000_003 + epoch  # of its own for each epoch, so a resumed run repeats it
-        todo = batches(self.train, s.batch_size, self.device, order, done, place())
+        todo = batches(self.train, s.batch_size, self.device, order, done, rank_and_size())
         for steps, batch in enumerate(todo, start=done + 1):
             losses = self.train_step(batch, group)
             n_structures = min(s.batch_size, len(self.train) - (steps - 1) * s.batch_size)
@@ -234,7 +169,7 @@ class Fit:
                     s, epoch = self.points[todo[0]].settings, self.points[todo[0]].epoch
                     sizes = f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}"
                     # processes that share a training must all go the same way
-                    if epoch < 0 or place()[1] > 1:
+                    if epoch < 0 or rank_and_size()[1] > 1:
                         raise UserError(f"{sizes}: memory ran out; lower them") from None
                     why = f"memory ran out in epoch {epoch + 1} with {sizes}; lower them"
                     raise PointError(todo[0], why) from None
@@ -264,10 +199,8 @@ class Fit:
         if isinstance(self.valid, list) and size not in self.valid_batches:
             self.valid_batches[size] = list(batches(self.valid, size, self.device))
         held = self.valid_batches.get(size)
-        dtype = next(iter(points[0].trained.values())).dtype
-        with default_dtype(dtype):  # the sums are kept in it
-            measure = upstream("mace.tools.train").MACELoss
-            metrics = [measure(loss_fn=point.loss).to(self.device) for point in points]
+        example = next(iter(points[0].trained.values()))
+        metrics = [measure_of(point.loss, example) for point in points]
         with ExitStack() as stack:
             for point in points:
                 if point.ema:
@@ -316,12 +249,3 @@ class Fit:
             self.inside = {}
             log.warning("%s is of other settings or data, or some failed: starting again", path)
         return found
-
-
-def _sample(graphs: Sequence[Any], n: int = 10_000) -> Sequence[Any]:
-    """All of them, or some n spread evenly."""
-    return graphs[:: max(1, len(graphs) // n)]
-
-
-def _n_edges(graph: Any) -> int:
-    return graph.edge_index.shape[1]

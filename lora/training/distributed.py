@@ -27,13 +27,13 @@ def join_others(device: str) -> str:
     return device
 
 
-def part() -> None:
+def leave() -> None:
     """Part from the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def place() -> tuple[int, int]:
+def rank_and_size() -> tuple[int, int]:
     """Which process this is, and of how many."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 

@@ -8,8 +8,10 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora.config import TrainSettings, UserError
-from lora.inject import count_parameters, inject_lora
+from lora.adapters.inject import inject_lora
+from lora.errors import UserError
+from lora.mace.modules import count_parameters
+from lora.plan.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The loop, state, checkpoints, interruption, processes."""
