@@ -1,0 +1,1 @@
+"""What test sets do not tell, a number each."""

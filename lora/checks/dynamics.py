@@ -1,0 +1,134 @@
+"""Checks that move the atoms: energy drift and heating."""
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import covalent_radii
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.verlet import VelocityVerlet
+from ase.neighborlist import neighbor_list
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from lora.calculators.potential import Potential, Single
+from lora.checks.base import Sample
+from lora.data.statistics import drift
+
+APART = 2.0  # sums of covalent radii from which two atoms no longer hold together
+TOUCHING = 0.55  # sums of covalent radii under which two atoms have collapsed
+HOT = 5.0  # times the thermostat's temperature: an explosion
+FORCE = 100.0  # eV/Å: an explosion
+
+
+def energy_drift(
+    potential: Potential,
+    sample: Sample,
+    steps: int = 500,
+    timestep: float = 0.5,
+    temperature: float = 300.0,
+) -> tuple[float, dict[str, Any]]:
+    """Drift of the total energy at constant energy (meV/atom/ps), by velocity Verlet.
+
+    What the vibrations alone would give, two standard errors of the slope, is not counted.
+
+    Args:
+        timestep: fs
+        temperature: K, of the start
+    """
+    atoms = sample.structures[0].copy()
+    atoms.calc = Single(potential)
+    rng = np.random.default_rng(sample.seed)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    Stationary(atoms)
+    energies: list[float] = []
+    dynamics = VelocityVerlet(atoms, timestep * units.fs)
+    dynamics.attach(lambda: energies.append(atoms.get_total_energy()), interval=5)
+    dynamics.run(steps)
+    per_atom = 1e3 * np.array(energies) / len(atoms)
+    if not np.isfinite(per_atom).all():
+        return float("inf"), {}
+    detail = drift(np.arange(len(per_atom)) * 5 * timestep / 1000, per_atom)
+    return max(0.0, abs(detail["slope"]) - 2 * detail["standard_error"]), detail
+
+
+def heating(
+    potential: Potential,
+    sample: Sample,
+    steps: int = 2000,
+    timestep: float = 0.5,
+    start: float = 300.0,
+    end: float = 1500.0,
+) -> tuple[float, dict[str, Any]]:
+    """Failures of Langevin dynamics with a rising temperature, of one run a structure.
+
+    A failure each: an atom or a fragment comes off, two atoms collapse, the run explodes.
+
+    Args:
+        timestep: fs
+        start, end: K
+    """
+    failures = []
+    for i, atoms in enumerate(sample.structures):
+        failure = _heat(potential, atoms.copy(), steps, timestep, (start, end), sample.seed + i)
+        if failure:
+            failures.append(f"{atoms.symbols}: {failure}")
+    return float(len(failures)), {"failures": failures, "runs": len(sample.structures)}
+
+
+def _heat(
+    potential: Potential,
+    atoms: Atoms,
+    steps: int,
+    timestep: float,
+    temperatures: tuple[float, float],
+    seed: int,
+) -> str:
+    """One run.  Returns what failed and when, or ""."""
+    rng = np.random.default_rng(seed)
+    atoms.calc = Single(potential)
+    pieces = fragments(atoms)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperatures[0], rng=rng)
+    dynamics = Langevin(
+        atoms,
+        timestep * units.fs,
+        temperature_K=temperatures[0],
+        friction=0.02 / units.fs,
+        fixcm=False,
+        rng=rng,
+    )
+    for done in range(0, steps, 20):
+        now = temperatures[0] + (temperatures[1] - temperatures[0]) * done / steps
+        dynamics.set_temperature(temperature_K=now)
+        dynamics.run(min(20, steps - done))
+        if failure := _failure(atoms, pieces, now):
+            return f"{failure} at {now:.0f} K"
+    return ""
+
+
+def fragments(atoms: Atoms) -> int:
+    """Into how many pieces a structure falls."""
+    i, j, d = neighbor_list("ijd", atoms, 2 * APART * covalent_radii[atoms.numbers].max())
+    near = d < APART * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
+    held = coo_matrix((near, (i, j)), shape=(len(atoms), len(atoms)))
+    return int(connected_components(held)[0])
+
+
+def _failure(atoms: Atoms, pieces: int, temperature: float) -> str:
+    forces = atoms.get_forces()
+    if not np.isfinite(forces).all() or np.abs(forces).max() > FORCE:
+        return "explosion"
+    if atoms.get_temperature() > HOT * temperature:
+        return "explosion"
+    if closest(atoms) < TOUCHING:
+        return "collapse"
+    return "falls apart" if fragments(atoms) > pieces else ""
+
+
+def closest(atoms: Atoms) -> float:
+    """Smallest distance in a structure, in sums of covalent radii; infinite for a lone atom."""
+    i, j, d = neighbor_list("ijd", atoms, 1.5)
+    if not len(d):
+        return float("inf")
+    return float((d / (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])).min())
