@@ -8,12 +8,15 @@ import torch
 from ase import Atoms
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
-from lora.dynamics import drift
-from lora.engines import EVERY, Ase, CannotError, Cueq, Engine, OpenMM, TorchSim, name_of
-from lora.formats import dtype_of
-from lora.kernels import rounded
-from lora.lammps import Lammps, LammpsMliap
-from lora.structures import bare
+from lora.data.statistics import drift
+from lora.data.structures import bare
+from lora.export.engines.ase import Ase, Cueq
+from lora.export.engines.base import EVERY, CannotError, Engine, name_of
+from lora.export.engines.lammps import Lammps, LammpsMliap
+from lora.export.engines.openmm import OpenMM
+from lora.export.engines.torchsim import TorchSim
+from lora.export.formats import dtype_of
+from lora.mace.kernels import rounded
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine for engine in (Ase, TorchSim, OpenMM, Lammps, LammpsMliap, Cueq)

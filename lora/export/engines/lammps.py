@@ -17,10 +17,10 @@ import torch
 from ase import Atoms, units
 from ase.calculators.lammps import Prism
 
-from lora._upstream import default_dtype, upstream
-from lora.data import batches, graphs
-from lora.engines import EVERY, Answer, Engine, quiet
-from lora.structures import bare
+from lora.data.structures import bare
+from lora.export.engines.base import EVERY, Answer, Engine, quiet
+from lora.mace.door import default_dtype, upstream
+from lora.mace.graphs import batches, graphs
 
 
 class Lammps(Engine):

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lora._upstream import default_dtype, upstream
-from lora.config import UserError
-from lora.files import write_bytes, write_torch
-from lora.foundation import load_foundation
-from lora.kernels import to_kernel, without_notes
+from lora.errors import UserError
+from lora.files.sealed import write_bytes, write_torch
+from lora.mace.door import default_dtype, upstream
+from lora.mace.foundation import load_foundation
+from lora.mace.kernels import to_kernel
+from lora.mace.notes import without_notes
 
 
 def plain(model_file: Path, head: str | None, dtype: torch.dtype | None) -> nn.Module:

@@ -11,11 +11,11 @@ from typing import Any
 from ase.data import chemical_symbols
 from torch import nn
 
-from lora.elements import elements, get_e0s
-from lora.engines import name_of
-from lora.facts import PACKAGES, version_of
-from lora.files import digest, read_json
-from lora.foundation import fingerprint
+from lora.export.engines.base import name_of
+from lora.files.provenance import PACKAGES, version_of
+from lora.files.sealed import digest, read_json
+from lora.mace.elements import elements, get_e0s
+from lora.mace.foundation import fingerprint
 
 MACE_PAPER = "MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697"
 ASL = "ASL (Academic Software License): no commercial use"

@@ -1,0 +1,1 @@
+"""Files for simulation engines, the engines, verification, the card."""

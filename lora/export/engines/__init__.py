@@ -1,0 +1,1 @@
+"""The simulation engines, a module each."""

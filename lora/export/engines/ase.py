@@ -1,0 +1,53 @@
+"""MACE's own calculators in ASE."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.md.verlet import VelocityVerlet
+
+from lora.data.structures import bare
+from lora.export.engines.base import EVERY, Answer, Engine, name_of, quiet
+from lora.mace.door import default_dtype, upstream
+
+
+class Ase(Engine):
+    """MACE's own calculator, the way most people run a model."""
+
+    name, suffix = "ase", ".model"
+
+    def __init__(self, path: Path, dtype: torch.dtype, head: str | None = None) -> None:
+        super().__init__(path, dtype)
+        chosen = {"head": head} if head else {}
+        with quiet(), default_dtype(dtype):
+            calculator = upstream("mace.calculators").MACECalculator
+            self.calculator = calculator(
+                str(path), device="cpu", default_dtype=name_of(dtype), **chosen
+            )
+
+    def __call__(self, atoms: Atoms) -> Answer:
+        atoms = bare(atoms)
+        atoms.calc = self.calculator
+        with default_dtype(self.dtype):
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            stress = atoms.get_stress(voigt=False) if atoms.pbc.all() else None
+        return Answer(float(energy), np.array(forces, dtype=float), stress)
+
+    def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
+        moving = atoms.copy()
+        moving.calc = self.calculator
+        energies: list[float] = []
+        dynamics = VelocityVerlet(moving, timestep * units.fs)
+        dynamics.attach(lambda: energies.append(moving.get_total_energy()), interval=EVERY)
+        with default_dtype(self.dtype):
+            dynamics.run(steps)
+        return energies
+
+
+class Cueq(Ase):
+    """The copy for cuEquivariance, in MACE's calculator."""
+
+    name, suffix = "cueq", "-cueq.model"
+    modules = ("cuequivariance_torch",)
+    own_couplings = True
