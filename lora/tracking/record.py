@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora.files import check_file, digest, read_json
-from lora.store import epoch_metrics, params_of
+from lora.files.sealed import check_file, digest, read_json
+from lora.tracking.names import epoch_metrics, params_of
 
 FIRST = ("rmse_f_mev_per_a", "rmse_e_mev_per_atom")  # the UI's plots take what was logged first
 COUNTS = ("trainable_parameters", "total_parameters", "seconds", "peak_memory_mb")

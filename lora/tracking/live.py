@@ -11,9 +11,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from lora.config import TrainSettings, UserError
-from lora.files import read_json
-from lora.store import KEY, Store, epoch_metrics, params_of
+from lora.errors import UserError
+from lora.files.sealed import read_json
+from lora.plan.settings import TrainSettings
+from lora.tracking.names import epoch_metrics, params_of
+from lora.tracking.store import KEY, Store
 
 log = logging.getLogger(__name__)
 

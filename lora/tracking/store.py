@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lora.config import UserError
-from lora.lock import Lock
+from lora.errors import UserError
+from lora.files.lock import Lock
 
 # a server that is down shall cost seconds, not minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -26,13 +26,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 SWEEP, POINT = "sweep_id", "point"  # tags that a run is found by
 KEY, DIGEST = "training_key", "content_digest"  # tags that say what is in it
 VIEW = "mlflow.sharedViewState."  # tag of an experiment that MLflow's UI takes a view from
-EPOCH_METRICS = {
-    "train_loss": "train/loss",
-    "valid_loss": "val/loss",
-    "valid_rmse_e_mev_per_atom": "val/rmse_e_mev_per_atom",
-    "valid_rmse_f_mev_per_a": "val/rmse_f_mev_per_a",
-    "lr": "train/lr",
-}
 
 
 class Store:
@@ -223,26 +216,3 @@ def store_uri(results: Path) -> str:
 def sweep_id(results: Path) -> str:
     """What ties the runs of a sweep together: a digest of where its results lie."""
     return hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]
-
-
-def epoch_metrics(line: dict[str, Any]) -> list[tuple[str, float, int, int]]:
-    """The metrics of an epoch, from its line in metrics.jsonl."""
-    stamp = int(1000 * line["timestamp"])
-    return [
-        (name, line[key], stamp, line["epoch"])
-        for key, name in EPOCH_METRICS.items()
-        if line[key] is not None
-    ]
-
-
-def params_of(settings: dict[str, Any]) -> dict[str, str]:
-    """Params of a run.  MLflow's contour plot takes the first two: rank and alpha."""
-    left = json.loads(json.dumps(settings))  # as they stand in train.json
-    method, first = left.pop("method"), {}
-    for name in ("rank", "alpha", "scaling"):
-        value = left.pop(name, None)
-        if method == "lora":
-            first[f"lora_{name}"] = value
-    own = {name: left.pop(name) for name in ("lr", "seed", "targets") if name in left}
-    params = first | {"method": method} | own | {f"train/{k}": v for k, v in left.items()}
-    return {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in params.items()}

@@ -1,0 +1,96 @@
+"""An MLflow store filled from the files of a sweep."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lora.files.sealed import digest, read_json
+from lora.tracking.record import Record, datasets, read_record
+from lora.tracking.store import DIGEST, KEY, Store
+from lora.tracking.view import compare_page, model_card, view_of
+
+ALIAS = "best"
+
+
+def fill_store(store: Store, points: list[str], model: str) -> dict:
+    """Runs, registered model and view of the sweep, all as the files say."""
+    best = store.results / "report" / "best.json"
+    chosen = read_json(best)["point"] if best.is_file() else ""
+    known = store.runs()
+    runs, metrics = {}, set()
+    for point in points:
+        record = read_record(store.results, point, point == chosen)
+        metrics |= {name for name, *_ in record.metrics}
+        runs[point] = _log_point(store, point, record, known.pop(point, []))
+    for gone in known.values():  # of points that are no longer in the sweep
+        _delete(store, gone)
+    if chosen in runs:
+        _register(store, model, chosen, runs[chosen])
+    page = store.show(view_of(store.sweep, metrics))
+    registered = f"models:/{model}@{ALIAS}" if chosen in runs else None
+    pages = {"page": page, "charts": f"{page}&compareRunsMode=CHART"}
+    pages["compare"] = compare_page(store.experiment_id, list(runs.values()))
+    ids = {"experiment_id": store.experiment_id, "model": registered}
+    return ids | pages | {"runs": runs}
+
+
+def _log_point(store: Store, point: str, record: Record, known: list[Any]) -> str:
+    """Find, fill up or make the run of one point.  Returns its id."""
+    finished = [x for x in known if x.info.status == "FINISHED"]
+    same = [x for x in finished if x.data.tags.get(DIGEST) == record.content]
+    begun = [
+        x
+        for x in known
+        if x.info.status == "RUNNING" and record.key and x.data.tags.get(KEY) == record.key
+    ]
+    kept = str((same or begun)[0].info.run_id) if same or begun else ""
+    if not same:
+        kept = kept or store.start(point, {KEY: record.key}, record.started)
+        _fill(store, kept, point, record)
+        store.finish(kept, {DIGEST: record.content}, record.ended)
+    _delete(store, [x for x in known if x.info.run_id != kept])
+    return kept
+
+
+def _fill(store: Store, run_id: str, point: str, record: Record) -> None:
+    """Write all of a point to its run; what is there already stays as it is."""
+    store.log(run_id, record.params, record.metrics, record.tags)
+    store.log_datasets(run_id, datasets(store.results))
+    for path in record.files:
+        store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(store.results)))
+    config = store.results / "config.json"
+    if config.is_file():
+        store.client.log_artifact(run_id, str(config))
+
+
+def _delete(store: Store, runs: list[Any]) -> None:
+    for run in runs:
+        store.client.delete_run(run.info.run_id)
+
+
+def _register(store: Store, name: str, point: str, run_id: str) -> None:
+    """The chosen model as the newest version of a registered one, with how to load it."""
+    file = store.results / "merge" / point / f"{point}.model"
+    content = digest(file)
+    versions = store.versions_of(name)
+    same = [v for v in versions if v.run_id == run_id and v.tags.get(DIGEST) == content]
+    if same:
+        version = same[0].version
+    else:
+        evaluated = read_json(store.results / "evaluate" / f"{point}.json")["sets"]
+        merged = read_json(file.with_name("merge.json"))
+        card = model_card(name, store.uri, point, evaluated, merged)
+        with tempfile.TemporaryDirectory() as folder:
+            readme = Path(folder, "README.md")
+            readme.write_text(card)
+            for path in (readme, file):
+                store.client.log_artifact(run_id, str(path), "model")
+        tags = {DIGEST: content, "point": point, "sweep_id": store.sweep}
+        made = store.client.create_model_version(
+            name, f"runs:/{run_id}/model", run_id, tags=tags, description=card
+        )
+        version = made.version
+    store.client.set_registered_model_alias(name, ALIAS, version)
+    for old in versions:  # their runs are gone, or hold another model
+        if old.version != version and old.tags.get("sweep_id") == store.sweep:
+            store.client.delete_model_version(name, old.version)
