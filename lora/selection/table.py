@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lora.config import UserError
-from lora.files import check_file, read_json
+from lora.errors import UserError
+from lora.files.sealed import check_file, read_json
 
 COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
 COUNTS = ["n_train", "trainable_parameters", "total_parameters"]

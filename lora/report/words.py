@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
-from table import LABELS, by_setting, setting_of
-from verdict import Verdict
+
+from lora.selection.table import LABELS, by_setting, setting_of
+from lora.selection.verdict import Verdict
 
 ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"
 SHOWN = 6  # refused points that are named

@@ -1,0 +1,1 @@
+"""Pages, figures, words; reads what selection and steps wrote."""

@@ -1,0 +1,1 @@
+"""The table of points, limits, the ranking: which model is shipped, and why."""
