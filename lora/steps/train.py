@@ -15,20 +15,30 @@ import torch
 from ase.data import chemical_symbols
 from torch import nn
 
-from lora.config import TrainSettings, UserError
-from lora.convolution import fuse, message_width
-from lora.data import check_device, graphs, has_stress, set_threads
-from lora.elements import get_e0s, set_e0s, trim_elements
-from lora.facts import facts
-from lora.files import digest, read_json, write_receipt, write_sealed
-from lora.fit import Fit, Single, Trainee
-from lora.fold import fold
-from lora.foundation import load_foundation
-from lora.heads import mark_replay, two_heads
-from lora.inject import count_parameters, take_adapters
-from lora.kernels import to_kernel
-from lora.lock import Lock
-from lora.outcome import (
+from lora.adapters.inject import take_adapters
+from lora.adapters.pack import Pack
+from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
+from lora.errors import Paused, UserError
+from lora.files.lock import Lock
+from lora.files.provenance import facts
+from lora.files.sealed import digest, read_json, write_receipt, write_sealed
+from lora.mace.device import check_device, set_threads
+from lora.mace.elements import get_e0s, set_e0s, trim_elements
+from lora.mace.fast.contraction import fold
+from lora.mace.fast.convolution import fuse, message_width
+from lora.mace.foundation import load_foundation
+from lora.mace.graphs import graphs
+from lora.mace.heads import mark_replay, two_heads
+from lora.mace.kernels import to_kernel
+from lora.mace.loss import STRESS_LOSSES
+from lora.mace.modules import count_parameters
+from lora.plan.settings import TrainSettings
+from lora.training.capacity import fit_cache, fit_memory
+from lora.training.distributed import any_of, is_first, join_others, leave, rank_and_size
+from lora.training.interrupt import Interrupt
+from lora.training.loop import Fit
+from lora.training.progress import Progress
+from lora.training.results import (
     made_meanwhile,
     note_failures,
     peak_memory,
@@ -36,13 +46,9 @@ from lora.outcome import (
     save_point,
     write_history,
 )
-from lora.pack import Pack
-from lora.parallel import any_of, is_first, join_others, part, place
-from lora.point import STRESS_LOSSES, Point
-from lora.progress import Progress
-from lora.protocol import common, nested, prepare
-from lora.stop import Paused, Stop
-from lora.structures import elements_of, is_isolated_atom, load_structures
+from lora.training.setup import common, nested, prepare
+from lora.training.state import TrainingState
+from lora.training.trainees import Single, Trainee
 
 log = logging.getLogger(__name__)
 
@@ -128,16 +134,16 @@ def train_pack(
     own = {"watch": watch, "replay_file": replay_file, "give_up": give_up}
     try:
         if not is_first():  # of several processes: the first one locks and writes for all
-            with Stop(None, agree=any_of) as stop:
+            with Interrupt(None, agree=any_of) as stop:
                 return _train(points, foundation, head, Path(work), stop, False, **own, **files)
-        with Lock(Path(work) / "lock") as lock, Stop(time_limit, lock.is_lost, any_of) as stop:
+        with Lock(Path(work) / "lock") as lock, Interrupt(time_limit, lock.is_lost, any_of) as stop:
             settled = (points, foundation, head, Path(work), stop, lock.waited)
             try:
                 results = _train(*settled, **own, **files)
             except (UserError, Paused, OSError):
                 raise
             except Exception as error:  # of torch, a driver, a bug: it may be of these points alone
-                if not give_up or place()[1] > 1:
+                if not give_up or rank_and_size()[1] > 1:
                     raise
                 results = _train(*settled, crash=_said(error), **own, **files)
                 if not results:
@@ -148,7 +154,7 @@ def train_pack(
                 (Path(work) / CHECKPOINT).unlink(missing_ok=True)
         return results
     finally:
-        part()
+        leave()
 
 
 def _train(
@@ -156,7 +162,7 @@ def _train(
     foundation: str | Path,
     head: str | None,
     work: Path,
-    stop: Stop,
+    stop: Interrupt,
     waited: bool,
     watch: Watch | None,
     train_file: str | Path,
@@ -207,7 +213,7 @@ def _train(
     model.to(device)
     before = count_parameters(model)[1]
     trainee, trained, counted = _trainee(model, settings)
-    running = [Point(t, one) for t, one in zip(trained, settings, strict=True)]
+    running = [TrainingState(t, one) for t, one in zip(trained, settings, strict=True)]
     shown = graphs(structures + replayed, model)
     fit = Fit(trainee, running, shown, graphs(validation, model), keys)
     resumed = fit.resume(work / CHECKPOINT)
@@ -216,7 +222,7 @@ def _train(
             return []
         fit.fail(crash)
     elif not resumed:
-        fit.fit_memory() if at.startswith("cuda") else fit.fit_cache(message_width(model))
+        fit_memory(fit) if at.startswith("cuda") else fit_cache(fit, message_width(model))
     folders = dict(zip(map(id, running), points, strict=True))
     _run(fit, folders, work / CHECKPOINT, stop, watch)
     if not is_first():
@@ -248,7 +254,7 @@ def _train(
 
 
 def _run(
-    fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Stop, watch: Watch | None
+    fit: Fit, folders: dict[int, Path], checkpoint: Path, stop: Interrupt, watch: Watch | None
 ) -> None:
     """Train to the end, with a checkpoint at every epoch, every `SAVE_EVERY` and at a stop."""
     saved = time.monotonic()
@@ -266,7 +272,7 @@ def _run(
 
     with Progress(fit.points[0].settings.max_num_epochs) as progress:
 
-        def each_epoch(done: list[Point]) -> None:
+        def each_epoch(done: list[TrainingState]) -> None:
             save()
             for point in done if is_first() else []:
                 out = folders[id(point)]

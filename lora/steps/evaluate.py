@@ -13,14 +13,22 @@ import pandas as pd
 from ase import Atoms
 from torch import nn
 
-from lora.config import UserError
-from lora.convolution import fuse
-from lora.data import check_device, graphs, has_stress, predict, reference, set_threads
-from lora.elements import check_elements, elements, trim_elements
-from lora.files import write_bytes, write_receipt, write_sealed
-from lora.fold import fold
-from lora.foundation import load_foundation
-from lora.structures import STRESS, elements_of, is_isolated_atom, load_structures
+from lora.data.parity import errors, parity
+from lora.data.structures import (
+    elements_of,
+    has_stress,
+    is_isolated_atom,
+    load_structures,
+)
+from lora.errors import UserError
+from lora.files.sealed import write_bytes, write_receipt, write_sealed
+from lora.mace.device import check_device, set_threads
+from lora.mace.elements import check_elements, elements, trim_elements
+from lora.mace.fast.contraction import fold
+from lora.mace.fast.convolution import fuse
+from lora.mace.foundation import load_foundation
+from lora.mace.graphs import graphs
+from lora.mace.predict import predict
 
 log = logging.getLogger(__name__)
 
@@ -105,53 +113,3 @@ def _evaluate(
     n_atoms = sum(len(atoms) for members in sets.values() for atoms in members)
     result |= {"seconds": round(seconds, 3), "atoms_per_second": round(n_atoms / seconds, 1)}
     return result, pd.concat(tables)
-
-
-def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:
-    """Reference and prediction of every number, a row each.
-
-    Columns: test_set, config_type, structure, quantity (energy in eV/atom; force, a component
-    in eV/Å; stress, a component in eV/Å^3), reference, predicted.
-    """
-    truth = reference(structures)
-    types = np.array([str(a.info.get("config_type", "Default")) for a in structures])
-    n_atoms, index = truth["n_atoms"], np.arange(len(structures))
-    rows = [
-        ("energy", index, truth["energy"] / n_atoms, predicted["energy"] / n_atoms),
-        ("force", np.repeat(index, 3 * n_atoms), truth["forces"], predicted["forces"]),
-    ]
-    if "stress" in predicted:
-        stress = np.array([atoms.info[STRESS] for atoms in structures])
-        rows.append(("stress", np.repeat(index, 9), stress, predicted["stress"]))
-    parts = [
-        pd.DataFrame(
-            {
-                "test_set": name,
-                "config_type": types[which],
-                "structure": which,
-                "quantity": quantity,
-                "reference": np.ravel(expected),
-                "predicted": np.ravel(found),
-            }
-        )
-        for quantity, which, expected, found in rows
-    ]
-    return pd.concat(parts)
-
-
-UNITS = {
-    "energy": ("e", "mev_per_atom"),
-    "force": ("f", "mev_per_a"),
-    "stress": ("stress", "mev_per_a3"),
-}
-
-
-def errors(table: pd.DataFrame) -> dict[str, float]:
-    """RMSE and MAE of each quantity of a parity table, in meV/atom, meV/Å, meV/Å^3."""
-    out = {}
-    for quantity, part in table.groupby("quantity"):
-        short, unit = UNITS[quantity]
-        difference = 1e3 * (part["predicted"] - part["reference"]).to_numpy()
-        out[f"rmse_{short}_{unit}"] = float(np.sqrt(np.mean(difference**2)))
-        out[f"mae_{short}_{unit}"] = float(np.mean(np.abs(difference)))
-    return out

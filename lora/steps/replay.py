@@ -8,22 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ase import Atoms
 
-from lora.config import UserError
-from lora.data import graphs, predict, set_threads
-from lora.elements import elements
-from lora.files import write_sealed
-from lora.foundation import load_foundation
-from lora.structures import (
-    ENERGY,
-    FORCES,
-    STRESS,
-    bare,
+from lora.data.structures import (
     load_structures,
     read_structures,
     write_structures,
 )
+from lora.errors import UserError
+from lora.files.sealed import write_sealed
+from lora.mace.device import set_threads
+from lora.mace.elements import elements
+from lora.mace.foundation import load_foundation
+from lora.mace.labelling import label
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +73,3 @@ def replay(
     write_sealed(Path(out).with_suffix(".json"), result, [Path(out)])
     log.info("%d structures for replay, labels of %s, %d left out", len(chosen), labels, left_out)
     return result
-
-
-def label(structures: list[Atoms], model: torch.nn.Module) -> list[Atoms]:
-    """Copies with the model's energies, forces and, where periodic, stresses as labels."""
-    periodic = all(atoms.pbc.all() for atoms in structures)
-    plain = [bare(atoms) for atoms in structures]
-    out = predict(model, graphs(plain, model), stress=periodic)
-    ends = np.cumsum([len(atoms) for atoms in plain])[:-1]
-    for i, (atoms, forces) in enumerate(zip(plain, np.split(out["forces"], ends), strict=True)):
-        atoms.info[ENERGY], atoms.arrays[FORCES] = float(out["energy"][i]), forces
-        if periodic:
-            atoms.info[STRESS] = out["stress"][i].reshape(9)
-    return plain

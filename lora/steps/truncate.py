@@ -9,29 +9,18 @@ singular values of A B are those of the small matrix R_a R_b^T.
 """
 
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from lora.adapter import load_adapted, read_card, save_adapter
-from lora.config import UserError
-from lora.data import set_threads
-from lora.factors import (
-    Pairs,
-    factor_pairs,
-    like,
-    set_pairs,
-    spectra,
-    spectrum,
-    thin_svd,
-)
-from lora.files import write_sealed
-from lora.foundation import load_foundation
-from lora.inject import lora_layers, replace_layer
-from lora.layers import LoRALayer
+from lora.adapters.algebra import truncate_lora
+from lora.adapters.inject import lora_layers
+from lora.adapters.saved import load_adapted, read_card, save_adapter
+from lora.adapters.spectra import spectra
+from lora.errors import UserError
+from lora.files.sealed import write_sealed
+from lora.mace.device import set_threads
+from lora.mace.foundation import load_foundation
 
 log = logging.getLogger(__name__)
 
@@ -82,42 +71,3 @@ def truncate(
     write_sealed(Path(out) / "spectrum.json", result)
     log.info("%s cut to ranks %s", adapter, sorted(set(ranks.values())))
     return result
-
-
-def truncate_lora(
-    model: nn.Module, rank: int | None = None, energy: float | None = None
-) -> dict[str, int]:
-    """Cut the LoRA layers of a model in place.  Returns the rank of each layer afterwards."""
-    ranks = {}
-    for name, layer in list(lora_layers(model)):
-        wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
-        ranks[name] = min(layer.rank, wanted)
-        if ranks[name] < layer.rank:
-            replace_layer(model, name, cut(layer, ranks[name]))
-    injection: Any = model.lora_injection
-    targets = replace(injection.targets, rank_pattern=ranks)
-    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
-    return ranks
-
-
-def cut(layer: LoRALayer, rank: int) -> LoRALayer:
-    """A layer on the same base with the best approximation of this rank."""
-    new = like(layer, rank)
-    share = (layer.scale / new.scale) ** 0.5
-    pairs: Pairs = {}
-    for part, (left, right) in factor_pairs(layer).items():
-        u, values, v = thin_svd(left, right)
-        root = values[:rank].sqrt()
-        pairs[part] = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
-    set_pairs(new, pairs)
-    return new
-
-
-def _rank_that_keeps(spectra: dict[str, Tensor], energy: float) -> int:
-    """The lowest rank that keeps the share of energy in every part."""
-    ranks = [1]
-    for values in spectra.values():
-        kept = values.square().cumsum(0)
-        if kept[-1] > 0:
-            ranks.append(int((kept < energy * kept[-1] * (1 - 1e-12)).sum()) + 1)
-    return max(ranks)

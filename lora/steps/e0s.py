@@ -10,41 +10,22 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
-from lora.config import UserError
-from lora.data import graphs, predict, set_threads
-from lora.elements import check_elements, get_e0s, trim_elements
-from lora.files import write_sealed
-from lora.foundation import load_foundation
-from lora.structures import (
-    ENERGY,
-    composition,
-    elements_of,
-    is_isolated_atom,
-    load_structures,
-)
+from lora.data.e0s import fit_e0s, new_e0s
+from lora.data.statistics import rms
+from lora.data.structures import ENERGY, composition, elements_of, is_isolated_atom, load_structures
+from lora.errors import UserError
+from lora.files.sealed import write_sealed
+from lora.mace.device import set_threads
+from lora.mace.elements import check_elements, get_e0s, trim_elements
+from lora.mace.foundation import load_foundation
+from lora.mace.graphs import graphs
+from lora.mace.predict import predict
 
 log = logging.getLogger(__name__)
 
-METHODS = ("estimated", "isolated", "foundation", "average")
 GATE = 500.0  # meV/atom; a larger initial error means wrong E0s (MACE's guidance)
-
-
-def fit_e0s(counts: np.ndarray, energies: np.ndarray) -> tuple[np.ndarray, int]:
-    """Least squares of energies on element counts, and the rank of the counts.
-
-    Args:
-        counts: atoms of each element, [n_structures, n_elements]
-        energies: what the elements have to make up for (eV), [n_structures]
-
-    Returns: the shift of each element (eV), [n_elements], and the rank.  Where the rank is
-    lower than n_elements the data leave directions open (all structures of one formula leave
-    all but one); of all best fits this is the smallest, so what is open is not moved at all.
-    """
-    shifts, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
-    return shifts, int(rank)
 
 
 def e0s(
@@ -89,7 +70,7 @@ def e0s(
     energies = np.array([atoms.info[ENERGY] for atoms in bulk])
     counts = composition(bulk, numbers)
     estimated, rank = fit_e0s(counts, energies - predicted)
-    new = _new_e0s(method, symbols, old, estimated, structures, counts, energies, train_file)
+    new = new_e0s(method, symbols, old, estimated, structures, counts, energies, train_file)
 
     n_atoms = counts.sum(axis=1)
     before = 1e3 * (energies - predicted) / n_atoms
@@ -102,56 +83,14 @@ def e0s(
         "rank": rank,
         "n_elements": len(numbers),
         "n_structures": len(bulk),
-        "rmse_before_mev_per_atom": _rms(before),
-        "rmse_after_mev_per_atom": _rms(after),
+        "rmse_before_mev_per_atom": rms(before),
+        "rmse_after_mev_per_atom": rms(after),
         "gate_mev_per_atom": max_error,
     }
     _say(result)
     write_sealed(out, result)
     _gate(result, stop)
     return result
-
-
-def _new_e0s(
-    method: str | dict[str, float],
-    symbols: list[str],
-    old: np.ndarray,
-    estimated: np.ndarray,
-    structures: list[Atoms],
-    counts: np.ndarray,
-    energies: np.ndarray,
-    path: str | Path,
-) -> np.ndarray:
-    if method == "estimated":
-        return old + estimated
-    if method == "foundation":
-        return old
-    if method == "average":
-        log.warning(
-            "e0s: average fits total energies instead of differences from the foundation model; "
-            "initial errors and MD suffer (arXiv 2606.12704: 3.13 against 0.33 eV); use estimated"
-        )
-        return fit_e0s(counts, energies)[0]
-    if method == "isolated":
-        given = {
-            chemical_symbols[atoms.numbers[0]]: atoms.info[ENERGY]
-            for atoms in structures
-            if is_isolated_atom(atoms)
-        }
-        what = f"e0s: isolated needs one structure a free atom (config_type=IsolatedAtom) in {path}"
-    elif isinstance(method, dict):
-        given, what = method, "e0s: the explicit values"
-        for symbol in given:
-            if symbol not in atomic_numbers:
-                raise UserError(f"e0s: {symbol} is not a chemical symbol")
-    else:
-        raise UserError(
-            f"e0s: {method!r} is not one of {', '.join(METHODS)} or a mapping of values"
-        )
-    missing = [s for s in symbols if s not in given]
-    if missing:
-        raise UserError(f"{what}; missing: {', '.join(missing)}")
-    return np.array([given[s] for s in symbols], dtype=float)
 
 
 def _say(result: dict) -> None:
@@ -185,7 +124,3 @@ def _gate(result: dict, stop: bool) -> None:
     if stop:
         raise UserError(message)
     log.warning(message)
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(values**2)))

@@ -9,21 +9,19 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
-from torch import nn
 
-from lora.card import make_card, untuned
-from lora.config import UserError
-from lora.data import set_threads
-from lora.engines import name_of
-from lora.files import digest, read_json, write_sealed
-from lora.formats import plain, write_format
-from lora.structures import load_structures
-from lora.verify import ENGINES, verify
+from lora.data.structures import load_structures
+from lora.errors import UserError
+from lora.export.card import make_card, untuned
+from lora.export.engines.base import name_of
+from lora.export.formats import plain
+from lora.export.verify import ENGINES, verify
+from lora.export.write import write
+from lora.files.sealed import digest, read_json, write_sealed
+from lora.mace.device import set_threads
+from lora.report.export_table import table_of
 
 log = logging.getLogger(__name__)
-
-KEYS = {"energy": "meV/atom", "forces": "eV/Å", "stress": "eV/Å³", "drift": "meV/atom/ps"}
 
 
 def export(
@@ -110,28 +108,6 @@ def export(
     return result
 
 
-def write(
-    model: nn.Module, folder: Path, point: str, names: list[str]
-) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """Write the files of some engines: {engine: file}, and a row for each that cannot be written.
-
-    What MACE cannot write of this model, or not without a package, is no error: the others can.
-    """
-    files: dict[str, Path] = {}
-    unwritten = []
-    for name in names:
-        path = folder / f"{point}{ENGINES[name].suffix}"
-        try:
-            if path not in files.values():
-                write_format(model, path, ENGINES[name].suffix)
-            files[name] = path
-        except UserError as error:
-            log.warning("%s: not written: %s", path.name, error)
-            why = {"verdict": "not written", "why": str(error)}
-            unwritten.append({"engine": name, "file": path.name, **why})
-    return files, unwritten
-
-
 def find(source: Path, point: str | None) -> tuple[Path, str, Path | None]:
     """The model file, its point, and the results folder if it is of a sweep."""
     if source.is_dir():
@@ -148,23 +124,3 @@ def find(source: Path, point: str | None) -> tuple[Path, str, Path | None]:
     if not model_file.is_file():
         raise UserError(f"{model_file}: no such file; give a results folder or a .model file")
     return model_file, point, results
-
-
-def table_of(rows: list[dict[str, Any]], point: str, dtype: str) -> Table:
-    """Differences of each engine to the merged model in ASE, and the drift of its run."""
-    table = Table(title=f"{point} in {dtype}: largest difference to the merged model in ASE")
-    table.add_column("engine")
-    table.add_column("file")
-    for key, unit in KEYS.items():
-        table.add_column(f"{key}\n{unit}", justify="right")
-    table.add_column("verdict")
-    for row in rows:
-        shown = [_number(row.get(key), 1e3 if key == "energy" else 1) for key in KEYS]
-        colour = {"passed": "green", "failed": "red"}.get(row["verdict"], "yellow")
-        verdict = f"[{colour}]{row['verdict']}[/]" + (f": {row['why']}" if row["why"] else "")
-        table.add_row(row["engine"], row["file"], *shown, verdict)
-    return table
-
-
-def _number(value: float | None, factor: float) -> str:
-    return "-" if value is None else f"{factor * value:.1e}"

@@ -15,16 +15,18 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora.adapter import load_adapted, read_card
-from lora.config import UserError
-from lora.data import graphs, predict, set_threads
-from lora.elements import set_e0s
-from lora.files import digest, read_json, write_receipt, write_sealed, write_torch
-from lora.foundation import fingerprint, load_foundation
-from lora.heads import own_head
-from lora.inject import lora_layers, merge_lora_weights
-from lora.kernels import without_notes
-from lora.structures import elements_of, load_structures
+from lora.adapters.inject import lora_layers, merge_lora_weights
+from lora.adapters.saved import load_adapted, read_card
+from lora.data.structures import elements_of, load_structures
+from lora.errors import UserError
+from lora.files.sealed import digest, read_json, write_receipt, write_sealed, write_torch
+from lora.mace.device import set_threads
+from lora.mace.elements import set_e0s
+from lora.mace.foundation import fingerprint, load_foundation
+from lora.mace.graphs import graphs
+from lora.mace.heads import own_head
+from lora.mace.notes import without_notes
+from lora.mace.predict import predict
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""One file a step of the sweep: read inputs, call rooms below, write outputs and a receipt."""
