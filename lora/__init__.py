@@ -3,21 +3,21 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora.adapter import load_adapter, save_adapter
-    from lora.foundation import load_foundation
-    from lora.inject import inject_lora, lora_layers, merge_lora_weights
-    from lora.layers import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
+    from lora.adapters.inject import inject_lora, lora_layers, merge_lora_weights
+    from lora.adapters.linear import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
+    from lora.adapters.saved import load_adapter, save_adapter
+    from lora.mace.foundation import load_foundation
 
 _HOME = {
-    "LoRADenseLinear": "layers",
-    "LoRAFCLayer": "layers",
-    "LoRAO3Linear": "layers",
-    "inject_lora": "inject",
-    "load_adapter": "adapter",
-    "load_foundation": "foundation",
-    "lora_layers": "inject",
-    "merge_lora_weights": "inject",
-    "save_adapter": "adapter",
+    "LoRADenseLinear": "adapters.linear",
+    "LoRAFCLayer": "adapters.linear",
+    "LoRAO3Linear": "adapters.linear",
+    "inject_lora": "adapters.inject",
+    "load_adapter": "adapters.saved",
+    "load_foundation": "mace.foundation",
+    "lora_layers": "adapters.inject",
+    "merge_lora_weights": "adapters.inject",
+    "save_adapter": "adapters.saved",
 }
 __all__ = [
     "LoRADenseLinear",

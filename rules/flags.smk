@@ -157,4 +157,4 @@ def as_flags(settings):
 
 def code_of(step):
     """A digest of the code that a step runs: edits make its outputs stale, touching does not."""
-    return digest_of_code(f"lora.{step}")
+    return digest_of_code(f"lora.steps.{step}")

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lora.config import Targets, TrainSettings
+from lora.plan.settings import Targets, TrainSettings
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """The command `mace-lora`: one subcommand a step.  Heavy imports happen inside each.
 
-What each takes is in `lora.options`.
+What each takes is in `lora.cli.options`.
 """
 
 import errno
@@ -12,10 +12,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lora.config import Targets, TrainSettings, UserError
-from lora.files import read_json
-from lora.options import parser
-from lora.stop import EXIT_CODE, Paused
+from lora.cli.options import parser
+from lora.errors import EXIT_CODE, Paused, UserError
+from lora.files.sealed import read_json
+from lora.plan.settings import Targets, TrainSettings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,7 +60,8 @@ def _trouble(error: OSError) -> str:
 
 
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
-    from lora.split import SplitSettings, split
+    from lora.plan.settings import SplitSettings
+    from lora.steps.split import split
 
     given = {"valid": valid_file, "test": test_file}
     settings["given"] = {name: path for name, path in given.items() if path}
@@ -69,14 +70,14 @@ def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: 
 
 
 def _replay(**args: Any) -> None:
-    from lora.replay import replay
+    from lora.steps.replay import replay
 
     args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key", "stress_key")}
     replay(**args)
 
 
 def _e0s(**args: Any) -> None:
-    from lora.e0s import e0s
+    from lora.steps.e0s import e0s
 
     if args["method"].startswith("{"):  # explicit values
         args["method"] = _json(args["method"], "e0s")
@@ -92,8 +93,8 @@ def _train(**args: Any) -> None:
     if own := args.pop("points"):
         points = {out / name: _over(settings, x) for name, x in _json(own, "points").items()}
     points = {folder: one.resolved() for folder, one in points.items()}
-    from lora.live import Live
-    from lora.train import train_pack
+    from lora.steps.train import train_pack
+    from lora.tracking.live import Live
 
     args["work"], args["give_up"] = args["work"] or out, bool(args["give_up"])
     with Live(args.pop("live"), out.parent) as live:
@@ -114,7 +115,7 @@ def _merge(**args: Any) -> None:
     outs, adapters = args.pop("out"), args.pop("adapter") or [None]
     if len(outs) != len(adapters):
         raise UserError(f"merge: {len(adapters)} adapters, but {len(outs)} files to write")
-    from lora.merge import merge
+    from lora.steps.merge import merge
 
     merge(adapters=dict(zip(outs, adapters, strict=True)), **args)
 
@@ -123,7 +124,7 @@ def _evaluate(**args: Any) -> None:
     outs, models = args.pop("out"), args.pop("model_file")
     if len(outs) != len(models):
         raise UserError(f"evaluate: {len(models)} models, but {len(outs)} files to write")
-    from lora.evaluate import evaluate
+    from lora.steps.evaluate import evaluate
 
     evaluate(dict(zip(outs, models, strict=True)), **args)
 
@@ -136,7 +137,7 @@ def _check(**args: Any) -> None:
         models += listed.values()
     if len(outs) != len(models):
         raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")
-    from lora.check import check
+    from lora.steps.check import check
 
     args["settings"] = _json(args["settings"], "settings")
     args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key")}
@@ -144,7 +145,7 @@ def _check(**args: Any) -> None:
 
 
 def _status(**args: Any) -> None:
-    from lora.status import show
+    from lora.cli.status import show
 
     show(**args)
 
@@ -166,7 +167,8 @@ def _run(step: str, args: dict[str, Any]) -> None:
     if step in _STEPS:
         _STEPS[step](**args)
     else:
-        getattr(importlib.import_module(f"lora.{step}"), step)(**args)
+        room = "cli" if step == "ui" else "steps"
+        getattr(importlib.import_module(f"lora.{room}.{step}"), step)(**args)
 
 
 def _json(text: str, what: str) -> dict[str, Any]:
@@ -175,7 +177,3 @@ def _json(text: str, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{what}: {text} is not JSON ({error})") from None
     return values
-
-
-if __name__ == "__main__":
-    sys.exit(main())

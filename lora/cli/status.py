@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lora.config import UserError
-from lora.files import read_json
-from lora.lock import STALE
-from lora.record import read_history
+from lora.errors import UserError
+from lora.files.lock import STALE
+from lora.files.sealed import read_json
+from lora.tracking.record import read_history
 
 # in the order in which a point goes through them
 STATES = ["waiting", "failed", "stopped", "training", "trained", "merged", "evaluated"]

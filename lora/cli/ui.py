@@ -11,9 +11,9 @@ import urllib.request
 import webbrowser
 from pathlib import Path
 
-from lora.config import UserError
-from lora.files import read_json
-from lora.store import store_uri
+from lora.errors import UserError
+from lora.files.sealed import read_json
+from lora.tracking.store import store_uri
 
 HOST = "127.0.0.1"  # for this machine alone; others come through ssh -L
 BLOCKED = (5060, 5061)  # browsers open no page there
