@@ -1,7 +1,8 @@
 """Imported before any test module: e3nn imports only after our door to it was opened."""
 
-import lora._upstream  # noqa: F401
-from lora.data import set_threads
+import lora.mace.door  # noqa: F401
+from lora.mace.device import set_threads
+from tests.support.trainings import files  # noqa: F401  (a fixture)
 
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 

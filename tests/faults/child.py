@@ -52,7 +52,7 @@ def _run(home: Path, argv: list[str], fault: Callable | None, log: Path) -> None
     handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    from lora.cli import main
+    from lora.cli.main import main
 
     if fault:
         fault()
@@ -97,7 +97,7 @@ def clock_set_back() -> None:
 
 def _from_step(first: int, wrong: Callable[[Any, list[int]], Exception | None]) -> None:
     """From some step on, a step of a group raises what `wrong` gives of the fit and the group."""
-    from lora.fit import Fit
+    from lora.training.loop import Fit
 
     backward, steps = Fit._backward, 0
 

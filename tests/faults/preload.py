@@ -1,16 +1,16 @@
 """What the server imports from which steps are forked."""
 
-import lora._upstream
-import lora.check
-import lora.e0s
-import lora.evaluate
-import lora.export
-import lora.merge
-import lora.replay
-import lora.split
-import lora.train
-import lora.truncate
-from lora.data import set_threads
+import lora.mace.door
+import lora.steps.check
+import lora.steps.e0s
+import lora.steps.evaluate
+import lora.steps.export
+import lora.steps.merge
+import lora.steps.replay
+import lora.steps.split
+import lora.steps.train
+import lora.steps.truncate
+from lora.mace.device import set_threads
 
 set_threads(1)
 for name in (
@@ -20,4 +20,4 @@ for name in (
     "mace.tools.scripts_utils",
     "mace.calculators",
 ):
-    lora._upstream.upstream(name)
+    lora.mace.door.upstream(name)

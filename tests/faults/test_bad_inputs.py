@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from lora import inject_lora, load_foundation, save_adapter
-from lora.cli import main
-from lora.structures import load_structures, write_structures
-from tests.lora.test_train import teacher_data
-from tests.models import BASE, make_model
+from lora.cli.main import main
+from lora.data.structures import load_structures, write_structures
+from tests.support.models import BASE, make_model
+from tests.support.trainings import teacher_data
 
 PROPERTIES = "Properties=species:S:1:pos:R:3:REF_forces:R:3"
 ATOMS = "O 0 0 0 0.1 0 0\nH 0 0 0.96 0 0.1 0\nH 0.93 0 -0.24 0 0 0.1\n"

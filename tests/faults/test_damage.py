@@ -4,18 +4,18 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from lora.config import UserError
-from lora.record import read_record
+from lora.errors import UserError
+from lora.selection.table import read as read_report
+from lora.selection.table import read_beside
+from lora.tracking.record import read_record
 from tests.faults.child import Chain
 from tests.faults.test_processes import equal, whole  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.slow
-SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 
 # the file, and a step that reads it
 READ = [
@@ -91,14 +91,11 @@ def test_what_the_report_and_mlflow_show_is_what_was_found(
     whole: Chain,  # noqa: F811
     tmp_path: Path,
     told: Callable,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chain = whole.before("check", tmp_path / "chain")
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    table = import_module("table")
     path = chain.home / file
     read = {
-        "report": lambda: table.read(path) if path.suffix == ".json" else table.read_beside(path),
+        "report": lambda: read_report(path) if path.suffix == ".json" else read_beside(path),
         "track": lambda: read_record(chain.home / "out", "a", chosen=False),
     }[reader]
     assert read()

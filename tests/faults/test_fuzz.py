@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from lora.config import Targets, TrainSettings, UserError
-from lora.structures import ENERGY, FORCES, read_structures
+from lora.data.structures import ENERGY, FORCES, read_structures
+from lora.errors import UserError
+from lora.plan.settings import Targets, TrainSettings
 
 ROOT = Path(__file__).parents[2]
 QUIET = settings(
@@ -148,7 +149,7 @@ def test_targets(content: dict) -> None:
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_bytes_as_e0s(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The file that every training reads: one line, whatever is in it."""
-    from lora.files import read_json
+    from lora.files.sealed import read_json
 
     path = tmp_path / "e0s.json"
     path.write_bytes(content)

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from lora.cli import main
-from lora.config import TrainSettings
+from lora.cli.main import main
+from lora.plan.settings import TrainSettings
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -168,7 +168,7 @@ def understood(command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict
     end = min(words.index(x) for x in ("2>", ">") if x in words)
     argv, step, got = words[1:end], words[1], {}
     name = STEPS[step]
-    module = importlib.import_module(f"lora.{step}")
+    module = importlib.import_module(f"lora.steps.{step}")
 
     def taken(*args: Any, **kwargs: Any) -> None:
         got.update(kwargs, args=args)

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora.files import read_json
-from lora.stop import EXIT_CODE
-from lora.structures import write_structures
+from lora.data.structures import write_structures
+from lora.errors import EXIT_CODE
+from lora.files.sealed import read_json
 from tests.faults.child import (
     Chain,
     clock_set_back,
@@ -27,8 +27,8 @@ from tests.faults.child import (
     small_disk,
     steps_break,
 )
-from tests.lora.test_train import teacher_data
-from tests.models import make_model
+from tests.support.models import make_model
+from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
 STEPS = ["split", "e0s", "train", "truncate", "merge", "evaluate", "check", "export"]

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from safetensors.torch import load
 
-from lora.status import status
-from tests.workflow.test_sweep import ROOT, Sweep
+from lora.cli.status import status
+from tests.support.sweep import ROOT, Sweep
 
 pytestmark = pytest.mark.slow
 CLOCKS = ["train_seconds", "gpu_hours", "peak_memory_mb", "atoms_per_second"]

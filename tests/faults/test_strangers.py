@@ -10,11 +10,10 @@ import pytest
 import torch
 import yaml
 
-from lora.structures import load_structures, write_structures
-from tests.lora.test_train import teacher_data
-from tests.models import make_model
-from tests.workflow.test_config import dry_run
-from tests.workflow.test_sweep import Sweep
+from lora.data.structures import load_structures, write_structures
+from tests.support.models import make_model
+from tests.support.sweep import Sweep, dry_run
+from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
 EVIL = "a b'c\"d $(touch pwned) `touch pwned` ;touch pwned; é☆ %s %20"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from lora.config import TrainSettings
-from lora.point import EXPLODED
-from lora.structures import ENERGY, FORCES, write_structures
-from lora.train import train, train_pack
-from tests.lora.test_train import EPOCHS, QUICK, files, teacher_data  # noqa: F401
+from lora.data.structures import ENERGY, FORCES, write_structures
+from lora.plan.settings import TrainSettings
+from lora.steps.train import train, train_pack
+from lora.training.state import EXPLODED
+from tests.support.trainings import EPOCHS, QUICK, teacher_data
 
 CALM = TrainSettings(rank=2, lr=0.02, **QUICK)
 
@@ -27,7 +27,7 @@ def far_apart(n: int) -> list[Atoms]:
 
 
 def test_a_loss_that_explodes_ends_its_point(
-    files: dict,  # noqa: F811
+    files: dict,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     told: Callable,
@@ -51,7 +51,7 @@ def test_a_loss_that_explodes_ends_its_point(
     )
 
 
-def test_batches_without_an_edge(files: dict, tmp_path: Path, told: Callable) -> None:  # noqa: F811
+def test_batches_without_an_edge(files: dict, tmp_path: Path, told: Callable) -> None:
     """Alone in a batch, in all of them, and in the validation set."""
     own = dict(files)
     settings = TrainSettings(rank=2, **QUICK | {"batch_size": 1})
@@ -68,7 +68,7 @@ def test_batches_without_an_edge(files: dict, tmp_path: Path, told: Callable) ->
     told("batches without an edge", 2, "no fault", "trained")
 
 
-def test_a_validation_set_of_one(files: dict, tmp_path: Path, told: Callable) -> None:  # noqa: F811
+def test_a_validation_set_of_one(files: dict, tmp_path: Path, told: Callable) -> None:
     one = tmp_path / "one.xyz"
     write_structures(one, teacher_data(1, seed=1))
     found = train(CALM, **files | {"valid_file": one}, out=tmp_path / "p")

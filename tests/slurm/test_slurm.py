@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from lora.files import read_json
+from lora.files.sealed import read_json
 from tests.faults.test_snakemake import BROKEN
-from tests.lora.test_stop import same
 from tests.slurm.cluster import NODES, Cluster, install, output, wait_for
-from tests.workflow.test_sweep import ROOT, Sweep
+from tests.support.sweep import ROOT, Sweep
+from tests.support.trainings import same
 
 pytestmark = pytest.mark.slow
 POINT, PACK = "lora_r1_a0.5_s3", "lora_s3_1"

@@ -1,20 +1,13 @@
 """Bad configs: one line with key, value and where to look, before anything runs."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.sweep import dry_run
+
 ROOT = Path(__file__).parents[2]
-
-
-def dry_run(overlay: dict, folder: Path) -> subprocess.CompletedProcess:
-    """`snakemake -n` on the quickstart's config with an overlay over it."""
-    path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump({"results": str(folder / "results"), **overlay}))
-    command = ["snakemake", "--dry-run", "--quiet", "--configfile", str(path)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 BAD = {
@@ -91,7 +84,7 @@ def test_schema_describes_every_key() -> None:
 def test_training_keys_are_the_librarys() -> None:
     from dataclasses import fields
 
-    from lora.config import TrainSettings
+    from lora.plan.settings import TrainSettings
 
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     ours = set(schema["$defs"]["training"]["properties"])

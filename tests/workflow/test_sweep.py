@@ -1,27 +1,20 @@
 """A whole sweep of tiny points through the real workflow, and what makes which part stale."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import yaml
 
-from lora.check import CHECKS
-from lora.committee import Committee
-from lora.structures import load_structures, write_structures
-from tests.lora.test_track import Server, all_of
-from tests.lora.test_train import teacher_data
-from tests.models import make_model
+from lora.calculators.committee import Committee
+from lora.data.structures import load_structures
+from tests.support.store import Server, all_of
+from tests.support.sweep import Sweep
+from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 POINTS = ["lora_r1_a0.5_s3", "lora_r2_a0.5_s3", "naive_s3"]
 FIGURES = [
     "heatmap",
@@ -34,68 +27,6 @@ FIGURES = [
     "committee",
 ]
 CUT = "lora_r2_a0.5_s3_cut1"
-
-
-class Sweep:
-    """A copy of the workflow with data of its own, as a user would have it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        home.mkdir(exist_ok=True)
-        for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
-            source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__", "quickstart")
-            if source.is_dir():
-                shutil.copytree(source, home / name, ignore=ignore)
-            else:
-                shutil.copy(source, home / name)
-        torch.save(make_model(), home / "base.model")
-        write_structures(home / "data.xyz", teacher_data(12, seed=0))
-        write_structures(home / "hot.xyz", teacher_data(3, seed=5))
-        self.config = {
-            "results": "out",
-            "foundation": {"model": "base.model"},
-            "data": {"file": "data.xyz", "test_sets": [{"name": "hot", "file": "hot.xyz"}]},
-            "split": {"valid_fraction": 0.25, "test_fraction": 0.25},
-            "grid": {"rank": [1, 2], "alpha": [0.5]},
-            "pack": {"size": 2},
-            "rank_curve": True,
-            "baselines": ["foundation", "naive"],
-            "checks": {
-                "holdout_file": "hot.xyz",
-                "settings": {
-                    "nve": {"steps": 20},
-                    "heating": {"steps": 20},
-                    "holes": {"structures": 4, "steps": 5},
-                },
-            },
-            "select": {"limits": dict.fromkeys(CHECKS)},
-            "export": {"engines": ["ase", "lammps"], "data_licence": "none; it's made up"},
-            "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
-        }
-
-    def run(self, *args: str) -> str:
-        """Run snakemake; the library is the copy's.  Returns what it printed."""
-        (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
-        done = subprocess.run(
-            ["snakemake", "--cores", "2", *args],
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-        return done.stdout + done.stderr
-
-    def todo(self) -> dict[str, int]:
-        """What a dry run would do: {rule: number of jobs}."""
-        printed = self.run("--dry-run", "--quiet", "rules")
-        printed += self.run("--dry-run")
-        table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", printed, re.M | re.S)
-        lines = table.group(1).splitlines() if table else []
-        counts = {name: int(n) for name, n in (line.split() for line in lines)}
-        return {k: v for k, v in counts.items() if k not in ("all", "total")}
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +129,7 @@ def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
 
 
 def test_chosen_model_runs_in_ase(sweep: Sweep) -> None:
-    from lora._upstream import upstream
+    from lora.mace.door import upstream
 
     best = json.loads((sweep.home / "out/report/best.json").read_text())
     atoms = teacher_data(1, seed=9)[0]
@@ -269,9 +200,9 @@ def test_other_settings_make_their_points_stale(sweep: Sweep) -> None:
 @pytest.mark.parametrize(
     ("module", "stale", "fresh"),
     [
-        ("evaluate", {"evaluate", "report"}, {"split", "e0s", "train", "merge"}),
-        ("fit", {"train", "merge", "evaluate"}, {"split", "e0s"}),
-        ("track", {"track"}, {"split", "e0s", "train", "merge", "evaluate"}),
+        ("steps/evaluate", {"evaluate", "report"}, {"split", "e0s", "train", "merge"}),
+        ("training/loop", {"train", "merge", "evaluate"}, {"split", "e0s"}),
+        ("steps/track", {"track"}, {"split", "e0s", "train", "merge", "evaluate"}),
     ],
 )
 def test_editing_a_step_makes_it_stale(

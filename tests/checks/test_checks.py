@@ -1,0 +1,252 @@
+"""Each check passes a sound potential and catches one that is broken for it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from lora.calculators.potential import Potential, Single
+from lora.checks.base import Sample
+from lora.checks.dynamics import closest, fragments
+from lora.checks.holes import relax, throw
+from lora.checks.run import CHECKS, make_sample, run
+from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
+from lora.errors import UserError
+from lora.files.sealed import read_json, write_sealed
+from lora.steps.check import check
+from tests.support.models import make_model
+from tests.support.trainings import teacher_data
+
+
+class Morse:
+    """A sum of Morse pairs with a smooth end: sound, cheap, and easily broken.
+
+    depth: eV; bond: Å, of every pair; wall: below `bond - hollow` the pair attracts instead
+    """
+
+    r_max, depth = 4.0, 1
+    e0s: ClassVar = {"H": -1.0, "C": -2.0, "O": -3.0, "Cu": -4.0}
+
+    def __init__(self, well: float = 3.0, bond: float = 1.2, hollow: float | None = None) -> None:
+        self.well, self.bond, self.hollow = well, bond, hollow
+
+    def pair(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Energy (eV) and its slope (eV/Å)."""
+        x = np.exp(-2.0 * (r - self.bond))
+        energy, slope = self.well * (x**2 - 2 * x), self.well * (-4 * x**2 + 4 * x)
+        if self.hollow is not None:
+            inner = r < self.bond - self.hollow
+            deep = 40 * (r - self.bond + self.hollow)
+            energy, slope = np.where(inner, deep - self.well, energy), np.where(inner, 40.0, slope)
+        end = np.where(r < self.r_max, (1 - (r / self.r_max) ** 2) ** 2, 0.0)
+        fall = np.where(r < self.r_max, -4 * r / self.r_max**2 * (1 - (r / self.r_max) ** 2), 0.0)
+        return energy * end, slope * end + energy * fall
+
+    def __call__(self, structures: list[Atoms]) -> tuple[np.ndarray, list[np.ndarray]]:
+        from ase.neighborlist import neighbor_list
+
+        energies, forces = [], []
+        for atoms in structures:
+            i, _, d, vector = neighbor_list("ijdD", atoms, self.r_max)
+            energy, slope = self.pair(d)
+            force = np.zeros((len(atoms), 3))
+            np.add.at(force, i, (slope / np.maximum(d, 1e-9))[:, None] * vector)
+            energies.append(0.5 * energy.sum() + sum(self.e0s[s] for s in atoms.symbols))
+            forces.append(force)
+        return np.array(energies), forces
+
+
+class Broken:
+    """A potential with something added: change(atoms) -> (energy, forces [n_atoms, 3])."""
+
+    def __init__(self, sound: Morse, change: Callable) -> None:
+        self.sound, self.change = sound, change
+        self.r_max, self.depth, self.e0s = sound.r_max, sound.depth, sound.e0s
+
+    def __call__(self, structures: list[Atoms]) -> tuple[np.ndarray, list[np.ndarray]]:
+        energies, forces = self.sound(structures)
+        for k, atoms in enumerate(structures):
+            energy, force = self.change(atoms)
+            energies[k], forces[k] = energies[k] + energy, forces[k] + force
+        return energies, forces
+
+
+def curl(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """A force that is no gradient: it turns atoms around the origin."""
+    x, y, _ = (atoms.positions - atoms.positions.mean(axis=0)).T
+    return 0.0, 0.5 * np.stack([-y, x, 0 * x], axis=1)
+
+
+def field(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """An external field: depends on where and how the structure lies."""
+    force = np.zeros((len(atoms), 3))
+    force[:, 0] = -0.1
+    return 0.1 * float(atoms.positions[:, 0].sum()), force
+
+
+def far(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """A pull between all pairs, however far."""
+    vectors = atoms.positions[:, None] - atoms.positions[None]
+    d2 = (vectors**2).sum(axis=-1)
+    return -0.5 * 1e-3 * float(np.sqrt(d2).sum()), 1e-3 * (
+        vectors / np.sqrt(np.maximum(d2, 1e-12))[..., None]
+    ).sum(axis=1)
+
+
+def crowd(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """Energy that grows with the square of the number of atoms."""
+    return 1e-3 * len(atoms) ** 2, np.zeros((len(atoms), 3))
+
+
+def wave(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """An energy that waves with the volume."""
+    return float(9 * np.sin(120 * atoms.cell.volume ** (1 / 3))), np.zeros((len(atoms), 3))
+
+
+def step_(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """A jump in the energy of a pair."""
+    near = len(atoms) == 2 and atoms.get_distance(0, 1) < 1.5
+    return 0.5 * near, np.zeros((len(atoms), 3))
+
+
+def drift(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """E0s that have drifted away."""
+    return 0.2 * len(atoms), np.zeros((len(atoms), 3))
+
+
+def sample() -> Sample:
+    water, carbon = molecule("H2O"), molecule("CO2")
+    carbon.rattle(0.3, seed=1)  # out of its line: all pairs attract
+    relax(Morse(), [water, carbon], 300)
+    crystal = bulk("Cu", "fcc", a=2.0)
+    holdout = molecule("CH4")
+    energies, forces = Morse()([holdout])
+    holdout.info[ENERGY], holdout.arrays[FORCES] = energies[0] + 0.05, forces[0] + 0.01
+    settings = {"nve": {"steps": 300}, "heating": {"steps": 200, "end": 600.0}}
+    settings["holes"] = {"structures": 12, "steps": 40}
+    return Sample([water, carbon], [1, 6, 8], [holdout], dict(Morse.e0s), [crystal], settings)
+
+
+BROKEN = {
+    "gradients": Broken(Morse(), curl),
+    "symmetry": Broken(Morse(), field),
+    "extensivity": Broken(Morse(), crowd),
+    "locality": Broken(Morse(), far),
+    "atoms": Broken(Morse(), drift),
+    "dimers": Morse(hollow=0.1),
+    "eos": Broken(Morse(), wave),
+    "nve": Broken(Morse(), curl),
+    "heating": Morse(well=0.02),
+    "holes": Morse(hollow=0.1),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_seen_failing_and_passing(name: str) -> None:
+    sound = run(Morse(), sample(), [name])["checks"][name]
+    broken = run(BROKEN[name], sample(), [name])["checks"][name]
+    limit = CHECKS[name].limit + (sound["value"] if CHECKS[name].compare == "excess" else 0)
+    assert sound["value"] <= CHECKS[name].limit
+    assert broken["value"] > limit
+
+
+def test_forgetting_is_measured_without_e0s() -> None:
+    one = run(Morse(), sample(), ["forgetting"])["checks"]["forgetting"]
+    assert one["value"] == pytest.approx(10.0)  # the labels' forces are off by 0.01 eV/Å
+    assert one["detail"]["rmse_e_mev_per_atom"] == pytest.approx(10.0)  # 0.05 eV, 5 atoms
+    moved = sample()
+    moved.e0s = {"C": -12.0, "H": 5.0}  # another level: other E0s of the same energies
+    moved.holdout[0].info[ENERGY] += (-12.0 + 2.0) + 4 * (5.0 + 1.0)
+    again = run(Morse(), moved, ["forgetting"])["checks"]["forgetting"]
+    assert again["detail"]["rmse_e_mev_per_atom"] == pytest.approx(10.0)
+
+
+def test_every_fault_of_a_dimer_has_its_name() -> None:
+    def faults(potential: object) -> set[str]:
+        found = run(potential, sample(), ["dimers"])["checks"]["dimers"]["detail"]
+        assert set(found["curves"]) == {"H-H", "H-C", "H-O", "C-C", "C-O", "O-O"}
+        return {fault.split(": ")[1] for fault in found["faults"]}
+
+    assert faults(Morse()) == set()
+    assert "no wall" in faults(Morse(hollow=0.1))
+    assert "jump" in faults(Broken(Morse(), step_))
+
+    def second(atoms: Atoms) -> tuple[float, np.ndarray]:
+        r = atoms.get_distance(0, 1)
+        pull = -2.0 * np.exp(-(((r - 3.2) / 0.3) ** 2))
+        slope = -2 * (r - 3.2) / 0.09 * pull
+        unit = (atoms.positions[1] - atoms.positions[0]) / r
+        return pull, np.array([slope * unit, -slope * unit])
+
+    assert faults(Broken(Morse(), second)) == {"second minimum"}
+
+
+def test_what_cannot_be_checked_is_said() -> None:
+    plain = make_sample([molecule("H2O")], [], {}, {})
+    found = run(Morse(), plain, ["forgetting", "eos"])
+    assert found["checks"] == {}
+    assert found["not_checked"]["forgetting"] == "checks.holdout_file is not set"
+    crystal = make_sample([bulk("Cu", "fcc", a=2.0)], [], {}, {})
+    assert set(run(Morse(), crystal, ["extensivity", "locality"])["not_checked"]) == {
+        "extensivity",
+        "locality",
+    }
+
+
+def test_thrown_atoms_do_not_touch_and_pieces_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        thrown = throw(molecule("CH3CH2OH"), rng)
+        assert closest(thrown) > 0.79 and str(thrown.symbols) == str(molecule("CH3CH2OH").symbols)
+    assert fragments(molecule("CH3CH2OH")) == 1
+    two = molecule("H2O")
+    two += Atoms("H", [[8.0, 0, 0]])
+    assert fragments(two) == 2
+
+
+NEEDED = ["forgetting", "gradients", "symmetry", "extensivity", "locality", "atoms", "dimers"]
+
+
+def test_a_mace_model_from_files(tmp_path: Path) -> None:
+    """A model with random weights is sound; its energies are those of its file."""
+    torch.save(make_model(), tmp_path / "m.model")
+    structures = teacher_data(6, seed=0)
+    write_structures(tmp_path / "valid.xyz", structures)
+    write_sealed(tmp_path / "e0s.json", {"foundation_E0s": {}})
+    files = {"valid_file": tmp_path / "valid.xyz", "e0s_file": tmp_path / "e0s.json"}
+    files["holdout_file"] = tmp_path / "valid.xyz"
+    out = tmp_path / "m.json"
+    (found,) = check({out: tmp_path / "m.model"}, NEEDED, **files, receipt=tmp_path / "r.json")
+    assert read_json(out) == found and read_json(tmp_path / "r.json") == {"m": found}
+    for name in ("gradients", "symmetry", "extensivity", "locality"):
+        assert found["checks"][name]["value"] <= CHECKS[name].limit, name
+    with pytest.raises(UserError, match=r"checks: hole is not known; use forgetting, "):
+        check({out: tmp_path / "m.model"}, ["hole"], **files)
+    with pytest.raises(UserError, match=r"checks\.nve: got an unexpected keyword argument 'step'"):
+        check({out: tmp_path / "m.model"}, ["nve"], settings={"nve": {"step": 3}}, **files)
+
+
+def test_potential_is_the_model_in_ase(tmp_path: Path) -> None:
+    from lora.mace.door import upstream
+
+    torch.save(make_model(), tmp_path / "m.model")
+    write_structures(tmp_path / "s.xyz", teacher_data(3, seed=2))
+    structures = load_structures(tmp_path / "s.xyz")
+    potential = Potential(tmp_path / "m.model", [1, 6, 8])
+    energies, forces = potential(structures)
+    mace = upstream("mace.calculators").MACECalculator(
+        model_paths=str(tmp_path / "m.model"), device="cpu", default_dtype="float64"
+    )
+    for atoms, energy, force in zip(structures, energies, forces, strict=True):
+        atoms.calc = mace
+        assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-9)
+        assert np.abs(atoms.get_forces() - force).max() < 1e-9
+        assert np.abs(force).max() > 1e-3
+        own = atoms.copy()
+        own.calc = Single(potential)
+        assert own.get_potential_energy() == pytest.approx(energy, abs=1e-12)

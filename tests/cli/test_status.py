@@ -1,0 +1,102 @@
+"""The state of every point, from the files that a sweep has at each stage."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lora.cli.main import main
+from lora.cli.status import as_time, status
+from lora.errors import UserError
+from lora.files.lock import STALE, Lock
+from lora.files.sealed import write_sealed, write_text
+
+PACKS = {"lora_s3_1": ["lora_r2_a8_s3", "lora_r4_a8_s3"], "naive_s3": ["naive_s3"]}
+
+
+def line(epoch: int, ago: float) -> dict:
+    names = ("valid_loss", "valid_rmse_e_mev_per_atom", "valid_rmse_f_mev_per_a")
+    numbers = dict.fromkeys(names, 100.0 - epoch)
+    return {"epoch": epoch, "timestamp": time.time() - ago, **numbers}
+
+
+def history(results: Path, point: str, epochs: int, pace: float = 10.0) -> None:
+    lines = [line(i, pace * (epochs - i)) for i in range(epochs + 1)]
+    text = "".join(json.dumps(x) + "\n" for x in lines)
+    write_text(results / "train" / point / "metrics.jsonl", text)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    write_sealed(tmp_path / "train/packs.json", PACKS)
+    methods = {"naive": {"max_num_epochs": 20}}
+    write_sealed(tmp_path / "config.json", {"train": {"max_num_epochs": 40}, "methods": methods})
+    return tmp_path
+
+
+def of(results: Path, point: str) -> dict:
+    return next(row for row in status(results) if row["point"] == point)
+
+
+def test_stages(results: Path) -> None:
+    assert [row["state"] for row in status(results)] == ["waiting"] * 3
+    work = results / "train/packs/lora_s3_1"
+    history(results, "lora_r2_a8_s3", 10)
+    with Lock(work / "lock"):
+        row = of(results, "lora_r2_a8_s3")
+        assert (row["state"], row["epoch"], row["epochs"]) == ("training", 10, 40)
+        assert row["seconds_left"] == pytest.approx(300, rel=0.01)
+        assert row["rmse_f_mev_per_a"] == 90.0
+        assert of(results, "lora_r4_a8_s3")["state"] == "training"
+        assert of(results, "naive_s3")["state"] == "waiting"
+        old = time.time() - 2 * STALE  # nobody beats this lock any more
+        os.utime(work / "lock", (old, old))
+        assert of(results, "lora_r2_a8_s3")["state"] == "waiting"
+    (work / "checkpoint.pt").write_bytes(b"")
+    row = of(results, "lora_r2_a8_s3")
+    assert (row["state"], row["seconds_left"]) == ("stopped", None) and "goes on" in row["note"]
+    for step, state in {"train": "trained", "merge": "merged", "evaluate": "evaluated"}.items():
+        write_sealed(results / step / "packs/lora_s3_1.json", {})
+        assert of(results, "lora_r2_a8_s3")["state"] == state
+
+
+@pytest.mark.parametrize(
+    ("last", "state", "note"),
+    [
+        ("mace-lora train: train.xyz: loss stress needs a stress", "failed", "train.xyz: loss"),
+        ("torch.OutOfMemoryError: CUDA out of memory", "failed", "OutOfMemoryError: CUDA"),
+        ("mace-lora train: time limit; run it again to go on", "waiting", ""),
+        ("2026-11-24 INFO lora_r2_a8_s3  epoch 3/40", "waiting", ""),
+    ],
+)
+def test_failures(results: Path, last: str, state: str, note: str) -> None:
+    write_text(results / "logs/train/lora_s3_1.log", f"first line\n{last}\n")
+    row = of(results, "lora_r2_a8_s3")
+    assert row["state"] == state and note in row["note"]
+    assert of(results, "naive_s3")["state"] == "waiting"
+
+
+def test_errors_of_a_trained_point_are_its_best(results: Path) -> None:
+    history(results, "naive_s3", 20)
+    write_sealed(results / "train/naive_s3/train.json", {"best_epoch": 15})
+    write_sealed(results / "train/packs/naive_s3.json", {})
+    row = of(results, "naive_s3")
+    assert (row["state"], row["rmse_f_mev_per_a"], row["epochs"]) == ("trained", 85.0, 20)
+
+
+def test_printed(results: Path, capsys: pytest.CaptureFixture) -> None:
+    history(results, "naive_s3", 3)
+    assert main(["status", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert "3 waiting" in printed and "naive_s3" in printed and "3/20" in printed
+
+
+def test_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"packs.json is missing; no sweep has begun there"):
+        status(tmp_path)
+
+
+def test_time() -> None:
+    assert [as_time(x) for x in (None, 5, 90, 7205)] == ["", "0:05", "1:30", "2:00:05"]

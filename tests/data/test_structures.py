@@ -1,0 +1,133 @@
+"""Bad data: each mistake is one line with file, frame, key, and what to do."""
+
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from lora.data.structures import (
+    ENERGY,
+    FORCES,
+    STRESS,
+    load_structures,
+    read_structures,
+    write_structures,
+)
+from lora.errors import UserError
+
+
+def water(**info: object) -> Atoms:
+    atoms = molecule("H2O")
+    atoms.info = {ENERGY: -14.0, **info}
+    atoms.arrays[FORCES] = np.full((3, 3), 0.1)
+    return atoms
+
+
+def write(path: Path, *frames: Atoms) -> Path:
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def spoiled(change) -> list[Atoms]:
+    atoms = water()
+    change(atoms)
+    return [water(), atoms]
+
+
+def nan_forces(atoms: Atoms) -> None:
+    atoms.arrays[FORCES][1, 2] = np.nan
+
+
+def flat_cell(atoms: Atoms) -> None:
+    atoms.pbc = True
+    atoms.cell = [0, 0, 0]
+
+
+def inf_position(atoms: Atoms) -> None:
+    atoms.positions[0, 0] = np.inf
+
+
+def odd_stress(atoms: Atoms) -> None:
+    atoms.info[STRESS] = np.ones(5)
+
+
+BAD = {
+    "no_energy": (lambda a: a.info.pop(ENERGY), "has no REF_energy.*set data.energy_key"),
+    "no_forces": (lambda a: a.arrays.pop(FORCES), "has no REF_forces.*set data.forces_key"),
+    "nan_forces": (nan_forces, "REF_forces holds a number that is not finite; remove"),
+    "inf_energy": (lambda a: a.info.update({ENERGY: np.inf}), "REF_energy holds a number that"),
+    "inf_position": (inf_position, "positions holds a number that is not finite"),
+    "vector_energy": (lambda a: a.info.update({ENERGY: np.ones(4)}), "holds 4 numbers, not one"),
+    "flat_cell": (flat_cell, "periodic but its cell has no volume; set Lattice or pbc"),
+    "odd_stress": (odd_stress, r"REF_stress holds 5 numbers; give 6 \(Voigt\) or 9"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_bad_frames_are_named(tmp_path: Path, change, message: str) -> None:
+    path = write(tmp_path / "bad.xyz", *spoiled(change))
+    with pytest.raises(UserError, match=message) as caught:
+        read_structures(path)
+    assert f"{path} frame 1: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", "is empty"),
+        ("this is not\nan xyz file\n", "cannot be read as extended xyz"),
+        ("2\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", "cannot be read as extended xyz"),
+    ],
+    ids=["missing", "empty", "prose", "truncated"],
+)
+def test_bad_files_are_named(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "bad.xyz"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_structures(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_keys_and_ases_own(tmp_path: Path) -> None:
+    """`energy` and `forces` end up in ASE's calculator, other names in info and arrays."""
+    atoms = water(dft_e=-3.0)
+    atoms.arrays["dft_f"] = np.full((3, 3), 0.2)
+    atoms.calc = SinglePointCalculator(atoms, energy=-5.0, forces=np.full((3, 3), 0.3))
+    path = write(tmp_path / "x.xyz", atoms)
+    (own,) = read_structures(path, "dft_e", "dft_f")
+    (ases,) = read_structures(path, "energy", "forces")
+    assert (own.info[ENERGY], own.arrays[FORCES][0, 0]) == (-3.0, 0.2)
+    assert (ases.info[ENERGY], ases.arrays[FORCES][0, 0]) == (-5.0, 0.3)
+
+
+@pytest.mark.parametrize("form", ["voigt", "nine", "3x3"])
+def test_stress_in_every_form(tmp_path: Path, form: str) -> None:
+    full = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]])
+    value = {"voigt": np.array([1.0, 2, 3, 4, 5, 6]), "nine": full.reshape(9), "3x3": full}[form]
+    atoms = bulk("C")
+    atoms.info = {ENERGY: -1.0, STRESS: value}
+    atoms.arrays[FORCES] = np.zeros((2, 3))
+    path = write(tmp_path / "x.xyz", atoms)
+    write_structures(tmp_path / "y.xyz", read_structures(path))
+    (back,) = load_structures(tmp_path / "y.xyz")
+    assert np.array_equal(np.reshape(back.info[STRESS], (3, 3)), full)
+
+
+def test_numbers_survive_writing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    atoms = water(config_type="hot", group="a b")
+    atoms.positions += rng.normal(size=(3, 3))
+    atoms.info[ENERGY] = -7255.123456789012
+    write_structures(tmp_path / "x.xyz", [atoms])
+    (back,) = load_structures(tmp_path / "x.xyz")
+    assert back.info[ENERGY] == atoms.info[ENERGY]
+    assert back.info["config_type"] == "hot"
+    assert np.abs(back.positions - atoms.positions).max() < 1e-8

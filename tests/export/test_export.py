@@ -1,0 +1,368 @@
+"""An export agrees with the merged model in every engine, and a broken one is caught in each."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from torch import nn
+
+from lora.data.structures import write_structures
+from lora.errors import UserError
+from lora.export.card import licence_of, make_card
+from lora.export.engines.base import name_of
+from lora.export.engines.lammps import Lammps
+from lora.export.formats import FORMATS, plain, write_format
+from lora.export.verify import BOUNDS, ENGINES, choose, verify
+from lora.files.sealed import read_json, write_sealed
+from lora.mace.elements import set_e0s
+from lora.mace.foundation import fingerprint
+from lora.steps.export import export, find
+from tests.support.models import BASE, CASES, make_model
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+DTYPES = [torch.float64, torch.float32]
+ALL = list(ENGINES)
+
+
+def cell(shear: float) -> Atoms:
+    """A small triclinic crystal whose atoms see their own images."""
+    atoms = bulk("C", "diamond", a=3.7)
+    atoms.numbers[1] = 8
+    atoms.set_cell(atoms.cell.array + shear * np.eye(3)[[1, 2, 0]], scale_atoms=True)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+def systems() -> list[Atoms]:
+    """Molecules and crystals of elements that the tiny models know."""
+    molecules = [molecule("CH3OH"), molecule("H2O")]
+    for i, atoms in enumerate(molecules):
+        atoms.rattle(0.05, seed=i)
+        atoms.positions += 20.0  # away from the origin, as files are
+    return [*molecules, cell(0.2), cell(-0.3)]
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file whose E0s are those of a total energy."""
+    model = make_model()
+    set_e0s(model, {"C": -1030.0, "H": -13.6, "O": -2040.0})
+    path = tmp_path_factory.mktemp("merged") / "m.model"
+    torch.save(model, path)
+    return path
+
+
+def written(model: nn.Module, folder: Path, names: list[str]) -> dict[str, Path]:
+    files = {name: folder / f"x{ENGINES[name].suffix}" for name in names}
+    for name, path in files.items():
+        write_format(model, path, ENGINES[name].suffix)
+    return files
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_every_engine_agrees(merged: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    files = written(plain(merged, None, dtype), tmp_path, ALL)
+    rows = {row["engine"]: row for row in verify(merged, files, systems(), dtype, steps=50)}
+    assert list(rows) == ALL
+    energy, force = BOUNDS[dtype]
+    rounding = 2 * torch.finfo(dtype).eps * 2040
+    for name, row in rows.items():
+        assert row["verdict"] == "passed", row
+        assert row["structures"] == 4
+        assert row["energy"] <= energy + rounding and row["forces"] <= force
+        assert (row["stress"] is None) == (name == "openmm")
+        assert row["stress"] is None or row["stress"] <= force
+        assert np.isfinite(row["drift"])
+
+
+def test_the_comparison_is_not_empty(merged: Path) -> None:
+    """Forces and stresses are there to differ, and periodic images count."""
+    engine, atoms = ENGINES["ase"](merged, torch.float64), choose(systems())[0]
+    assert atoms.pbc.all()
+    found = engine(atoms)
+    assert np.abs(found.forces).max() > 1e-2 and np.abs(found.stress).max() > 1e-3
+    alone = atoms.copy()
+    alone.pbc = False
+    assert abs(engine(alone).energy - found.energy) > 1e-2
+
+
+def other_readouts(merged: Path) -> nn.Module:
+    """What another head is."""
+    model = plain(merged, None, None)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "readouts" in name:
+                parameter += 0.1
+    return model
+
+
+def without_e0s(merged: Path) -> nn.Module:
+    model = plain(merged, None, None)
+    set_e0s(model, dict.fromkeys(["H", "C", "O"], 0.0))
+    return model
+
+
+def in_float32(merged: Path) -> nn.Module:
+    return plain(merged, None, torch.float32)
+
+
+@pytest.mark.parametrize("broken", [other_readouts, without_e0s, in_float32])
+def test_a_broken_export_is_caught_in_every_engine(
+    merged: Path, tmp_path: Path, broken: object
+) -> None:
+    files = written(broken(merged), tmp_path, ALL)
+    for row in verify(merged, files, systems()[1:2], torch.float64, steps=50):
+        assert row["verdict"] == "failed", row
+        if broken is without_e0s:
+            assert row["why"].startswith("energy over")
+        if broken is in_float32:
+            assert row["why"] == "the file holds float32, not float64"
+
+
+def test_the_chosen_head_of_several(tmp_path: Path) -> None:
+    model = make_model(replace(BASE, name="h", heads=("pbe", "pbe0")))
+    torch.save(model, tmp_path / "m.model")
+    structures = [molecule("CH3OH")]
+    write_structures(tmp_path / "s.xyz", structures)
+    with pytest.raises(UserError, match="several heads, choose one of: pbe, pbe0"):
+        export(tmp_path / "m.model")
+    given = {"structures_file": tmp_path / "s.xyz", "engines": ["ase", "lammps"], "check": True}
+    found = export(tmp_path / "m.model", head="pbe", **given)
+    assert found["card"]["head"] == "pbe"
+    assert {row["verdict"] for row in found["verified"]} == {"passed"}
+    files = {
+        "ase": Path(found["folder"], "m.model"),
+        "lammps": Path(found["folder"], "m.model-lammps.pt"),
+    }
+    for row in verify(tmp_path / "m.model", files, structures, torch.float64, "pbe0"):
+        assert row["verdict"] == "failed"
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if len(c.heads) == 1], ids=lambda c: c.name)
+def test_torchscript_of_every_architecture(case: object, tmp_path: Path) -> None:
+    """Where MACE can write it; what it cannot, it refuses in a line."""
+    torch.save(make_model(case), tmp_path / "m.model")
+    model = plain(tmp_path / "m.model", None, None)
+    try:
+        files = written(model, tmp_path, ["lammps"])
+    except UserError as error:
+        assert case.name in ("nonlinear",), error
+        return
+    atoms = cell(0.1)
+    truth = ENGINES["ase"](tmp_path / "m.model", case.dtype)(atoms)
+    found = Lammps(files["lammps"], case.dtype).in_torch(atoms)
+    assert np.abs(found.forces - truth.forces).max() <= BOUNDS[case.dtype][1]
+    assert np.abs(truth.forces).max() > 1e-4
+
+
+def test_what_is_not_installed_is_not_passed(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = written(plain(merged, None, None), tmp_path, ["ase", "openmm"])
+    monkeypatch.setattr(ENGINES["openmm"], "missing", classmethod(lambda _: ["openmm"]))
+    ase_row, row = verify(merged, files, systems()[1:2], torch.float64)
+    assert ase_row["verdict"] == "passed"
+    assert (row["verdict"], row["why"]) == ("not checked", "openmm is not installed")
+    assert "energy" not in row
+
+
+def test_slabs(tmp_path: Path) -> None:
+    """Engines that are periodic in all directions or in none say so."""
+    torch.save(make_model(replace(BASE, name="cu", elements=(1, 29))), tmp_path / "m.model")
+    slab = fcc111("Cu", (2, 2, 2), vacuum=4.0)
+    slab.rattle(0.05)
+    names = ["ase", "torch-sim", "openmm", "lammps"]
+    files = written(plain(tmp_path / "m.model", None, None), tmp_path, names)
+    rows = {r["engine"]: r for r in verify(tmp_path / "m.model", files, [slab], torch.float64)}
+    assert rows["lammps"]["verdict"] == "passed", rows["lammps"]
+    for name in ("torch-sim", "openmm"):
+        assert rows[name]["verdict"] == "not checked" and "slab" in rows[name]["why"]
+
+
+def test_runs_move_the_atoms_as_ase_does(merged: Path, tmp_path: Path) -> None:
+    """Time, masses and velocities: total energies along the run, not only at its start."""
+    from lora.export.verify import warm
+
+    files = written(plain(merged, None, None), tmp_path, ["ase", "torch-sim", "lammps"])
+    atoms = warm(systems()[0])
+    runs = {n: np.array(ENGINES[n](p, torch.float64).run(atoms, 50, 2.0)) for n, p in files.items()}
+    assert np.ptp(runs["ase"]) > 1e-4  # the step is long enough to see
+    for name in ("torch-sim", "lammps"):
+        assert np.abs(runs[name] - runs["ase"]).max() < 1e-5
+
+
+def sweep_of(folder: Path, model: nn.Module, base: str, dtype: str = "float64") -> Path:
+    """What a sweep's results say about one point."""
+    results, point = folder / "out", "lora_r2_a1_s3"
+    (results / "merge" / point).mkdir(parents=True)
+    torch.save(model, results / "merge" / point / f"{point}.model")
+    print_of = {
+        "dtype": dtype,
+        "fingerprint": fingerprint(model),
+        "fine_tuned_elements": ["H", "O"],
+    }
+    write_sealed(results / "merge" / point / "merge.json", print_of)
+    config = {"foundation": {"model": base, "head": None}, "data": {"file": "dft.xyz"}}
+    write_sealed(results / "config.json", config)
+    write_sealed(results / "report/best.json", {"point": point})
+    trained = {
+        "settings": {"method": "lora", "rank": 2},
+        "base_fingerprint": "b",
+        "data_digest": "d",
+    }
+    write_sealed(results / "train" / point / "train.json", trained)
+    write_structures(results / "data/valid.xyz", systems()[:2])
+    return results
+
+
+def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = sweep_of(tmp_path, make_model(), "medium_off")
+    found = export(
+        results,
+        engines=["ase"],
+        dtype="float32",
+        data_licence="CC BY 4.0",
+        receipt=tmp_path / "r.json",
+    )
+    card = read_json(results / "export/lora_r2_a1_s3/card.json")
+    assert card == found["card"] and read_json(tmp_path / "r.json")["card"] == card
+    assert card["dtype"] == "float32" and card["layout"] == "e3nn" and card["head"] == "Default"
+    assert card["settings"] == {"method": "lora", "rank": 2}
+    assert card["base"]["fingerprint"] == "b" and card["data"]["digest"] == "d"
+    assert card["data"]["licence"] == "CC BY 4.0"
+    assert "no commercial use" in card["base"]["licence"] and "2312.15211" in card["base"]["cite"]
+    said = " | ".join(card["warnings"])
+    assert "never fine-tuned: C N" in said and "it holds for this model, too" in said
+    assert all(warning in caplog.text for warning in card["warnings"])
+    assert list(card["files"]) == ["lora_r2_a1_s3.model"]
+    saved = torch.load(results / "export/lora_r2_a1_s3/lora_r2_a1_s3.model", weights_only=False)
+    assert next(saved.parameters()).dtype == torch.float32
+    assert not [k for k in vars(saved) if "fingerprint" in k]
+    structures = export(results, engines=["ase"], structures_file=results / "data/valid.xyz")
+    assert any("has C, never fine-tuned" in x for x in structures["card"]["warnings"])
+
+
+def test_warnings_of_dtypes(tmp_path: Path) -> None:
+    model = make_model()
+    set_e0s(model, {"O": -2040.0})
+    results = sweep_of(tmp_path, model, "my.model", dtype="float32")
+    none = {"base": None, "data": None}
+    said = make_card(model, "lora_r2_a1_s3", results, none)["warnings"]
+    assert any("merged in float32" in x for x in said) and any("not known here" in x for x in said)
+    said = make_card(model.float(), "lora_r2_a1_s3", results, none)["warnings"]
+    assert any("rounded to about 0.2 meV/atom" in x for x in said)
+    assert not any("merged in float32" in x for x in said)
+
+
+@pytest.mark.parametrize(
+    ("base", "licence"),
+    [
+        ("medium_off", "ASL"),
+        ("MACE-OFF23_medium.model", "ASL"),
+        ("medium_omat", "ASL"),
+        ("dir/mace-omat-0-small.model", "ASL"),
+        ("mace_omol", "ASL"),
+        ("mace-matpes-r2scan-0", "ASL"),
+        ("medium-mpa-0", "MIT"),
+        ("small", "MIT"),
+        ("medium-0b3", "MIT"),
+        ("2023-12-03-mace-128-L1_epoch-199.model", "MIT"),
+        ("medium.model", None),
+        ("mh-1", None),
+        ("/offline/base.model", None),
+    ],
+)
+def test_licences(base: str, licence: str | None) -> None:
+    found = licence_of(base)[0]
+    assert found is None if licence is None else found.startswith(licence)
+
+
+def test_every_name_that_mace_can_fetch_has_a_licence_or_none_is_known() -> None:
+    from lora.mace.door import upstream
+
+    zoo = upstream("mace.calculators.foundations_models")
+    unknown = {n for n in zoo.mace_mp_names if n and licence_of(n)[0] is None}
+    assert unknown == {"mh-0", "mh-1"}
+    for name, url in zoo.mace_mp_urls.items():  # a file that was fetched is told by its name
+        assert licence_of(url.split("/")[-1])[0] == licence_of(name)[0], name
+
+
+def test_mistakes(tmp_path: Path, merged: Path) -> None:
+    with pytest.raises(UserError, match="has no report/best.json yet"):
+        export(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        export(tmp_path / "none.model")
+    with pytest.raises(UserError, match="gromacs is not an engine"):
+        export(merged, engines=["gromacs"])
+    with pytest.raises(UserError, match="needs --structures_file"):
+        export(merged, check=True, out=tmp_path)
+    write_structures(tmp_path / "s.xyz", [Atoms("H")])
+    with pytest.raises(UserError, match="only free atoms"):
+        export(merged, check=True, out=tmp_path, structures_file=tmp_path / "s.xyz")
+
+
+def test_a_disagreement_is_an_error_and_leaves_its_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = sweep_of(tmp_path, make_model(), "my.model")
+
+    def broken(model: nn.Module) -> nn.Module:
+        set_e0s(model, {"O": 0.0})
+        return model
+
+    monkeypatch.setitem(FORMATS, ".model", broken)
+    with pytest.raises(UserError, match="ase disagrees with the merged model"):
+        export(results, engines=["ase"], check=True, receipt=tmp_path / "r.json")
+    rows = read_json(results / "export/lora_r2_a1_s3/verify.json")["verified"]
+    assert rows[0]["verdict"] == "failed" and not (tmp_path / "r.json").exists()
+
+
+def test_what_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """MACE converts only ScaleShiftMACE to cuEquivariance."""
+    torch.save(make_model(replace(BASE, name="m", cls="MACE")), tmp_path / "m.model")
+    write_structures(tmp_path / "s.xyz", systems()[1:2])
+    given = {"check": True, "structures_file": tmp_path / "s.xyz", "steps": 50}
+    found = export(tmp_path / "m.model", engines=["lammps-mliap", "ase"], **given)
+    assert [(r["engine"], r["verdict"]) for r in found["verified"]] == [
+        ("ase", "passed"),
+        ("lammps-mliap", "not written"),
+    ]
+    assert "MACE converts ScaleShiftMACE only" in found["verified"][1]["why"]
+    assert list(found["card"]["files"]) == ["m.model"]
+
+
+def test_find(tmp_path: Path) -> None:
+    results = sweep_of(tmp_path, make_model(), "my.model")
+    point = "lora_r2_a1_s3"
+    model_file = results / "merge" / point / f"{point}.model"
+    assert find(results, None) == (model_file, point, results)
+    assert find(model_file, None)[1:] == (point, results.resolve())
+    torch.save(make_model(), tmp_path / "alone.model")
+    assert find(tmp_path / "alone.model", None) == (tmp_path / "alone.model", "alone", None)
+
+
+def test_every_snippet_of_the_readme_runs(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the end of a sweep to MD in each engine, as the README has it."""
+    text = (ROOT / "README.md").read_text()
+    section = text.partition("## From a sweep to a simulation")[2].partition("\n## ")[0]
+    snippets = re.findall(r"```python\n(.*?)```", section, re.S)
+    assert len(snippets) == 4
+    names = set(re.findall(r"results/export/(\S+?)/", section))
+    assert len(names) == 1
+    point = names.pop()
+    folder = tmp_path / "results/export" / point
+    model = plain(merged, None, None)
+    for suffix in (".model", ".model-lammps.pt"):
+        write_format(model, folder / f"{point}{suffix}", suffix)
+    write_structures(tmp_path / "start.xyz", [molecule("CH3OH")])
+    monkeypatch.chdir(tmp_path)
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), {})

@@ -1,0 +1,114 @@
+"""Splits: fractions, whole groups, contiguous blocks, seeds, leakage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from scipy.spatial.transform import Rotation
+
+from lora.data.leakage import leakage
+from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
+from lora.errors import UserError
+from lora.files.sealed import read_json
+from lora.plan.settings import SplitSettings
+from lora.steps.split import split
+
+N = 60
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Frames of a trajectory, numbered by their energy, in six groups, and two free atoms."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for i in range(N):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.1, size=(3, 3))
+        atoms.info = {ENERGY: float(i), "mol": f"m{i % 6}"}
+        atoms.arrays[FORCES] = np.zeros((3, 3))
+        frames.append(atoms)
+    for symbol in "HO":
+        free = Atoms(symbol, info={ENERGY: -1.0, "config_type": "IsolatedAtom"})
+        free.arrays[FORCES] = np.zeros((1, 3))
+        frames.append(free)
+    write_structures(tmp_path / "all.xyz", frames)
+    return tmp_path / "all.xyz"
+
+
+def sets_of(out: Path) -> dict[str, list[int]]:
+    return {
+        name: [int(a.info[ENERGY]) for a in load_structures(out / f"{name}.xyz") if len(a) > 1]
+        for name in ("train", "valid", "test")
+    }
+
+
+@pytest.mark.parametrize("method", ["random", "blocked", "group"])
+def test_every_structure_once_and_reproducibly(dataset: Path, tmp_path: Path, method: str) -> None:
+    settings = {"method": method, "block_size": 5, "group_key": "mol"}
+    settings |= {"valid_fraction": 0.2, "test_fraction": 0.2}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        split(dataset, SplitSettings(seed=seed, **settings), tmp_path / name)
+    a, b, c = (sets_of(tmp_path / x) for x in "abc")
+    assert a == b != c
+    assert sorted(a["train"] + a["valid"] + a["test"]) == list(range(N))
+    for name in ("valid", "test"):
+        assert len(a[name]) in ((10,) if method == "group" else (12, 10, 15))
+    if method == "blocked":
+        for name in ("valid", "test"):
+            blocks = {i // 5 for i in a[name]}
+            assert all(set(range(5 * k, 5 * k + 5)) <= set(a[name]) for k in blocks)
+    if method == "group":
+        groups = {name: {i % 6 for i in members} for name, members in a.items()}
+        assert not groups["train"] & groups["valid"] and not groups["train"] & groups["test"]
+    summary = read_json(tmp_path / "a/split.json")
+    assert summary["counts"]["isolated_atoms"] == 2
+    free = [x for x in load_structures(tmp_path / "a/train.xyz") if len(x) == 1]
+    assert len(free) == 2
+    assert all(i in a[summary["assigned"][str(i)]] for i in range(N))
+
+
+def test_given_files_and_further_test_sets(dataset: Path, tmp_path: Path) -> None:
+    given = {"valid": str(dataset), "test": str(dataset)}
+    settings = SplitSettings(method="given", given=given, test_files={"hot": str(dataset)})
+    summary = split(dataset, settings, tmp_path / "out")
+    assert summary["counts"]["train"] == N
+    assert set(summary["test_sets"]) == {"test", "hot"}
+    assert summary["leakage"]["duplicates"] >= N  # the same file three times: said
+
+
+def test_leakage_sees_through_motion_and_order() -> None:
+    rng = np.random.default_rng(1)
+    atoms = molecule("CH3CHO")
+    moved = atoms.copy()
+    order = rng.permutation(len(atoms))
+    moved.positions = (moved.positions @ Rotation.random(rng=rng).as_matrix().T + 3.0)[order]
+    moved.numbers = moved.numbers[order]
+    near = atoms.copy()
+    near.positions[0] += 0.004
+    far = atoms.copy()
+    far.positions[0] += 0.5
+    found = leakage({"train": [atoms], "valid": [moved], "test": [near, far]}, 0.01)
+    assert (found["duplicates"], found["near_duplicates"]) == (1, 2)
+    inside = leakage({"train": [atoms, moved], "valid": [], "test": [far]}, 0.01)
+    assert (inside["duplicates"], inside["near_duplicates"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "kfold"}, "split.method: 'kfold' is not one of"),
+        ({"valid_fraction": 0.7, "test_fraction": 0.4}, "1.1 leaves nothing to train on"),
+        ({"valid_fraction": 1.5}, r"split.valid_fraction: 1.5 must lie in \[0, 1\)"),
+        ({"method": "group"}, "split.group_key: the method `group` needs"),
+        ({"method": "group", "group_key": "nokey"}, "frame 0: has no nokey"),
+        ({"method": "given"}, "split.valid_file: the method `given` needs it"),
+        ({"valid_fraction": 0.0}, "leave the valid set empty"),
+    ],
+    ids=lambda x: str(x)[:24] if isinstance(x, dict) else "",
+)
+def test_bad_settings(dataset: Path, tmp_path: Path, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        split(dataset, SplitSettings(**settings), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

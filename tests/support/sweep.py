@@ -1,0 +1,87 @@
+"""A copy of the workflow with data of its own, and dry runs."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+import yaml
+
+from lora.checks.run import CHECKS
+from lora.data.structures import write_structures
+from tests.support.models import make_model
+from tests.support.trainings import teacher_data
+
+ROOT = Path(__file__).parents[2]
+
+
+class Sweep:
+    """A copy of the workflow with data of its own, as a user would have it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(exist_ok=True)
+        for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
+            source = ROOT / name
+            ignore = shutil.ignore_patterns("__pycache__", "quickstart")
+            if source.is_dir():
+                shutil.copytree(source, home / name, ignore=ignore)
+            else:
+                shutil.copy(source, home / name)
+        torch.save(make_model(), home / "base.model")
+        write_structures(home / "data.xyz", teacher_data(12, seed=0))
+        write_structures(home / "hot.xyz", teacher_data(3, seed=5))
+        self.config = {
+            "results": "out",
+            "foundation": {"model": "base.model"},
+            "data": {"file": "data.xyz", "test_sets": [{"name": "hot", "file": "hot.xyz"}]},
+            "split": {"valid_fraction": 0.25, "test_fraction": 0.25},
+            "grid": {"rank": [1, 2], "alpha": [0.5]},
+            "pack": {"size": 2},
+            "rank_curve": True,
+            "baselines": ["foundation", "naive"],
+            "checks": {
+                "holdout_file": "hot.xyz",
+                "settings": {
+                    "nve": {"steps": 20},
+                    "heating": {"steps": 20},
+                    "holes": {"structures": 4, "steps": 5},
+                },
+            },
+            "select": {"limits": dict.fromkeys(CHECKS)},
+            "export": {"engines": ["ase", "lammps"], "data_licence": "none; it's made up"},
+            "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
+        }
+
+    def run(self, *args: str) -> str:
+        """Run snakemake; the library is the copy's.  Returns what it printed."""
+        (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
+        done = subprocess.run(
+            ["snakemake", "--cores", "2", *args],
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+        return done.stdout + done.stderr
+
+    def todo(self) -> dict[str, int]:
+        """What a dry run would do: {rule: number of jobs}."""
+        printed = self.run("--dry-run", "--quiet", "rules")
+        printed += self.run("--dry-run")
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", printed, re.M | re.S)
+        lines = table.group(1).splitlines() if table else []
+        counts = {name: int(n) for name, n in (line.split() for line in lines)}
+        return {k: v for k, v in counts.items() if k not in ("all", "total")}
+
+
+def dry_run(overlay: dict, folder: Path) -> subprocess.CompletedProcess:
+    """`snakemake -n` on the quickstart's config with an overlay over it."""
+    path = folder / "overlay.yaml"
+    path.write_text(yaml.safe_dump({"results": str(folder / "results"), **overlay}))
+    command = ["snakemake", "--dry-run", "--quiet", "--configfile", str(path)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

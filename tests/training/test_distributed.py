@@ -1,0 +1,48 @@
+"""A training shared out to two processes equals that of one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.support.trainings import lines_of
+
+pytestmark = pytest.mark.slow
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+
+
+@pytest.mark.parametrize("method", ["lora", "naive"])
+def test_two_processes_equal_one(
+    files: dict[str, Path],
+    tmp_path: Path,
+    method: str,
+) -> None:
+    """Batches of 3, 3, 3 and of 4, 4, 1: shares of unequal size, and one too small to share."""
+    points = {"a": {"batch_size": 3, "rank": 1}, "b": {"batch_size": 4, "rank": 2}}
+    points = points if method == "lora" else {"a": {"batch_size": 4}}
+    command = ["lora.cli", "train", *(str(files[x]) for x in ("train_file", "valid_file"))]
+    command += ["--foundation", str(files["foundation"]), "--e0s_file", str(files["e0s_file"])]
+    command += ["--points", json.dumps(points), "--method", method, "--max_num_epochs", "5"]
+    command += ["--lr", "0.02", "--threads", "1", "--out"]
+    for name, start in (("one", []), ("two", TORCHRUN)):
+        run = [sys.executable, "-m", *start, *command, str(tmp_path / name)]
+        done = subprocess.run(run, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for point in points:
+        one, two = (lines_of(tmp_path / x / point) for x in ("one", "two"))
+        assert one[-1]["valid_loss"] < 0.9 * one[0]["valid_loss"]
+        for a, b in zip(one, two, strict=True):
+            for key in ("train_loss", "valid_loss", "valid_rmse_f_mev_per_a", "lr"):
+                assert (a[key] or 0) == pytest.approx(b[key] or 0, rel=1e-8), key
+        paths = [
+            next((tmp_path / x / point / "adapter").glob("*.safetensors")) for x in ("one", "two")
+        ]
+        tensors = [load_file(path) for path in paths]
+        for name, values in tensors[0].items():
+            scale = np.abs(values).max()
+            assert np.abs(tensors[1][name] - values).max() <= 1e-8 * scale, name
+    assert not list((tmp_path / "two").glob("lock"))
