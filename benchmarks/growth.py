@@ -26,7 +26,7 @@ def write_data(n: int) -> Path:
     """n ethanols with noise, with labels of no meaning."""
     from step import structures
 
-    from lora.structures import write_structures
+    from lora.data.structures import write_structures
 
     path = WORK / f"{n}.xyz"
     if not path.is_file():
@@ -35,16 +35,17 @@ def write_data(n: int) -> Path:
 
 
 def split_structures(n: int) -> None:
-    from lora.split import SplitSettings, split
+    from lora.plan.settings import SplitSettings
+    from lora.steps.split import split
 
     split(write_data(n), SplitSettings(), WORK / f"split{n}")
 
 
 def pass_over_structures(n: int) -> None:
     """What a training holds: structures and graphs, and the making of up to 2,000 of them."""
-    from lora.data import batches, graphs
-    from lora.foundation import load_foundation
-    from lora.structures import load_structures
+    from lora.data.structures import load_structures
+    from lora.mace.foundation import load_foundation
+    from lora.mace.graphs import batches, graphs
 
     data = graphs(load_structures(write_data(n)), load_foundation(BASE))
     for i, _ in enumerate(batches(data, 10, shuffle=0)):
@@ -53,11 +54,11 @@ def pass_over_structures(n: int) -> None:
 
 
 def evaluate_models(n: int) -> None:
-    from lora.evaluate import evaluate
+    from lora.steps.evaluate import evaluate
 
     data = ROOT / "workflow/resources/quickstart/malonaldehyde_300K.xyz"
     models = {WORK / f"models/{i}.json": BASE for i in range(n)}
-    from lora.structures import read_structures, write_structures
+    from lora.data.structures import read_structures, write_structures
 
     test = read_structures(data)
     for atoms in test:
@@ -68,9 +69,9 @@ def evaluate_models(n: int) -> None:
 
 def track_points(n: int) -> None:
     """n points of 100 epochs into a new store, then again."""
-    from lora.config import TrainSettings
-    from lora.files import write_sealed, write_text
-    from lora.track import track
+    from lora.files.sealed import write_sealed, write_text
+    from lora.plan.settings import TrainSettings
+    from lora.steps.track import track
 
     out = WORK / f"track{n}"
     settings = {"method": "lora", "rank": 4, "alpha": 1.0} | vars(TrainSettings())

@@ -95,10 +95,10 @@ else:
 
 def steps() -> None:
     """Resident memory and open files of a training, every 1,000 steps after the first 1,000."""
-    from lora.config import TrainSettings
-    from lora.fit import Fit
-    from lora.structures import load_structures, read_structures, write_structures
-    from lora.train import train_pack
+    from lora.data.structures import load_structures, read_structures, write_structures
+    from lora.plan.settings import TrainSettings
+    from lora.steps.train import train_pack
+    from lora.training.loop import Fit
 
     home = Path(tempfile.mkdtemp())
     data = read_structures(QUICKSTART / "malonaldehyde_300K.xyz")

@@ -29,17 +29,18 @@ from ase.build import molecule
 from torch import nn
 
 from lora import inject_lora
-from lora._upstream import default_dtype, o3, upstream
-from lora.config import TrainSettings
-from lora.convolution import fuse
-from lora.data import batches, graphs, set_threads
-from lora.elements import elements, trim_elements
-from lora.fit import Fit
-from lora.fold import fold
-from lora.inject import take_adapters
-from lora.pack import Pack
-from lora.point import Point
-from lora.structures import ENERGY, FORCES
+from lora.adapters.inject import take_adapters
+from lora.adapters.pack import Pack
+from lora.data.structures import ENERGY, FORCES
+from lora.mace.device import set_threads
+from lora.mace.door import default_dtype, o3, upstream
+from lora.mace.elements import elements, trim_elements
+from lora.mace.fast.contraction import fold
+from lora.mace.fast.convolution import fuse
+from lora.mace.graphs import batches, graphs
+from lora.plan.settings import TrainSettings
+from lora.training.loop import Fit
+from lora.training.state import TrainingState
 
 RANK, ALPHA = 8, 8.0
 
@@ -117,7 +118,7 @@ def our_step(base: nn.Module, size: int, folded: bool) -> Step:
         fuse(pack.model)
         fold(pack.model)
     settings = TrainSettings(lr=1e-4, ema=False).resolved()
-    fit = Fit(pack, [Point({"factors": row}, settings) for row in pack.rows], [], [])
+    fit = Fit(pack, [TrainingState({"factors": row}, settings) for row in pack.rows], [], [])
     group = list(range(size))
 
     def step(batch: Any) -> None:

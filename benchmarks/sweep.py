@@ -22,8 +22,8 @@ from pathlib import Path
 
 import yaml
 
-from lora.evaluate import evaluate
-from lora.files import read_json
+from lora.files.sealed import read_json
+from lora.steps.evaluate import evaluate
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "workflow/resources/quickstart/base.model"

@@ -12,10 +12,7 @@ from lora.checks.dynamics import energy_drift, heating
 from lora.checks.forgetting import forgetting
 from lora.checks.holes import holes
 from lora.checks.invariants import atoms_alone, extensivity, gradients, locality, symmetry
-from lora.data.structures import (
-    bare,
-    elements_of,
-)
+from lora.data.structures import bare, elements_of
 from lora.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -15,14 +15,7 @@ from lora.report.checks_page import write_checks
 from lora.report.page import page, rows_of
 from lora.report.words import ENERGY, FORCE, Errors, forgetting, replay_and_lora, words
 from lora.selection.choose import choose
-from lora.selection.table import (
-    make_table,
-    of_all_data,
-    read,
-    receipts,
-    records_of,
-    setting_of,
-)
+from lora.selection.table import make_table, of_all_data, read, receipts, records_of, setting_of
 from lora.selection.verdict import Verdict, best_of_each, gather, judge
 
 

@@ -9,12 +9,7 @@ from typing import Any
 
 from lora.calculators.potential import Potential
 from lora.checks.run import CHECKS, make_sample, run
-from lora.data.structures import (
-    elements_of,
-    is_isolated_atom,
-    load_structures,
-    read_structures,
-)
+from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json, write_receipt, write_sealed
 from lora.mace.device import check_device, set_threads

@@ -14,12 +14,7 @@ from ase import Atoms
 from torch import nn
 
 from lora.data.parity import errors, parity
-from lora.data.structures import (
-    elements_of,
-    has_stress,
-    is_isolated_atom,
-    load_structures,
-)
+from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
 from lora.errors import UserError
 from lora.files.sealed import write_bytes, write_receipt, write_sealed
 from lora.mace.device import check_device, set_threads

@@ -9,11 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lora.data.structures import (
-    load_structures,
-    read_structures,
-    write_structures,
-)
+from lora.data.structures import load_structures, read_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import write_sealed
 from lora.mace.device import set_threads
