@@ -26,7 +26,7 @@ class Errors:
         self.settings = list(rank.dropna().index)  # best first; what failed is not there
 
     def of(self, setting: str, test_set: str, metric: str) -> tuple[float, float, int]:
-        mean, std, n = self.found.loc[(setting, test_set), metric]
+        mean, std, n = self.found.loc[(setting, test_set), metric].tolist()
         return float(mean), float(std), int(n)
 
     def text(self, setting: str, test_set: str, metric: str, digits: int) -> str:

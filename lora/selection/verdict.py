@@ -93,7 +93,8 @@ def ranking(
     """
     valid = of_all_data(table[(table["test_set"] == "valid") & table[metric].notna()])
     means = by_setting(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
-    kept, refused = [], []
+    kept: list[str] = []
+    refused: list[str] = []
     for setting in means.index:
         members = valid[valid["point"].map(setting_of) == setting].sort_values(metric)
         for point in members["point"]:
