@@ -133,7 +133,7 @@ def _check(**args: Any) -> None:
     outs, models = args.pop("out") or [], args.pop("model_file")
     if shortlist := args.pop("shortlist"):
         listed = read_json(shortlist)["models"]
-        outs += [args["receipt"].with_name(f"{point}.json") for point in listed]
+        outs += [args["receipt"].path.with_name(f"{point}.json") for point in listed]
         models += listed.values()
     if len(outs) != len(models):
         raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")

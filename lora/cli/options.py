@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lora.files.sealed import Receipt
 from lora.plan.settings import Targets, TrainSettings
 
 
@@ -161,7 +162,13 @@ def _foundation(parser: argparse.ArgumentParser) -> None:
 
 
 def _receipt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--receipt", type=Path, help="json file: what was found of each point")
+    parser.add_argument(
+        "--receipt", type=_to_receipt, help="json file: what was found of each point"
+    )
+
+
+def _to_receipt(path: str) -> Receipt:
+    return Receipt(Path(path))
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,23 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_receipt(path: str | Path | None, results: list[dict[str, Any]]) -> None:
-    """Write what a step found of each point, {point: result}, once all its files are there."""
-    if path:
-        write_sealed(path, {result["point"]: result for result in results})
+@dataclass(frozen=True)
+class Receipt:
+    """Where a step says what it has made, and from what.
+
+    stamp: what the job depends on (`lora.plan.freshness`); None for a step that is run by hand
+    """
+
+    path: Path
+    stamp: dict[str, Any] | None = None
+
+    def write(self, content: dict[str, Any], files: Iterable[Path] = ()) -> None:
+        """Write it, sealed, with the digests of files beside it."""
+        write_sealed(self.path, content, files, self.stamp)
+
+    def write_points(self, results: list[dict[str, Any]]) -> None:
+        """Write what a step found of each point, {point: result}, once all its files are there."""
+        self.write({result["point"]: result for result in results})
 
 
 def write_torch(path: str | Path, content: Any, head: bool = False) -> None:
@@ -68,10 +82,22 @@ def read_headed(path: str | Path) -> io.BytesIO:
     return io.BytesIO(content[32:])
 
 
-def write_sealed(path: str | Path, content: dict[str, Any], files: Iterable[Path] = ()) -> None:
-    """Write JSON with its format, its own digest and those of files beside it."""
+def write_sealed(
+    path: str | Path,
+    content: dict[str, Any],
+    files: Iterable[Path] = (),
+    stamp: dict[str, Any] | None = None,
+) -> None:
+    """Write JSON with its format, its own digest and those of files beside it.
+
+    Args:
+        stamp: of a receipt, what it was made from; sealed by itself, so that the digest is the
+            same where the same was made
+    """
     sums = {file.name: digest(file) for file in files}
-    seal = {"format": FORMAT, "digest": _digest_of(content, sums), "files": sums}
+    seal: dict[str, Any] = {"format": FORMAT, "digest": _digest_of(content, sums), "files": sums}
+    if stamp is not None:
+        seal |= {"stamp": stamp, "stamp_digest": _digest_of(stamp, {})}
     write_text(path, json.dumps({"seal": seal, **content}, indent=2) + "\n")
 
 
@@ -92,19 +118,27 @@ def read_json(path: str | Path) -> Any:
     return _read(Path(path))[0]
 
 
+def read_seal(path: str | Path) -> dict[str, Any]:
+    """Return the seal of a sealed file: format, digest, files and, of a receipt, its stamp.
+
+    Raises UserError: as `read_json`.
+    """
+    return _read(Path(path))[1]
+
+
 def check_file(path: str | Path) -> None:
     """Raises UserError if a sealed file beside this one says that it had other contents."""
     path = Path(path)
     own = [path.with_suffix(".json").name] if path.suffix == ".parquet" else []
     for name in (*SEALED, *own):
         if (path.parent / name).is_file():
-            sums = _read(path.parent / name)[1]
+            sums = read_seal(path.parent / name).get("files", {})
             if path.is_file() and sums.get(path.name, found := digest(path)) != found:
                 raise UserError(f"{path}: is damaged or was edited, says {name}; {_remedy(path)}")
 
 
-def _read(path: Path) -> tuple[Any, dict[str, str]]:
-    """The contents of a JSON file, and the digests that it keeps of others."""
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the contents of a JSON file, and its seal; {} where it has none."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
@@ -121,7 +155,9 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
         )
     if seal.get("digest") != _digest_of(content, seal.get("files", {})):
         raise UserError(f"{path}: is damaged or was edited; {_remedy(path)}")
-    return content, seal.get("files", {})
+    if "stamp" in seal and seal.get("stamp_digest") != _digest_of(seal["stamp"], {}):
+        raise UserError(f"{path}: is damaged or was edited; {_remedy(path)}")
+    return content, seal
 
 
 def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from lora.calculators.potential import Potential
 from lora.checks.run import CHECKS, make_sample, run
 from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
-from lora.files.sealed import read_json, write_receipt, write_sealed
+from lora.files.sealed import Receipt, read_json, write_sealed
 from lora.mace.device import check_device, set_threads
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def check(
     keys: dict[str, str] | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    receipt: str | Path | None = None,
+    receipt: Receipt | None = None,
 ) -> list[dict]:
     """Run checks on merged models and write a json file for each.
 
@@ -39,7 +39,7 @@ def check(
         holdout_file: labelled structures of the foundation model's own level of theory
         settings: {check: {argument: value}} over the defaults of each
         keys: what the holdout file calls energy and forces: {"energy_key", "forces_key"}
-        receipt: a json file for the contents of all of them
+        receipt: for the contents of all of them
 
     Returns the contents of each json file: {"point", "checks": {name: {"value", "unit", "limit",
     "compare", "meaning", "source", "detail", "seconds"}}, "not_checked": {name: why}}.
@@ -61,5 +61,6 @@ def check(
         result = {"point": Path(out).stem} | run(potential, sample, names)
         write_sealed(out, result)
         results.append(result)
-    write_receipt(receipt, results)
+    if receipt:
+        receipt.write_points(results)
     return results

@@ -16,7 +16,7 @@ from torch import nn
 from lora.data.parity import errors, parity
 from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
 from lora.errors import UserError
-from lora.files.sealed import write_bytes, write_receipt, write_sealed
+from lora.files.sealed import Receipt, write_bytes, write_sealed
 from lora.mace.device import check_device, set_threads
 from lora.mace.elements import check_elements, elements, trim_elements
 from lora.mace.fast.contraction import fold
@@ -35,7 +35,7 @@ def evaluate(
     batch_size: int = 32,
     device: str = "cpu",
     threads: int | None = None,
-    receipt: str | Path | None = None,
+    receipt: Receipt | None = None,
 ) -> list[dict]:
     """Evaluate merged models; write errors to a json file and parity data to a parquet beside it.
 
@@ -45,7 +45,7 @@ def evaluate(
 
     Args:
         models: {json file to write: .model file}
-        receipt: a json file for the contents of all of them
+        receipt: for the contents of all of them
 
     Returns the contents of each json file.
     """
@@ -79,7 +79,8 @@ def evaluate(
         write_bytes(beside, table.to_parquet(index=False))
         write_sealed(out, result, [beside])
         results.append(result)
-    write_receipt(receipt, results)
+    if receipt:
+        receipt.write_points(results)
     return results
 
 

@@ -17,7 +17,7 @@ from lora.export.engines.base import name_of
 from lora.export.formats import plain
 from lora.export.verify import ENGINES, verify
 from lora.export.write import write
-from lora.files.sealed import digest, read_json, write_sealed
+from lora.files.sealed import Receipt, digest, read_json, write_sealed
 from lora.mace.device import set_threads
 from lora.report.export_table import table_of
 
@@ -37,7 +37,7 @@ def export(
     base_licence: str | None = None,
     data_licence: str | None = None,
     threads: int = 1,
-    receipt: str | Path | None = None,
+    receipt: Receipt | None = None,
 ) -> dict[str, Any]:
     """Write a model for simulation engines, with a card, and prove it in them.
 
@@ -104,7 +104,7 @@ def export(
             f"in ASE ({failed[0]['why']}); do not use it, and see verify.json"
         )
     if receipt:
-        write_sealed(receipt, result)
+        receipt.write(result)
     return result
 
 

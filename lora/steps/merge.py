@@ -19,7 +19,7 @@ from lora.adapters.inject import lora_layers, merge_lora_weights
 from lora.adapters.saved import load_adapted, read_card
 from lora.data.structures import elements_of, load_structures
 from lora.errors import UserError
-from lora.files.sealed import digest, read_json, write_receipt, write_sealed, write_torch
+from lora.files.sealed import Receipt, digest, read_json, write_sealed, write_torch
 from lora.mace.device import set_threads
 from lora.mace.elements import set_e0s
 from lora.mace.foundation import fingerprint, load_foundation
@@ -42,7 +42,7 @@ def merge(
     head: str | None = None,
     dtype: str = "float64",
     threads: int | None = None,
-    receipt: str | Path | None = None,
+    receipt: Receipt | None = None,
 ) -> list[dict]:
     """Merge adapters (or only new E0s, for the point `foundation`) into full models.
 
@@ -52,7 +52,7 @@ def merge(
         adapters: {the .model file to write: folder of the adapter}; merge.json goes beside it.
             None in place of an adapter sets the E0s of e0s_file and nothing else
         dtype: of a saved model where there is no adapter; an adapter keeps its own
-        receipt: a json file for the contents of all merge.json
+        receipt: for the contents of all merge.json
 
     Returns the contents of each merge.json.
 
@@ -72,7 +72,8 @@ def merge(
         base = copy.deepcopy(bases[kind])
         e0s = {} if adapter else read_json(e0s_file)["E0s"]
         results.append(_merge(base, Path(out), adapter, e0s, structures))
-    write_receipt(receipt, results)
+    if receipt:
+        receipt.write_points(results)
     return results
 
 

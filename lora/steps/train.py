@@ -21,7 +21,7 @@ from lora.data.structures import elements_of, has_stress, is_isolated_atom, load
 from lora.errors import Paused, UserError
 from lora.files.lock import Lock
 from lora.files.provenance import facts
-from lora.files.sealed import digest, read_json, write_receipt, write_sealed
+from lora.files.sealed import Receipt, digest, read_json, write_sealed
 from lora.mace.device import check_device, set_threads
 from lora.mace.elements import get_e0s, set_e0s, trim_elements
 from lora.mace.fast.contraction import fold
@@ -101,7 +101,7 @@ def train_pack(
     replay_file: str | Path | None = None,
     head: str | None = None,
     threads: int | None = None,
-    receipt: str | Path | None = None,
+    receipt: Receipt | None = None,
     time_limit: float | None = None,
     watch: Watch | None = None,
     give_up: bool = False,
@@ -118,7 +118,7 @@ def train_pack(
         e0s_file: e0s.json
         replay_file: labelled structures of the foundation model's own kind, for protocol replay
         threads: CPU threads, None for torch's choice
-        receipt: a json file for the contents of all train.json, written when all is there
+        receipt: for the contents of all train.json, written when all is there
         time_limit: minutes after which to stop with a checkpoint, None for no limit
         watch: called after each epoch of a point, in the first process
         give_up: where points fail, mark them and end well, with their best weights so far; the
@@ -149,7 +149,8 @@ def train_pack(
                 if not results:
                     raise
                 log.exception("this was the last try")
-            write_receipt(receipt, results)
+            if receipt:
+                receipt.write_points(results)
             if not note_failures(Path(work), results):
                 (Path(work) / CHECKPOINT).unlink(missing_ok=True)
         return results

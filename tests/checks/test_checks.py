@@ -17,7 +17,7 @@ from lora.checks.holes import relax, throw
 from lora.checks.run import CHECKS, make_sample, run
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
-from lora.files.sealed import read_json, write_sealed
+from lora.files.sealed import Receipt, read_json, write_sealed
 from lora.steps.check import check
 from tests.support.models import make_model
 from tests.support.trainings import teacher_data
@@ -221,7 +221,9 @@ def test_a_mace_model_from_files(tmp_path: Path) -> None:
     files = {"valid_file": tmp_path / "valid.xyz", "e0s_file": tmp_path / "e0s.json"}
     files["holdout_file"] = tmp_path / "valid.xyz"
     out = tmp_path / "m.json"
-    (found,) = check({out: tmp_path / "m.model"}, NEEDED, **files, receipt=tmp_path / "r.json")
+    (found,) = check(
+        {out: tmp_path / "m.model"}, NEEDED, **files, receipt=Receipt(tmp_path / "r.json")
+    )
     assert read_json(out) == found and read_json(tmp_path / "r.json") == {"m": found}
     for name in ("gradients", "symmetry", "extensivity", "locality"):
         assert found["checks"][name]["value"] <= CHECKS[name].limit, name

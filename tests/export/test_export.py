@@ -18,7 +18,7 @@ from lora.export.engines.base import name_of
 from lora.export.engines.lammps import Lammps
 from lora.export.formats import FORMATS, plain, write_format
 from lora.export.verify import BOUNDS, ENGINES, choose, verify
-from lora.files.sealed import read_json, write_sealed
+from lora.files.sealed import Receipt, read_json, write_sealed
 from lora.mace.elements import set_e0s
 from lora.mace.foundation import fingerprint
 from lora.steps.export import export, find
@@ -228,7 +228,7 @@ def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         engines=["ase"],
         dtype="float32",
         data_licence="CC BY 4.0",
-        receipt=tmp_path / "r.json",
+        receipt=Receipt(tmp_path / "r.json"),
     )
     card = read_json(results / "export/lora_r2_a1_s3/card.json")
     assert card == found["card"] and read_json(tmp_path / "r.json")["card"] == card
@@ -318,7 +318,7 @@ def test_a_disagreement_is_an_error_and_leaves_its_numbers(
 
     monkeypatch.setitem(FORMATS, ".model", broken)
     with pytest.raises(UserError, match="ase disagrees with the merged model"):
-        export(results, engines=["ase"], check=True, receipt=tmp_path / "r.json")
+        export(results, engines=["ase"], check=True, receipt=Receipt(tmp_path / "r.json"))
     rows = read_json(results / "export/lora_r2_a1_s3/verify.json")["verified"]
     assert rows[0]["verdict"] == "failed" and not (tmp_path / "r.json").exists()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lora.data.structures import ENERGY, FORCES, STRESS, write_structures
-from lora.files.sealed import read_json
+from lora.files.sealed import Receipt, read_json
 from lora.steps.evaluate import evaluate
 from tests.support.models import make_model, structures
 
@@ -57,7 +57,7 @@ def test_against_mace_eval_configs(files: dict, tmp_path: Path) -> None:
 
 
 def test_sets_types_and_parity(files: dict, tmp_path: Path) -> None:
-    (result,) = evaluate(**files, receipt=tmp_path / "packs/all.json")
+    (result,) = evaluate(**files, receipt=Receipt(tmp_path / "packs/all.json"))
     assert read_json(tmp_path / "packs/all.json") == {"p": result}
     assert read_json(tmp_path / "p.json") == result
     assert list(result["sets"]) == ["valid", "test", "hot"]
