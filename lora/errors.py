@@ -1,8 +1,31 @@
 """What ends a step early: a mistake of the user, a pause; and the exit codes that say so."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake in what the user gave: one line with where, what, and what to do."""
+
+
+class UserErrors(UserError):  # noqa: N818  # several of them
+    """Several mistakes that were found together.
+
+    Attributes:
+        lines: One line for each mistake, in the order of the file that holds them.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        """Keep the lines.
+
+        Args:
+            lines: One line for each mistake.
+        """
+        self.lines = list(lines)
+        super().__init__("\n".join(self.lines))
+
+    def __reduce__(self) -> tuple[type["UserErrors"], tuple[list[str]]]:
+        """Return what pickle needs: the lines, not the joined text."""
+        return type(self), (self.lines,)
 
 
 EXIT_CODE = 75  # EX_TEMPFAIL: nothing is wrong, run it again

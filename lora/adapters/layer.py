@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lora.plan.settings import SCALINGS
+from lora.catalogue.methods import SCALINGS
 
 INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
 

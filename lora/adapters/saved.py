@@ -60,7 +60,7 @@ def save_weights(
 ) -> Path:
     """Write whole weights in place of adapters: all that was trained of a trimmed `model`.
 
-    What `naive` and `freeze` points keep, in the layout of their foundation model `base`;
+    What `full` and `freeze` points keep, in the layout of their foundation model `base`;
     `load_adapter` reads it as it reads an adapter.
     """
     trained = [name for name, p in model.named_parameters() if p.requires_grad]

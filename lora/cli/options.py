@@ -4,12 +4,11 @@ Settings have the names of the config; `mace-lora STEP --help` lists them with t
 """
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from lora.files.sealed import Receipt
-from lora.plan.settings import Targets, TrainSettings
+from lora.plan.options import Option
+from lora.plan.settings import DEFAULTS, OPTIONS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="e0s.json")
     _threads(p)
 
-    p = steps.add_parser("train", help="fine-tune: LoRA, naive or freeze")
+    p = steps.add_parser("train", help="fine-tune: LoRA, full or freeze")
     p.add_argument("train_file", help="train.xyz of the split")
     p.add_argument("valid_file", help="valid.xyz of the split")
     _foundation(p)
@@ -73,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--live", help="JSON file with uri and experiment of an MLflow server to tell")
     _receipt(p)
-    for f in fields(TrainSettings):
-        _setting(p, f)
+    for name, option in OPTIONS.items():
+        _setting(p, name, option)
     _threads(p)
 
     p = steps.add_parser("truncate", help="cut an adapter to a lower rank, exactly")
@@ -175,22 +174,20 @@ def _threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads")
 
 
-def _setting(parser: argparse.ArgumentParser, f: Any) -> None:
-    """An option for a field of TrainSettings."""
-    kind = {"int": int, "float": float, "str": str}.get(str(getattr(f.type, "__name__", f.type)))
-    if f.type is bool:
+def _setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None:
+    """Add an option for a setting of a training."""
+    default = DEFAULTS[name]
+    if option.kind is bool:
         action = argparse.BooleanOptionalAction
+        parser.add_argument(f"--{name}", action=action, default=default, help=option.help)
+    elif option.kind is dict:
+        parser.add_argument(f"--{name}", default="{}", help=f"JSON. {option.help}")
+    else:
+        said = f"{option.help} (default {default})".replace("%", "%%")
         parser.add_argument(
-            f"--{f.name}", action=action, default=f.default, help=f.metadata["help"]
+            f"--{name}",
+            type=option.kind,
+            default=default,
+            choices=option.choices or None,
+            help=said,
         )
-        return
-    if f.type is Targets:
-        parser.add_argument("--targets", default="{}", help=f.metadata["help"])
-        return
-    parser.add_argument(
-        f"--{f.name}",
-        type=kind or float,  # the optional ones are floats
-        default=f.default,
-        choices=f.metadata["choices"],
-        help=f"{f.metadata['help']} (default {f.default})",
-    )

@@ -80,7 +80,7 @@ def _origin(results: Path, point: str) -> dict[str, Any]:
     train = read_json(trained) if trained.is_file() else {}
     weights = next(results.glob(f"t*/{point}/adapter/adapter.safetensors"), None)
     settings = train.get("settings", {})
-    told = ("method", "rank", "alpha", "scaling", "protocol", "seed", "lr")
+    told = ("method", "rank", "alpha", "scaling", "replay", "seed", "lr")
     return {
         "base": {
             "name": config["foundation"]["model"],

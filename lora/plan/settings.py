@@ -1,215 +1,248 @@
-"""The settings of a training, their defaults per method, and the checks between them.
+"""The settings of a fine-tuning: the one table of names, types, defaults, bounds and help.
 
-Standard library only, so that the command line and the tests of the workflow stay quick.
-Names are those of `mace_run_train`.
+The config sections `train`, `methods` and `grid`, the options of the command line, the JSON schema
+and the reference in config/README.md are made from the fields of `TrainSettings` and `Targets`.
+Names are those of `mace_run_train` where it has the setting.  Standard library only.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
+from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
+from lora.catalogue.methods import BY_NAME, DTYPES, LOSSES, METHODS, SCALINGS, SCHEDULERS, TRAINED
 from lora.errors import UserError
+from lora.plan.options import Option, option_field
+from lora.plan.targets import Targets
 
-SCALINGS = ("mace", "rank_stable")
-METHODS = ("lora", "naive", "freeze")
-PROTOCOLS = ("naive", "replay")
-LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
-SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
-DTYPES = ("float32", "float64")
-
-# MACE's guidance for fine-tuning (its documentation, September 2026)
-METHOD_DEFAULTS: dict[str, dict[str, float]] = {
-    "lora": {"lr": 1e-2, "ema_decay": 0.99, "clip_grad": 10.0},
-    "naive": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
-    "freeze": {"lr": 1e-3, "ema_decay": 0.999, "clip_grad": 1.0},
-    "replay": {"lr": 1e-4, "ema_decay": 0.999, "clip_grad": 1.0},  # of all weights
-}
+__all__ = ["DEFAULTS", "METHOD_DEFAULTS", "OPTIONS", "Targets", "TrainSettings", "by_method"]
+METHOD_DEFAULTS = {name: BY_NAME[name].defaults() for name in TRAINED}
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Which layers get adapters.  Patterns are globs over layer names: `interactions.*.linear_up`.
+def by_method(name: str) -> str:
+    """Return the defaults of a setting for each method, in words.
 
-    include, exclude: layers that match an include and no exclude are wrapped
-    irreps: which ones of equivariant layers are adapted (`0e`, `1o`); empty means all.
-        Dense layers carry scalars, so they are wrapped only if `0e` is among them
-    skip_tp, symmetric_contraction: whether these products get adapters, too
-    rank_pattern, alpha_pattern: {pattern: value} in place of the point's; the first match counts
+    Args:
+        name: The setting: lr, ema_decay or clip_grad.
     """
-
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
-    irreps: tuple[str, ...] = ()
-    skip_tp: bool = False
-    symmetric_contraction: bool = False
-    rank_pattern: dict[str, int] = field(default_factory=dict)
-    alpha_pattern: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Targets":
-        """From what JSON or YAML holds.  Raises UserError for a key or value it does not know."""
-        known = {f.name for f in fields(cls)}
-        for key, value in values.items():
-            if key not in known:
-                raise UserError(f"targets.{key} is not known; use {', '.join(sorted(known))}")
-            kind = type(getattr(cls(), key))
-            if not isinstance(value, (list, tuple) if kind is tuple else kind):
-                wanted = {tuple: "a list", dict: "a mapping", bool: "true or false"}[kind]
-                raise UserError(f"targets.{key}: {value!r} must be {wanted}")
-        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, (list, tuple))}
-        return cls(**{**values, **lists})
-
-    def chosen(self, name: str) -> bool:
-        """Whether the layer of this name gets an adapter."""
-        return bool(_first(name, self.include)) and not _first(name, self.exclude)
-
-    def rank_of(self, name: str, rank: int) -> int:
-        """The rank of a layer; `rank` where no pattern matches."""
-        pattern = _first(name, self.rank_pattern)
-        return self.rank_pattern[pattern] if pattern else rank
-
-    def alpha_of(self, name: str, alpha: float) -> float:
-        """The alpha of a layer; `alpha` where no pattern matches."""
-        pattern = _first(name, self.alpha_pattern)
-        return self.alpha_pattern[pattern] if pattern else alpha
-
-    def check(self, names: Iterable[str]) -> None:
-        """Raises UserError if a pattern matches none of the layers; the message lists them."""
-        for pattern in [*self.include, *self.exclude, *self.rank_pattern, *self.alpha_pattern]:
-            if not any(_first(name, (pattern,)) for name in names):
-                off = [x for x in ("skip_tp", "symmetric_contraction") if not getattr(self, x)]
-                more = f" (also {', '.join(off)}, where set to true)" if off else ""
-                raise UserError(
-                    f"targets: {pattern!r} matches no layer; layers: {', '.join(names)}{more}"
-                )
-
-
-def _first(name: str, patterns: Iterable[str]) -> str | None:
-    """The first of the glob patterns that matches a name."""
-    return next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None)
-
-
-def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+    methods: dict[float, list[str]] = {}
+    for method, defaults in METHOD_DEFAULTS.items():
+        methods.setdefault(defaults[name], []).append(method)
+    return ", ".join(f"{value:g} for {' and '.join(who)}" for value, who in methods.items())
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One fine-tuning.  A None of lr, ema_decay or clip_grad means the method's default."""
+    """The settings of one fine-tuning.
 
-    method: str = _setting("lora", "lora, naive (all weights) or freeze", METHODS)
-    protocol: str = _setting("naive", "naive, or replay beside the new data", PROTOCOLS)
-    replay_weight: float = _setting(1.0, "of a replayed structure in the loss (replay)")
-    rank: int = _setting(4, "rank of A and B (lora)")
-    alpha: float = _setting(1.0, "numerator of the LoRA scaling (lora)")
-    scaling: str = _setting("mace", "alpha/r as MACE, or alpha/sqrt(r) (lora)", SCALINGS)
-    targets: Targets = _setting(Targets(), "which layers get adapters, as JSON (lora)")
-    freeze: int = _setting(5, "MACE's freeze level: 1 embedding, 5 +interactions, 6 +products")
-    seed: int = _setting(3, "of A's start values and of the shuffling")
-    train_fraction: float = _setting(1.0, "share of the training set to train on; nested subsets")
-    loss: str = _setting("weighted", "MACE's loss", LOSSES)
-    energy_weight: float = _setting(1.0, "of the energy in the loss")
-    forces_weight: float = _setting(100.0, "of the forces in the loss")
-    stress_weight: float = _setting(1.0, "of the stress in the loss")
-    virials_weight: float = _setting(1.0, "of the virials in the loss")
-    huber_delta: float = _setting(0.01, "of the Huber losses (eV, eV/Å)")
-    lr: float | None = _setting(None, "learning rate; default by method")
-    weight_decay: float = _setting(0.0, "L2 penalty on the trained weights")
-    amsgrad: bool = _setting(True, "AMSGrad variant of Adam")
-    ema: bool = _setting(True, "validate and keep the moving average of the weights")
-    ema_decay: float | None = _setting(None, "default 0.99 lora, 0.999 naive and freeze")
-    clip_grad: float | None = _setting(
-        None, "largest gradient norm, 0 for no clipping; default 10 lora, 1 naive and freeze"
+    Where lr, ema_decay or clip_grad is None, the default of the method holds.
+    """
+
+    method: str = option_field(
+        "lora",
+        "The weights that are trained: lora (adapters), full (all weights) or freeze (the layers "
+        "that freeze_level leaves).",
+        str,
+        choices=METHODS,
+        home="point",
     )
-    batch_size: int = _setting(10, "structures a step")
-    valid_batch_size: int = _setting(32, "structures a batch of validation")
-    max_num_epochs: int = _setting(100, "largest number of epochs")
-    patience: int = _setting(50, "epochs without a better validation loss before stopping")
-    scheduler: str = _setting("ReduceLROnPlateau", "of the learning rate", SCHEDULERS)
-    lr_factor: float = _setting(0.8, "ReduceLROnPlateau: factor")
-    scheduler_patience: int = _setting(10, "ReduceLROnPlateau: epochs before the factor")
-    lr_scheduler_gamma: float = _setting(0.9993, "ExponentialLR: factor an epoch")
-    default_dtype: str = _setting("float64", "of the training", DTYPES)
-    device: str = _setting("cpu", "cpu or cuda, as torch names it")
-    enable_cueq: bool = _setting(False, "train on cuEquivariance's kernels")
-    allow_tf32: bool = _setting(False, "round float32 products on a GPU to TF32's 10 bits")
+    replay: bool = option_field(
+        False,
+        "Train on structures of the foundation model's own kind, too, with a second head.",
+        bool,
+        home="point",
+    )
+    replay_weight: float = option_field(
+        1.0,
+        "The weight of a replayed structure in the loss; a structure of the new data has 1.",
+        float,
+        bounds=NOT_NEGATIVE,
+        home="point",
+    )
+    rank: int = option_field(
+        4, "The rank of the factors A and B (lora).", int, bounds=COUNT, home="grid"
+    )
+    alpha: float = option_field(
+        1.0, "The numerator of the LoRA scaling (lora).", float, bounds=POSITIVE, home="grid"
+    )
+    scaling: str = option_field(
+        "mace",
+        "The LoRA scaling: mace is alpha/r with e3nn's 1/sqrt(r) for equivariant layers, as "
+        "upstream; rank_stable is alpha/sqrt(r) for all layers.",
+        str,
+        choices=SCALINGS,
+        home="grid",
+    )
+    targets: Targets = option_field(
+        Targets(), "The layers that get adapters (lora); see below.", dict
+    )
+    freeze_level: int = option_field(
+        5,
+        "The layers that the method freeze does not train, as MACE counts them: 1 is the "
+        "embedding, 5 adds the interactions, 6 adds the products.",
+        int,
+        choices=(1, 5, 6),
+    )
+    seed: int = option_field(
+        3,
+        "The random seed of the start values of A and of the order of the structures.",
+        int,
+        bounds=SEED,
+        home="grid",
+    )
+    train_fraction: float = option_field(
+        1.0,
+        "The share of the training set that is trained on; a smaller share lies within a larger.",
+        float,
+        bounds=Bounds(gt=0, le=1),
+        home="grid",
+    )
+    loss: str = option_field("weighted", "MACE's loss function.", str, choices=LOSSES)
+    energy_weight: float = option_field(
+        1.0, "The weight of the energy per atom in the loss.", float, bounds=NOT_NEGATIVE
+    )
+    forces_weight: float = option_field(
+        100.0, "The weight of the forces in the loss.", float, bounds=NOT_NEGATIVE
+    )
+    stress_weight: float = option_field(
+        1.0, "The weight of the stress in the loss.", float, bounds=NOT_NEGATIVE
+    )
+    virials_weight: float = option_field(
+        1.0, "The weight of the virials in the loss.", float, bounds=NOT_NEGATIVE
+    )
+    huber_delta: float = option_field(
+        0.01,
+        "The error at which the Huber losses turn from square to linear (eV, eV/Å).",
+        float,
+        bounds=POSITIVE,
+    )
+    lr: float | None = option_field(
+        None, f"The learning rate. The default is {by_method('lr')}.", float, bounds=POSITIVE
+    )
+    weight_decay: float = option_field(
+        0.0, "The L2 penalty on the trained weights.", float, bounds=NOT_NEGATIVE
+    )
+    amsgrad: bool = option_field(True, "Use the AMSGrad variant of Adam.", bool)
+    ema: bool = option_field(True, "Validate and keep the moving average of the weights.", bool)
+    ema_decay: float | None = option_field(
+        None,
+        f"The decay of the moving average, a step. The default is {by_method('ema_decay')}.",
+        float,
+        bounds=Bounds(gt=0, lt=1),
+    )
+    clip_grad: float | None = option_field(
+        None,
+        f"The largest gradient norm; 0 means no clipping. The default is {by_method('clip_grad')}.",
+        float,
+        bounds=NOT_NEGATIVE,
+    )
+    batch_size: int = option_field(10, "The number of structures a step.", int, bounds=COUNT)
+    valid_batch_size: int = option_field(
+        32, "The number of structures a batch of validation and evaluation.", int, bounds=COUNT
+    )
+    max_num_epochs: int = option_field(100, "The largest number of epochs.", int, bounds=COUNT)
+    patience: int = option_field(
+        50,
+        "The number of epochs without a lower validation loss after which a training stops.",
+        int,
+        bounds=COUNT,
+    )
+    scheduler: str = option_field(
+        "ReduceLROnPlateau", "The schedule of the learning rate.", str, choices=SCHEDULERS
+    )
+    lr_factor: float = option_field(
+        0.8,
+        "The factor by which ReduceLROnPlateau lowers the learning rate.",
+        float,
+        bounds=Bounds(gt=0, lt=1),
+    )
+    scheduler_patience: int = option_field(
+        10,
+        "The number of epochs that ReduceLROnPlateau waits.",
+        int,
+        bounds=Bounds(ge=0, le=COUNT.le),
+    )
+    lr_scheduler_gamma: float = option_field(
+        0.9993,
+        "The factor of the learning rate, an epoch, of ExponentialLR.",
+        float,
+        bounds=Bounds(gt=0, le=1),
+    )
+    default_dtype: str = option_field(
+        "float64", "The precision of the training and of the merged model.", str, choices=DTYPES
+    )
+    device: str = option_field(
+        "cpu",
+        "The device that trains: cpu, cuda, or cuda:N for a GPU of its number.",
+        str,
+        pattern=r"cpu|cuda(:[0-9]+)?",
+        rule="is not a device; use cpu, cuda or cuda:N",
+    )
+    enable_cueq: bool = option_field(
+        False,
+        "Train on cuEquivariance's kernels. This needs cuequivariance-torch, and on a GPU its ops.",
+        bool,
+    )
+    allow_tf32: bool = option_field(
+        False,
+        "Round the factors of float32 products on a GPU to TF32's 10 bits. This is faster, and "
+        "forces lose digits: look at the test errors.",
+        bool,
+    )
+
+    @property
+    def defaults_of(self) -> str:
+        """Return the name of the row of the methods that gives this training its defaults."""
+        return "full_replay" if self.replay and self.method != "lora" else self.method
 
     def resolved(self) -> "TrainSettings":
-        """Fill the method's defaults in and check; `replace`d fields only, self is unchanged.
+        """Return a copy with the method's defaults filled in, checked; 8 becomes 8.0 for a float.
 
-        Raises UserError for a value out of bounds, named as the config names it.
+        Raises:
+            UserError: A value is out of bounds; it is named as the config names it.
         """
-        self._check_choices()
-        replayed = self.method != "lora" and self.protocol == "replay"
-        defaults = METHOD_DEFAULTS["replay" if replayed else self.method]
-        filled = {k: v for k, v in defaults.items() if getattr(self, k) is None}
-        out = replace(self, **filled)
-        out._check_bounds()
-        return out
-
-    def _check_choices(self) -> None:
-        for f in fields(self):
-            choices = f.metadata["choices"]
-            if choices and getattr(self, f.name) not in choices:
-                raise UserError(
-                    f"{f.name}: {getattr(self, f.name)!r} is not known; "
-                    f"use one of {', '.join(choices)}"
-                )
-
-    def _check_bounds(self) -> None:
-        positive = ["rank", "alpha", "lr", "batch_size", "valid_batch_size", "max_num_epochs"]
-        positive += ["patience", "lr_factor", "lr_scheduler_gamma", "huber_delta"]
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}: {getattr(self, name)} must be above 0")
-        weights = ["energy_weight", "forces_weight", "stress_weight", "virials_weight"]
-        for name in [*weights, "replay_weight", "weight_decay", "clip_grad", "scheduler_patience"]:
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        if not 0 < self.ema_decay < 1:  # type: ignore[operator]  # filled in above
-            raise UserError(f"ema_decay: {self.ema_decay} must lie between 0 and 1")
-        if not 0 < self.train_fraction <= 1:
-            raise UserError(f"train_fraction: {self.train_fraction} must be above 0, at most 1")
-        if self.freeze not in (1, 5, 6):
-            raise UserError(f"freeze: {self.freeze} is not one of MACE's levels 1, 5, 6")
-        if self.energy_weight + self.forces_weight == 0:
+        self._check("method")
+        defaults = METHOD_DEFAULTS[self.defaults_of]
+        out = replace(self, **{k: v for k, v in defaults.items() if getattr(self, k) is None})
+        out._check(*(f.name for f in fields(out) if f.name != "targets"))
+        if out.energy_weight + out.forces_weight == 0:
             raise UserError("energy_weight and forces_weight: both are 0, nothing would be learnt")
+        kinds = {
+            name: option.kind for name, option in OPTIONS.items() if option.kind in (int, float)
+        }
+        return replace(out, **{name: kind(getattr(out, name)) for name, kind in kinds.items()})
+
+    def _check(self, *names: str) -> None:
+        """Raise an error for the first of some settings that has a bad value."""
+        for name, option in OPTIONS.items():
+            value = getattr(self, name)
+            if name in names and (problem := option.problem(value)):
+                raise UserError(f"{name}: {value!r} {problem}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON holds; `from_dict` gives the same settings back."""
+        return asdict(self) | {"targets": self.targets.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainSettings":
+        """Return settings from what JSON or YAML holds.
+
+        Args:
+            values: The settings that differ from the defaults.
+
+        Raises:
+            UserError: A setting is not known, or its value is of the wrong kind.
+        """
+        for name in values:
+            if name not in OPTIONS:
+                found = get_close_matches(str(name), list(OPTIONS), 1, 0.6)
+                more = f"; did you mean {found[0]}?" if found else ""
+                raise UserError(f"{name} is not a setting{more}")
+        targets = values.get("targets", {})
+        known = targets if isinstance(targets, Targets) else Targets.from_dict(targets)
+        return cls(**{**values, "targets": known})
 
 
-SPLITS = ("random", "group", "blocked", "given")
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How to split; the fields are the keys of `data` and `split` in the config."""
-
-    method: str = "random"
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    seed: int = 0
-    group_key: str | None = None  # of atoms.info, for `group`
-    block_size: int = 20  # frames of a stretch, for `blocked`
-    near_duplicate: float = 0.01  # Å, largest difference of sorted distances
-    energy_key: str = "REF_energy"
-    forces_key: str = "REF_forces"
-    stress_key: str = "REF_stress"
-    given: dict[str, str] = field(default_factory=dict)  # valid and test files, for `given`
-    test_files: dict[str, str] = field(default_factory=dict)  # further test sets by name
-
-    def check(self) -> None:
-        """Raises UserError for values out of bounds, named as in the config."""
-        if self.method not in SPLITS:
-            raise UserError(f"split.method: {self.method!r} is not one of {', '.join(SPLITS)}")
-        for name in ("valid_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"split.{name}: {getattr(self, name)} must lie in [0, 1)")
-        if self.valid_fraction + self.test_fraction >= 1:
-            total = self.valid_fraction + self.test_fraction
-            raise UserError(
-                f"split.valid_fraction + split.test_fraction: {total:g} leaves nothing to train on"
-            )
-        if self.method == "group" and not self.group_key:
-            raise UserError("split.group_key: the method `group` needs the key that names a group")
-        if self.method == "given" and "valid" not in self.given:
-            raise UserError("split.valid_file: the method `given` needs it")
+OPTIONS: dict[str, Option] = {f.name: f.metadata["option"] for f in fields(TrainSettings)}
+DEFAULTS: dict[str, Any] = {f.name: getattr(TrainSettings(), f.name) for f in fields(TrainSettings)}

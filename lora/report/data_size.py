@@ -17,11 +17,13 @@ def data_size(table: pd.DataFrame, path: str) -> None:
 
     Mean and standard deviation over seeds; the baselines are black.
     """
-    table = table[table["method"].isin(["lora", "lora_replay", "naive", "replay", "freeze"])].copy()
+    table = table[
+        table["method"].isin(["lora", "lora_replay", "full", "full_replay", "freeze"])
+    ].copy()
     table["setting"] = table["point"].str.replace(r"(_f[\d.]+)?_s\d+$", "", regex=True)
     sets = list(dict.fromkeys(table["test_set"]))
     figure, axes = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 2, 3.6), squeeze=False)
-    styles = {"naive": ("black", "--"), "freeze": ("black", ":"), "replay": ("black", "-.")}
+    styles = {"full": ("black", "--"), "freeze": ("black", ":"), "full_replay": ("black", "-.")}
     for test_set, ax in zip(sets, axes[0], strict=True):
         part = table[table["test_set"] == test_set]
         colours = iter(COLOURS * 9)

@@ -87,7 +87,7 @@ def parameters(table: pd.DataFrame, path: str) -> None:
             mean = line.groupby("trainable_parameters")["rmse_f_mev_per_a"].mean()
             ax.plot(mean.index, mean.to_numpy(), "o-", label=f"LoRA, alpha {alpha:g}")
         means = part.groupby("method")["rmse_f_mev_per_a"].mean()
-        for method, style in {"naive": "--", "freeze": ":", "replay": "-."}.items():
+        for method, style in {"full": "--", "freeze": ":", "full_replay": "-."}.items():
             if method in means:
                 ax.axhline(means[method], color="black", linestyle=style, label=method)
         title = test_set

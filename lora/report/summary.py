@@ -92,7 +92,7 @@ def main(snakemake: object) -> None:
     errors = Errors(table, metric)
     whole = of_all_data(table)
     baselines = best_of_each(
-        whole.loc[whole["method"].isin(["naive", "replay", "freeze"]), "point"]
+        whole.loc[whole["method"].isin(["full", "full_replay", "freeze"]), "point"]
     )
     forgotten = forgetting(verdicts, [best, *([best_lora] if best_lora else []), *baselines])
     forgotten += replay_and_lora(errors, verdicts, best_lora)

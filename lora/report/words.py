@@ -78,7 +78,7 @@ def words(
     lora = setting_of(best_lora)
     if lora != chosen:
         lines.append(f"The best LoRA point by the same rule is {best_lora}.")
-    for rival in ("foundation", "naive", "replay", "freeze"):
+    for rival in ("foundation", "full", "full_replay", "freeze"):
         if rival in errors.settings:
             lines.append(_against(errors, lora, rival))
     if n == 1:

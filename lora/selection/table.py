@@ -18,8 +18,8 @@ ORDER = {
     "lora": 0,
     "lora_replay": 1,
     "cut": 2,
-    "naive": 3,
-    "replay": 4,
+    "full": 3,
+    "full_replay": 4,
     "freeze": 5,
     "foundation": 6,
 }
@@ -73,9 +73,8 @@ def row_of(point: str, record: dict | None, gpus: int) -> dict:
 
 def method_of(settings: dict) -> str:
     """What was done, in one word: of the method and the protocol."""
-    if settings.get("protocol") != "replay":
-        return settings["method"]
-    return {"lora": "lora_replay", "naive": "replay"}.get(settings["method"], settings["method"])
+    replays = settings["replay"] and settings["method"] in ("lora", "full")
+    return f"{settings['method']}_replay" if replays else str(settings["method"])
 
 
 def cut_record(record: dict, rank: int) -> dict:

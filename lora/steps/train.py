@@ -191,9 +191,9 @@ def _train(
         raise UserError(f"{train_file}: loss {s.loss} needs a stress on every structure")
 
     base = load_foundation(foundation, head, getattr(torch, s.default_dtype))
-    if s.protocol == "replay" and not replay_file:
+    if s.replay and not replay_file:
         raise UserError("protocol: replay needs structures to replay; set replay.file")
-    more = [replay_file] if s.protocol == "replay" and replay_file else []
+    more = [replay_file] if s.replay and replay_file else []
     data = digest(train_file, valid_file, e0s_file, *more)
     rank = str(max(one.rank for one in settings))  # a pack pads to it
     keys = [_key(one, rank, base.base_fingerprint, data) for one in settings]
@@ -201,7 +201,7 @@ def _train(
     if made:
         return made
     replayed = []
-    if s.protocol == "replay":
+    if s.replay:
         replayed = mark_replay(load_structures(replay_file), s.replay_weight)
         base = two_heads(base)
     model = trim_elements(base, elements_of(structures + validation + replayed))

@@ -16,7 +16,7 @@ from lora.plan.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 # settings that the points of a pack share
-ALIKE = ("method", "protocol", "replay_weight", "train_fraction", "default_dtype", "device")
+ALIKE = ("method", "replay", "replay_weight", "train_fraction", "default_dtype", "device")
 ALIKE += ("enable_cueq", "allow_tf32")
 
 
@@ -40,7 +40,7 @@ def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
 
 
 def prepare(model: nn.Module, settings: TrainSettings) -> None:
-    """Inject LoRA, or say which weights train (`naive`: all; `freeze`: by MACE's levels)."""
+    """Inject LoRA, or say which weights train (`full`: all; `freeze`: by MACE's levels)."""
     torch.manual_seed(settings.seed)
     if settings.method == "lora":
         own = {"scaling": settings.scaling, "targets": settings.targets}
@@ -51,6 +51,6 @@ def prepare(model: nn.Module, settings: TrainSettings) -> None:
     if settings.method == "freeze":
         frozen_from = {"node_embedding": 1, "interactions": 5, "products": 6}
         for name, level in frozen_from.items():
-            if settings.freeze >= level:
+            if settings.freeze_level >= level:
                 getattr(model, name).requires_grad_(False)
     log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))

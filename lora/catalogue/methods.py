@@ -1,0 +1,64 @@
+"""The fine-tuning methods: what each trains, and the settings that suit it.
+
+The learning rates, decays and clipping are MACE's guidance for fine-tuning (its documentation,
+September 2026).  A setting of the config section `train` or `methods` wins over them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune, or the foundation model without any training.
+
+    Attributes:
+        name: The name in `methods`, in `baselines` and in the names of points.
+        method: The value of `TrainSettings.method`; None where nothing is trained.
+        trains: The weights that are trained, in words.
+        lr: The default learning rate.
+        ema_decay: The default decay of the moving average of the weights, a step.
+        clip_grad: The default largest gradient norm.
+        replays: Whether structures of the foundation model's own kind are always replayed.
+        baseline: Whether it can stand in `baselines`.
+    """
+
+    name: str
+    method: str | None
+    trains: str
+    lr: float | None = None
+    ema_decay: float | None = None
+    clip_grad: float | None = None
+    replays: bool = False
+    baseline: bool = False
+
+    def defaults(self) -> dict[str, float]:
+        """Return the settings that depend on the method, those that are set."""
+        values = {"lr": self.lr, "ema_decay": self.ema_decay, "clip_grad": self.clip_grad}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+ROWS = (
+    Method("lora", "lora", "the low-rank factors of the adapted layers", 1e-2, 0.99, 10.0),
+    Method("full", "full", "all weights", 1e-3, 0.999, 1.0, baseline=True),
+    Method(
+        *("freeze", "freeze", "the layers that freeze_level leaves trainable"),
+        *(1e-3, 0.999, 1.0),
+        baseline=True,
+    ),
+    Method(
+        *("full_replay", "full", "all weights, with replay"),
+        *(1e-4, 0.999, 1.0),
+        replays=True,
+        baseline=True,
+    ),
+    Method("foundation", None, "nothing: the foundation model with new E0s", baseline=True),
+)
+BY_NAME = {row.name: row for row in ROWS}
+METHODS = tuple(dict.fromkeys(row.method for row in ROWS if row.method))
+TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`
+BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
+SCALINGS = ("mace", "rank_stable")
+LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
+STRESS_LOSSES = ("stress", "huber", "universal")  # which need a stress on every structure
+SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
+DTYPES = ("float32", "float64")

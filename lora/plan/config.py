@@ -1,0 +1,292 @@
+"""The config of a sweep: every key with its type, bounds, default and meaning, once.
+
+The JSON schema and the tables of config/README.md are made from these models.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from lora.catalogue import checks as check_rows
+from lora.catalogue import engines as engine_rows
+from lora.catalogue.bounds import Bounds
+from lora.catalogue.methods import BASELINES, DTYPES
+from lora.plan.config_data import Data, E0s, Foundation, Split
+from lora.plan.sections import CheckSettings, Limits, Methods, Section, Training
+from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
+from lora.plan.values import (
+    As,
+    Count,
+    FilePath,
+    NotNegative,
+    Seed,
+    Text,
+    integer,
+    matching,
+    name_or,
+    number,
+    one_of,
+    tuple_of,
+)
+
+METRICS = ("rmse_f_mev_per_a", "mae_f_mev_per_a", "rmse_e_mev_per_atom", "mae_e_mev_per_atom")
+MODEL_RULE = "is no name of a model; use letters, digits, spaces and _.-, a letter or digit first"
+CHECK_LIST = tuple_of(one_of(check_rows.NAMES))
+
+
+def _grid(name: str) -> Any:
+    """Return the type of a list of values of one training setting."""
+    option = OPTIONS[name]
+    one = integer(option.bounds) if option.kind is int else number(option.bounds)
+    return tuple_of(bool if option.kind is bool else one, least=1)
+
+
+class Grid(Section):
+    """The LoRA points: every combination of the lists is one."""
+
+    rank: Annotated[tuple[int, ...], As(_grid("rank"))] = Field(
+        default=(DEFAULTS["rank"],),
+        description="The ranks of the factors A and B. Typical values are 2 to 16.",
+    )
+    alpha: Annotated[tuple[float, ...], As(_grid("alpha"))] = Field(
+        default=(int(DEFAULTS["alpha"]),), description="The numerators of the LoRA scaling."
+    )
+    seed: Annotated[tuple[int, ...], As(_grid("seed"))] = Field(
+        default=(DEFAULTS["seed"],),
+        description="The random seeds of the start values of A and of the order of the "
+        "structures. The baselines use them, too.",
+    )
+    replay: Annotated[tuple[bool, ...], As(_grid("replay"))] = Field(
+        default=(DEFAULTS["replay"],),
+        description="Whether to train on structures of the foundation model's own kind, too, with "
+        "a second head (MACE's multihead fine-tuning), of which only the new head is shipped. "
+        "[false, true] compares both. It needs replay.file.",
+    )
+    train_fraction: Annotated[tuple[float, ...], As(_grid("train_fraction"))] = Field(
+        default=(int(DEFAULTS["train_fraction"]),),
+        description="The shares of the training set, each with the whole grid and the baselines, "
+        "for a learning curve. A smaller share lies within a larger one. The model is chosen among "
+        "the points of the largest share.",
+    )
+    lr: Annotated[tuple[float, ...] | None, As(_grid("lr") | None)] = Field(
+        default=None,
+        description="The learning rates, where they are swept. Leave it out to use methods.lora.lr "
+        "or its default.",
+    )
+    scaling: Annotated[str, As(one_of(OPTIONS["scaling"].choices))] = Field(
+        default=DEFAULTS["scaling"], description=OPTIONS["scaling"].help
+    )
+
+
+class Pack(Section):
+    """LoRA points that train in one process over one frozen base, each as it would alone."""
+
+    size: Annotated[int | str, As(name_or(("auto",), Count, "a whole number"))] = Field(
+        default="auto",
+        description="The largest number of points of one seed that share a process (a job, a GPU) "
+        "and each of its steps. Fewer share a step where the cache of a CPU or the memory of a GPU "
+        "asks for it. auto is 8 with a GPU, else as many as the cores leave, up to 4.",
+    )
+    gpus: Count = Field(
+        default=1,
+        description="The number of GPUs (without a GPU: processes) of one training, which share "
+        "each of its batches. More than 1 pays only for large structures and large batches; a grid "
+        "keeps many GPUs busy without it.",
+    )
+
+
+class Replay(Section):
+    """Structures that remind a training of the foundation model, for points with replay."""
+
+    file: FilePath | None = Field(
+        default=None,
+        description="Structures of the foundation model's own kind; null means none.",
+    )
+    labels: Annotated[str, As(one_of(("foundation", "file")))] = Field(
+        default="foundation",
+        description="The origin of the labels: foundation takes the foundation model's own "
+        "predictions, made once for the sweep; file takes those of the file, with the keys of "
+        "data, at the foundation model's own level of theory.",
+    )
+    num_samples: Count = Field(
+        default=1000, description="The largest number of structures, chosen at random."
+    )
+    seed: Seed = Field(default=0, description="The random seed for choosing replay structures.")
+    weight: NotNegative = Field(
+        default=int(DEFAULTS["replay_weight"]), description=OPTIONS["replay_weight"].help
+    )
+
+
+class Checks(Section):
+    """What test sets do not tell: the names of checks in three tiers, and their settings."""
+
+    quick: Annotated[tuple[str, ...], As(CHECK_LIST)] = Field(
+        default=check_rows.of_tier("quick"),
+        description="The checks of every point that take seconds.",
+    )
+    standard: Annotated[tuple[str, ...], As(CHECK_LIST)] = Field(
+        default=check_rows.of_tier("standard"),
+        description="The checks of every point that take minutes.",
+    )
+    thorough: Annotated[tuple[str, ...], As(CHECK_LIST)] = Field(
+        default=check_rows.of_tier("thorough"),
+        description="The long checks, of the best points only.",
+    )
+    winners: Count = Field(
+        default=3,
+        description="The number of points, the best so far, that get the thorough checks.",
+    )
+    holdout_file: FilePath | None = Field(
+        default=None,
+        description="Structures labelled at the foundation model's own level of theory, for the "
+        "check forgetting, with the keys of data; null means none.",
+    )
+    settings: Annotated[Section, As(CheckSettings)] = Field(
+        default_factory=CheckSettings,
+        description="Settings of single checks, for example {holes: {structures: 100}}.",
+    )
+
+
+class Select(Section):
+    """The choice of the best point, on the validation set alone."""
+
+    metric: Annotated[str, As(one_of(METRICS))] = Field(
+        default="rmse_f_mev_per_a",
+        description="The error that is compared; the lowest wins (meV/Å or meV/atom).",
+    )
+    limits: Annotated[Section, As(Limits)] = Field(
+        default_factory=Limits,
+        description="Limits of checks in place of their own, for example {forgetting: 3}; null "
+        "lifts a limit. A point over a limit is not chosen.",
+    )
+
+
+class Tracking(Section):
+    """The MLflow store that the runs of the sweep are written to."""
+
+    uri: Text | None = Field(
+        default=None,
+        description="The tracking server; null means an SQLite file in the results folder. "
+        "Credentials belong in the environment (MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN), never here.",
+    )
+    experiment: Text = Field(
+        default="mace-lora-sweep", description="The name of the MLflow experiment."
+    )
+    model: Annotated[str, As(matching(r"[A-Za-z0-9][A-Za-z0-9_. -]*", MODEL_RULE))] | None = Field(
+        default=None,
+        description="The name of the registered model: letters, digits, spaces and _.-. null means "
+        "the name of the experiment with the sweep's id.",
+    )
+    live: bool = Field(
+        default=False,
+        description="Send each epoch to the server while trainings run. It costs them nothing, "
+        "also where the server is down; what it misses is filled in at the end. It needs a server "
+        "in uri. Switching it retrains nothing.",
+    )
+
+
+class Export(Section):
+    """Files of the chosen model for simulation engines."""
+
+    engines: Annotated[tuple[str, ...], As(tuple_of(one_of(engine_rows.NAMES)))] = Field(
+        default=engine_rows.DEFAULT,
+        description="The engines that files are written for, and in which they are run and "
+        "compared with the merged model. An engine that is not installed is reported as not "
+        "checked. An empty list exports nothing.",
+    )
+    dtype: Annotated[str | None, As(one_of(DTYPES) | None)] = Field(
+        default=None,
+        description="The precision of the exported weights; null means that of the training.",
+    )
+    steps: Annotated[int, As(integer(Bounds(ge=100, le=10**9)))] = Field(
+        default=100,
+        description="The number of MD steps (0.5 fs, constant energy) in each engine.",
+    )
+    base_licence: Text | None = Field(
+        default=None,
+        description="The licence of the foundation model, for the card; null means what is known "
+        "for its name.",
+    )
+    data_licence: Text | None = Field(
+        default=None,
+        description="The licence of the data, for the card; null means that it is not known.",
+    )
+
+
+class Config(Section):
+    """The configuration of a sweep."""
+
+    results: FilePath = Field(default="results", description="The folder of all results.")
+    foundation: Foundation
+    data: Data
+    split: Split = Field(default_factory=Split)
+    e0s: E0s = Field(default_factory=E0s)
+    grid: Grid = Field(default_factory=Grid)
+    pack: Pack = Field(default_factory=Pack)
+    rank_curve: bool = Field(
+        default=False,
+        description="Cut the training of the highest rank to every lower rank of the grid by SVD, "
+        "and evaluate the cut models beside the trained ones.",
+    )
+    baselines: Annotated[tuple[str, ...], As(tuple_of(one_of(BASELINES)))] = Field(
+        default=("foundation", "full", "freeze"),
+        description="Points to compare with: foundation gets new E0s only; full trains all "
+        "weights; freeze trains the layers that methods.freeze.freeze_level leaves; full_replay "
+        "trains all weights with replay.",
+    )
+    train: Annotated[Section, As(Training)] = Field(default_factory=Training)
+    methods: Annotated[Section, As(Methods)] = Field(default_factory=Methods)
+    replay: Replay = Field(default_factory=Replay)
+    checks: Checks = Field(default_factory=Checks)
+    select: Select = Field(default_factory=Select)
+    tracking: Tracking = Field(default_factory=Tracking)
+    export: Export = Field(default_factory=Export)
+    on_upgrade: Annotated[str, As(one_of(("ask", "retrain", "keep")))] = Field(
+        default="ask",
+        description="What to do where trained points were made by another version of the code: "
+        "ask stops before anything runs and names them with their cost; retrain trains them again; "
+        "keep uses them as they are.",
+    )
+
+    def settings_of(self, name: str) -> dict[str, Any]:
+        """Return the training settings that the user wrote for a method.
+
+        Args:
+            name: A key of `methods`: lora, full, freeze or full_replay.
+        """
+        own: Section = getattr(self.methods, name)
+        return self.train.given() | own.given()
+
+    def train_settings(self, name: str, **point: Any) -> TrainSettings:
+        """Return the settings of a training of a method, with the defaults filled in.
+
+        Args:
+            name: A key of `methods`: lora, full, freeze or full_replay.
+            **point: Settings of the point itself; they win over the config.
+
+        Raises:
+            UserError: The settings contradict each other.
+        """
+        return TrainSettings.from_dict(self.settings_of(name) | point).resolved()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as JSON holds it; `Config.model_validate` gives the same one back.
+
+        All defaults are filled in, but for the sections that only override settings of others:
+        train, methods, checks.settings and select.limits hold what the user wrote.
+        """
+        whole = self.model_dump()
+        for name in ("train", "methods"):
+            whole[name] = getattr(self, name).given()
+        whole["checks"]["settings"] = self.checks.settings.given()
+        whole["select"]["limits"] = self.select.limits.given()
+        plain: dict[str, Any] = _with_lists(whole)
+        return plain
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with lists in place of tuples, at every depth."""
+    if isinstance(value, dict):
+        return {key: _with_lists(x) for key, x in value.items()}
+    return [_with_lists(x) for x in value] if isinstance(value, (list, tuple)) else value

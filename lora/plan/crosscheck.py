@@ -1,0 +1,186 @@
+"""Checks of a config between its keys, and of the files that it names."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lora.catalogue.checks import TIERS
+from lora.catalogue.foundations import NAMES
+from lora.errors import UserError
+from lora.plan.config import Config
+from lora.plan.messages import Key, Problem
+from lora.plan.words import did_you_mean, shown
+
+QUICKSTART = "workflow/resources/quickstart/"
+METHOD, VALID, TEST = ("split", "method"), ("split", "valid_file"), ("split", "test_file")
+
+
+def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
+    """Yield what is wrong between the keys of a config whose values are right one by one.
+
+    Args:
+        config: The config.
+        folder: The folder in which paths start.
+    """
+    yield from _results(config, folder)
+    yield from _foundation(config, folder)
+    yield from _files(config, folder)
+    yield from _split(config)
+    yield from _replay(config)
+    yield from _training(config)
+    yield from _checks(config)
+    yield from _tracking(config)
+
+
+def data_files(config: Config) -> dict[Key, str]:
+    """Return the labelled files that a config names, by key.
+
+    Args:
+        config: The config.
+    """
+    named: dict[Key, str | None] = {("data", "file"): config.data.file}
+    named |= {("data", "test_sets", i, "file"): x.file for i, x in enumerate(config.data.test_sets)}
+    named |= {VALID: config.split.valid_file, TEST: config.split.test_file}
+    named |= {("checks", "holdout_file"): config.checks.holdout_file}
+    named |= {("replay", "file"): config.replay.file}
+    return {key: path for key, path in named.items() if path}
+
+
+def is_file(path: Path) -> bool:
+    """Return True if a path is a file that can be asked for.
+
+    Args:
+        path: The path.
+    """
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
+
+
+def _results(config: Config, folder: Path) -> Iterator[Problem]:
+    """Yield what keeps the results folder from being made."""
+    path = folder / config.results
+    for place in (path, *path.parents):
+        if is_file(place):
+            where = config.results if place == path else place
+            yield Problem(("results",), f"{where} is a file; name a folder")
+
+
+def _foundation(config: Config, folder: Path) -> Iterator[Problem]:
+    """Yield what is wrong with the name of the foundation model."""
+    model = config.foundation.model
+    if is_file(folder / model) or model in NAMES:
+        return
+    key = ("foundation", "model")
+    if "/" in model or os.sep in model or Path(model).suffix in (".model", ".pt", ".pth"):
+        yield Problem(key, f"{shown(model)} is not a file; paths start at {folder.resolve()}")
+        return
+    meant = did_you_mean(model, NAMES)
+    more = meant or f"; names: {', '.join(NAMES)}"
+    yield Problem(key, f"{shown(model)} is neither a file nor a name that MACE knows{more}")
+
+
+def _files(config: Config, folder: Path) -> Iterator[Problem]:
+    """Yield the labelled files that do not exist or were left over from the quickstart."""
+    own = not config.data.file.startswith(QUICKSTART)
+    for key, path in data_files(config).items():
+        if not is_file(folder / path):
+            yield Problem(key, f"{shown(path)} is not a file; paths start at {folder.resolve()}")
+        elif own and path.startswith(QUICKSTART):
+            yield Problem(
+                key,
+                f"{path} belongs to the quickstart, and data.file does not; name a file of your "
+                "own, or leave the key out",
+                (("data", "file"),),
+            )
+    names: list[str] = []
+    for i, test_set in enumerate(config.data.test_sets):
+        if test_set.name in names:
+            text = f"{shown(test_set.name)} is the name of two test sets; rename one"
+            yield Problem(("data", "test_sets", i, "name"), text)
+        names.append(test_set.name)
+
+
+def _split(config: Config) -> Iterator[Problem]:
+    """Yield what a method of splitting needs or does not use."""
+    split = config.split
+    total = split.valid_fraction + split.test_fraction
+    fractions = ("split", "valid_fraction"), ("split", "test_fraction")
+    if total >= 1 and split.method != "given":
+        yield Problem(
+            fractions[0],
+            f"valid_fraction + test_fraction is {total:g}, which leaves nothing to train on; "
+            "lower one of them",
+            (*fractions, METHOD),
+        )
+    if split.method == "group" and not split.group_key:
+        text = "is missing; the method group needs the key that names the group of a structure"
+        yield Problem(("split", "group_key"), text, (METHOD,))
+    if split.method == "given" and not split.valid_file:
+        text = "is missing; the method given needs a validation set of your own"
+        yield Problem(VALID, text, (METHOD,))
+    if split.method != "given":
+        for key, path in ((VALID, split.valid_file), (TEST, split.test_file)):
+            if path:
+                text = f"is not used by the method {split.method}; set split.method: given"
+                yield Problem(key, f"{text}, or remove it", (METHOD,))
+
+
+def _replay(config: Config) -> Iterator[Problem]:
+    """Yield that replay lacks its structures."""
+    grid, baselines = ("grid", "replay"), ("baselines",)
+    asked = "grid.replay" if True in config.grid.replay else ""
+    asked = asked or ("baselines" if "full_replay" in config.baselines else "")
+    if asked and not config.replay.file:
+        yield Problem(
+            ("replay", "file"),
+            f"is missing, and {asked} asks for replay; name structures of the foundation model's "
+            "own kind (labels are not needed), or do without replay",
+            (grid, baselines),
+        )
+
+
+def _training(config: Config) -> Iterator[Problem]:
+    """Yield settings of trainings that contradict each other."""
+    used = ["lora", *(x for x in config.baselines if x != "foundation")]
+    for name in used:
+        method = {"full_replay": "full"}.get(name, name)
+        try:
+            config.train_settings(name, method=method, replay=name == "full_replay")
+        except UserError as error:
+            own: dict[str, Any] = getattr(config.methods, name).given()
+            key: Key = ("methods", name) if own else ("train",)
+            yield Problem(key, str(error), (("train",), ("methods", name)))
+            if not own:
+                return  # the others say the same
+
+
+def _checks(config: Config) -> Iterator[Problem]:
+    """Yield the checks that stand in two tiers."""
+    seen: dict[str, str] = {}
+    for tier in TIERS:
+        for i, name in enumerate(getattr(config.checks, tier)):
+            if name in seen:
+                text = f"{name} stands in checks.{seen[name]}, too; leave it in one of them"
+                yield Problem(("checks", tier, i), text, (("checks", seen[name]), ("checks", tier)))
+            seen.setdefault(name, tier)
+
+
+def _tracking(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with the store."""
+    uri, key = config.tracking.uri or "", ("tracking", "uri")
+    if "@" in uri:
+        yield Problem(
+            key,
+            "holds a user or a password; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment instead",
+        )
+    if config.tracking.live and not uri.startswith(("http://", "https://")):
+        yield Problem(
+            ("tracking", "live"),
+            "needs a server, tracking.uri: http(s)://...; trainings on several machines must not "
+            "write to one SQLite file",
+            (key,),
+        )

@@ -1,0 +1,51 @@
+"""Words of messages: values as a user wrote them, and the name that was probably meant."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+SHOWN = 60  # characters of a value; more are cut
+
+
+def shown(value: Any) -> str:
+    """Return a value as YAML would write it, on one line and cut to `SHOWN` characters.
+
+    Args:
+        value: What the config holds.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # a list in itself; an int of thousands of digits
+        text = f"a {type(value).__name__}"
+    text = re.sub(r"//[^/\s]*@", "//***@", text)  # a user and a password
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where a name resembles a known one, else an empty text.
+
+    Args:
+        name: What was given.
+        known: The names that are known.
+    """
+    names = {x.lower().replace("-", "_"): x for x in known}
+    wanted = str(name)[:200].lower().replace("-", "_")
+    found = get_close_matches(wanted, list(names), 1, 0.6)
+    return f"; did you mean {names[found[0]]}?" if found else ""
+
+
+def listed(names: Iterable[Any], last: str = "or") -> str:
+    """Return names as a list in a sentence: "a, b or c".
+
+    Args:
+        names: The names.
+        last: The word before the last of them.
+    """
+    *first, end = map(str, names)
+    return f"{', '.join(first)} {last} {end}" if first else end
