@@ -41,6 +41,7 @@ class Check:
     Attributes:
         name: The name in the config.
         tier: The tier that it belongs to by default.
+        function: The function that measures it, as "module:name".
         meaning: What the number is, for results and pages.
         unit: The unit of the number.
         limit: The default limit.
@@ -53,6 +54,7 @@ class Check:
 
     name: str
     tier: Tier
+    function: str
     meaning: str
     unit: str
     limit: float
@@ -73,47 +75,82 @@ class Check:
 
 ROWS = (
     Check(
-        *("forgetting", "quick"),
+        *("forgetting", "quick", "lora.checks.forgetting:forgetting"),
         "force RMSE on structures of the foundation model's own level, against its own",
         *("meV/Å", 10.0, "ratio"),
         source=HOLES,
         note="It needs checks.holdout_file. Energies, without E0s, are in the JSON file.",
     ),
     Check(
-        *("gradients", "quick", "forces against finite differences of the energy"),
+        *(
+            "gradients",
+            "quick",
+            "lora.checks.invariants:gradients",
+            "forces against finite differences of the energy",
+        ),
         *("eV/Å", 1e-4, "absolute"),
     ),
     Check(
-        *("symmetry", "quick", "change under rotation, reflection, translation, permutation"),
+        *(
+            "symmetry",
+            "quick",
+            "lora.checks.invariants:symmetry",
+            "change under rotation, reflection, translation, permutation",
+        ),
         *("eV, eV/Å", 1e-6, "absolute"),
     ),
     Check(
-        *("extensivity", "quick", "energy of two copies far apart against twice one"),
+        *(
+            "extensivity",
+            "quick",
+            "lora.checks.invariants:extensivity",
+            "energy of two copies far apart against twice one",
+        ),
         *("eV", 1e-6, "absolute"),
         note="It needs molecules.",
     ),
     Check(
-        *("locality", "quick", "change of forces when an atom beyond the model's reach moves"),
+        *(
+            "locality",
+            "quick",
+            "lora.checks.invariants:locality",
+            "change of forces when an atom beyond the model's reach moves",
+        ),
         *("eV/Å", 1e-9, "absolute"),
         note="It needs molecules.",
     ),
     Check(
-        *("atoms", "quick", "energy of free atoms against the E0s"),
+        *(
+            "atoms",
+            "quick",
+            "lora.checks.invariants:atoms_alone",
+            "energy of free atoms against the E0s",
+        ),
         *("eV", 0.01, "excess"),
     ),
     Check(
-        *("dimers", "quick"),
+        *("dimers", "quick", "lora.checks.curves:dimers"),
         "pairs of elements without a repulsive wall, with a second minimum, or with a jump",
         *("faults", 1.0, "excess"),
         note="Curves start at half a bond length; a second minimum counts from 0.1 eV on.",
     ),
     Check(
-        *("eos", "quick", "crystals whose energy over volume has more than one minimum"),
+        *(
+            "eos",
+            "quick",
+            "lora.checks.curves:equation_of_state",
+            "crystals whose energy over volume has more than one minimum",
+        ),
         *("crystals", 0.0, "excess"),
         note="Volumes go from 88 to 112 percent. It needs periodic structures.",
     ),
     Check(
-        *("nve", "standard", "drift of the energy in MD at constant energy"),
+        *(
+            "nve",
+            "standard",
+            "lora.checks.dynamics:energy_drift",
+            "drift of the energy in MD at constant energy",
+        ),
         *("meV/atom/ps", 1.0, "absolute"),
         settings=(
             Setting("steps", 500, "", COUNT, "The number of MD steps."),
@@ -123,7 +160,7 @@ ROWS = (
         note="Two standard errors of the slope are subtracted.",
     ),
     Check(
-        *("heating", "thorough"),
+        *("heating", "thorough", "lora.checks.dynamics:heating"),
         "runs with a rising temperature that fall apart, collapse or explode",
         *("failures", 0.0, "excess"),
         settings=(
@@ -134,7 +171,7 @@ ROWS = (
         ),
     ),
     Check(
-        *("holes", "thorough"),
+        *("holes", "thorough", "lora.checks.holes:holes"),
         "random structures that relax into a collapse or far below the data",
         *("%", 0.0, "excess"),
         settings=(

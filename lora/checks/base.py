@@ -1,8 +1,7 @@
 """What a check is, and what it works on."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ase import Atoms
 
@@ -32,16 +31,3 @@ class Sample:
     crystals: list[Atoms] = field(default_factory=list)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: its number's unit and meaning, and the limit that it has to keep by default."""
-
-    name: str
-    run: Callable[..., tuple[float, dict[str, Any]]]
-    unit: str
-    limit: float
-    compare: Literal["absolute", "ratio", "excess"]
-    meaning: str
-    source: str = ""

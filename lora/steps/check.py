@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lora.calculators.potential import Potential
-from lora.checks.run import CHECKS, make_sample, run
+from lora.catalogue.checks import NAMES
+from lora.checks.run import make_sample, run
 from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
@@ -33,7 +34,7 @@ def check(
 
     Args:
         models: {json file to write: .model file}
-        names: of the checks, see `CHECKS`
+        names: of the checks, see `lora.catalogue.checks`
         valid_file: of the split; a few of its structures are what most checks work on
         e0s_file: e0s.json, for the foundation model's own E0s
         holdout_file: labelled structures of the foundation model's own level of theory
@@ -49,8 +50,8 @@ def check(
     set_threads(threads)
     check_device(device)
     for name in [*names, *(settings or {})]:
-        if name not in CHECKS:
-            raise UserError(f"checks: {name} is not known; use {', '.join(CHECKS)}")
+        if name not in NAMES:
+            raise UserError(f"checks: {name} is not known; use {', '.join(NAMES)}")
     found = [a for a in load_structures(valid_file) if not is_isolated_atom(a)]
     holdout = read_structures(holdout_file, **(keys or {})) if holdout_file else []
     sample = make_sample(found, holdout, read_json(e0s_file)["foundation_E0s"], settings or {})

@@ -11,10 +11,11 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from lora.calculators.potential import Potential, Single
+from lora.catalogue.checks import BY_NAME
 from lora.checks.base import Sample
 from lora.checks.dynamics import closest, fragments
 from lora.checks.holes import relax, throw
-from lora.checks.run import CHECKS, make_sample, run
+from lora.checks.run import make_sample, run
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
@@ -150,8 +151,8 @@ BROKEN = {
 def test_seen_failing_and_passing(name: str) -> None:
     sound = run(Morse(), sample(), [name])["checks"][name]
     broken = run(BROKEN[name], sample(), [name])["checks"][name]
-    limit = CHECKS[name].limit + (sound["value"] if CHECKS[name].compare == "excess" else 0)
-    assert sound["value"] <= CHECKS[name].limit
+    limit = BY_NAME[name].limit + (sound["value"] if BY_NAME[name].compare == "excess" else 0)
+    assert sound["value"] <= BY_NAME[name].limit
     assert broken["value"] > limit
 
 
@@ -226,7 +227,7 @@ def test_a_mace_model_from_files(tmp_path: Path) -> None:
     )
     assert read_json(out) == found and read_json(tmp_path / "r.json") == {"m": found}
     for name in ("gradients", "symmetry", "extensivity", "locality"):
-        assert found["checks"][name]["value"] <= CHECKS[name].limit, name
+        assert found["checks"][name]["value"] <= BY_NAME[name].limit, name
     with pytest.raises(UserError, match=r"checks: hole is not known; use forgetting, "):
         check({out: tmp_path / "m.model"}, ["hole"], **files)
     with pytest.raises(UserError, match=r"checks\.nve: got an unexpected keyword argument 'step'"):

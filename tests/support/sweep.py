@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from lora.checks.run import CHECKS
+from lora.catalogue.checks import NAMES
 from lora.data.structures import write_structures
 from tests.support.models import make_model
 from tests.support.trainings import teacher_data
@@ -50,7 +50,7 @@ class Sweep:
                     "holes": {"structures": 4, "steps": 5},
                 },
             },
-            "select": {"limits": dict.fromkeys(CHECKS)},
+            "select": {"limits": dict.fromkeys(NAMES)},
             "export": {"engines": ["ase", "lammps"], "data_licence": "none; it's made up"},
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
         }

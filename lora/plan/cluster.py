@@ -1,0 +1,126 @@
+"""Know what a training asks of a cluster, and say what a start will take."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lora.errors import UserError
+from lora.files.sealed import read_json
+from lora.plan.freshness import Verdict, Why
+from lora.plan.jobs import key_of
+from lora.plan.layout import Layout
+from lora.plan.packs import Pack
+
+MINUTES_UNKNOWN = 240  # of a training whose speed is not known yet
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds that trained points took, by point."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, layout: Layout, packs: Iterable[str]) -> "Times":
+        """Read them from the receipts of packs, where there are any."""
+        found: dict[str, float] = {}
+        for pack in packs:
+            receipt = layout.receipt("train", pack)
+            results = read_json(receipt) if receipt.is_file() else {}
+            found |= {name: float(result["seconds"]) for name, result in results.items()}
+        return cls(found)
+
+    def median(self, points: Iterable[str]) -> float | None:
+        """Return the median of some points, None where none is known."""
+        known = [self.seconds[x] for x in points if x in self.seconds]
+        return statistics.median(known) if known else None
+
+
+def minutes_of(packs: Mapping[str, Pack], times: Times) -> dict[str, int]:
+    """Return the minutes of a job for each pack: three times what trained points took, or 240."""
+    usual = times.median(x.name for pack in packs.values() for x in pack.points if x.is_lora)
+    return {
+        name: math.ceil(10 + 3 * usual * len(pack.points) / 60) if usual else MINUTES_UNKNOWN
+        for name, pack in packs.items()
+        if pack.trains
+    }
+
+
+def check_profile(resources: Mapping[str, object]) -> None:
+    """Raise UserError for a place of a profile that was not filled in, before jobs must fail."""
+    for name, resource in resources.items():
+        if "FILL_IN" in str(getattr(resource, "raw", resource)):
+            raise UserError(
+                f"profile: default-resources: {name} is not filled in; write yours into the "
+                "profile's config.yaml, or delete the line where your cluster wants none"
+            )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a start will do with the trainings.
+
+    packs:    those that train
+    points:   {point: why it trains}, those that are trained again among them
+    known:    seconds that points of the sweep took
+    standing: how many points are trained and stay
+    kept:     of those, how many were trained by another version of the code
+    """
+
+    packs: list[Pack]
+    points: dict[str, Verdict]
+    known: Times
+    standing: int
+    kept: int
+
+    @classmethod
+    def of(
+        cls, packs: Mapping[str, Pack], verdicts: Mapping[str, Verdict], known: Times
+    ) -> "Forecast":
+        """Count the trainings of a plan."""
+        training = {x.name: verdicts[key_of("train", x.name)] for x in packs.values() if x.trains}
+        todo = [packs[name] for name, verdict in training.items() if verdict.runs]
+        points = {x.name: training[pack.name] for pack in todo for x in pack.points}
+        stand = [packs[name] for name, verdict in training.items() if not verdict.runs]
+        kept = sum(len(x.points) for x in stand if training[x.name].kept)
+        return cls(todo, points, known, sum(len(x.points) for x in stand), kept)
+
+    @property
+    def upgraded(self) -> list[str]:
+        """Return the points that are trained already and would be again for changed code alone."""
+        return [
+            name
+            for name, verdict in self.points.items()
+            if verdict.why is Why.CODE and name in self.known.seconds
+        ]
+
+    def hours(self, points: Iterable[str] | None = None) -> float | None:
+        """Return the hours of some points, by what they or the others took; None if not known."""
+        names = list(self.points if points is None else points)
+        usual = self.known.median(self.known.seconds)
+        seconds = [self.known.seconds.get(x, usual) for x in names]
+        return sum(x for x in seconds if x is not None) / 3600 if usual or not names else None
+
+    def line(self, device: str) -> str:
+        """Return the plan's first line: how many points train, why, and for how long."""
+        total = len(self.points) + self.standing
+        if not self.points:
+            trained = f"plan: nothing to train, {total} of {total} points are trained"
+            return trained + (f", {self.kept} of them by another version" if self.kept else "")
+        reasons = Counter(str(verdict.why) for verdict in self.points.values())
+        whys = ", ".join(f"{n} {why}" for why, n in reasons.items())
+        what = {v.what for v in self.points.values() if v.what and v.why is not Why.NEW}
+        detail = f" ({'; '.join(sorted(what)[:3])})" if what else ""
+        hours = self.hours()
+        takes = "no time known yet" if hours is None else f"about {_hours(hours)} {device} hours"
+        kept = f"; {self.kept} kept from another version" if self.kept else ""
+        return (
+            f"plan: {len(self.points)} of {total} points to train in {len(self.packs)} jobs: "
+            f"{whys}{detail}; {takes}{kept}"
+        )
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f}" if hours >= 0.1 else f"{hours:.3f}"

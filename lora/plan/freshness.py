@@ -1,0 +1,194 @@
+"""Decide which jobs of a sweep run again, and say why.
+
+A receipt holds the stamp of its job: settings, digest of the code, digests of the files that it
+read, versions.  A job is fresh where the stamp that it would get now is the same, so nothing hangs
+on dates, on snakemake's memory, or on where the results folder lies: it can be moved or copied.
+Snakemake is told by marks: a small file, newer than the receipt, beside each that is not fresh.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lora.files.sealed import digest, read_seal
+from lora.plan.code import code_of
+from lora.plan.jobs import Job, defaults_of
+from lora.plan.layout import Layout
+
+PACKAGES = ("torch", "mace-torch", "e3nn")
+
+
+class Why(StrEnum):
+    """Why a job runs, the weightiest first; "" where it does not."""
+
+    FRESH = ""
+    NEW = "new"
+    FORCED = "asked for"
+    FAILED = "failed before"
+    SETTINGS = "changed settings"
+    DATA = "changed data"
+    CODE = "changed code"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a job runs.
+
+    why:   the reason; of a job that follows another, that of the other
+    what:  the reason in words: which setting, file or version
+    after: the job that it follows, "" where the reason is its own
+    kept:  True where code has changed and the user keeps what was made
+    """
+
+    why: Why
+    what: str = ""
+    after: str = ""
+    kept: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Return True for a job that runs."""
+        return self.why is not Why.FRESH
+
+
+FRESH = Verdict(Why.FRESH)
+
+
+class Files:
+    """Digests of files, remembered by size and time of change, so that large ones are read once."""
+
+    def __init__(self, known: dict[str, list[Any]] | None = None) -> None:
+        self.known = dict(known or {})
+
+    def digest(self, path: Path) -> str:
+        """Return the digest of a file's content."""
+        found = path.stat()
+        state = [found.st_size, found.st_mtime_ns]
+        entry = self.known.get(str(path))
+        if entry is None or entry[:2] != state:
+            entry = [*state, digest(path)]
+            self.known[str(path)] = entry
+        return str(entry[2])
+
+
+def stamp(job: Job, needed: dict[str, Job], files: Files) -> dict[str, Any]:
+    """Return what a job depends on, as its receipt will hold it.
+
+    Args:
+        needed: the jobs whose receipts it reads, by key; all must be there
+    """
+    inputs = {role: files.digest(path) for role, path in job.files.items()}
+    inputs |= {key: str(read_seal(one.receipt)["digest"]) for key, one in needed.items()}
+    return {
+        "settings": json.loads(json.dumps(job.settings)),
+        "inputs": inputs,
+        "code": code_of(*job.code),
+        "versions": {name: _version(name) for name in PACKAGES} if job.computes else {},
+    }
+
+
+def judge(
+    jobs: dict[str, Job], files: Files, forced: Iterable[str] = (), keep: bool = False
+) -> dict[str, Verdict]:
+    """Return a verdict on every job, each after those that it needs.
+
+    Args:
+        forced: steps that the user asked for by name
+        keep: keep what changed code has made stale, up to and with trainings
+
+    Raises UserError: a receipt is damaged.
+    """
+    verdicts: dict[str, Verdict] = {}
+    forced = set(forced)
+    for key, job in jobs.items():
+        before = [x for x in job.needs if verdicts[x].runs]
+        if not job.receipt.is_file():
+            verdicts[key] = Verdict(Why.NEW)
+        elif job.step in forced:
+            verdicts[key] = Verdict(Why.FORCED)
+        elif before:
+            first = min(before, key=lambda x: list(Why).index(verdicts[x].why))
+            verdicts[key] = Verdict(verdicts[first].why, verdicts[first].what, first)
+        else:
+            verdicts[key] = _compare(job, jobs, files, keep)
+    return verdicts
+
+
+KEPT = ("split", "replay", "e0s", "train", "truncate")
+
+
+def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdict:
+    """Compare the stamp of a receipt with the one that it would get now."""
+    made = read_seal(job.receipt).get("stamp")
+    if not made:
+        return Verdict(Why.NEW, "made by hand or by an older version")
+    now = stamp(job, {x: jobs[x] for x in job.needs}, files)
+    changed = list(_differences(made["settings"], now["settings"], defaults_of(job)))
+    if changed:
+        failed = all(x.startswith(("failed:", "missed:")) for x in changed)
+        return Verdict(Why.FAILED if failed else Why.SETTINGS, "; ".join(changed[:3]))
+    inputs = [x for x in now["inputs"] if made["inputs"].get(x) != now["inputs"][x]]
+    inputs += [x for x in made["inputs"] if x not in now["inputs"]]
+    if inputs:
+        return Verdict(Why.DATA, ", ".join(inputs[:3]))
+    moved = [
+        f"{name} {made['versions'].get(name)} -> {number}"
+        for name, number in now["versions"].items()
+        if made["versions"].get(name) != number
+    ]
+    if moved or made["code"] != now["code"]:
+        what = ", ".join(moved)
+        if keep and job.step in KEPT:
+            return Verdict(Why.FRESH, what, kept=True)
+        return Verdict(Why.CODE, what)
+    return FRESH
+
+
+def _differences(old: Any, new: Any, defaults: dict[str, Any], name: str = "") -> Iterable[str]:
+    """Yield the settings that differ; a new one at its default does not."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(x for x in old if x not in new)]:
+            inner = f"{name}.{key}".lstrip(".")
+            if key not in new:
+                yield f"{inner}: {_short(old[key])} -> none"
+            elif key in old:
+                yield from _differences(old[key], new[key], defaults, inner)
+            elif key not in defaults or defaults[key] != new[key]:
+                yield f"{inner}: none -> {_short(new[key])}"
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):
+        yield f"{name}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package).split("+")[0]  # builds for CPU and GPU are one version
+    except PackageNotFoundError:
+        return None
+
+
+def mark(jobs: dict[str, Job], verdicts: dict[str, Verdict], layout: Layout) -> None:
+    """Put a mark beside every receipt that has to be made anew, and take away all others.
+
+    The mark is newer than the receipt whatever the clock says, and its content is new each time,
+    because snakemake passes over inputs that it has seen before.
+    """
+    for key, job in jobs.items():
+        path = layout.stale(job.step, job.name)
+        if not (verdicts[key].runs and job.receipt.is_file()):
+            path.unlink(missing_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{verdicts[key].why}: {verdicts[key].what}\n{time.time_ns()}\n")
+        late = max(time.time(), job.receipt.stat().st_mtime + 1)
+        os.utime(path, (late, late))

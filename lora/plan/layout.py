@@ -1,0 +1,115 @@
+"""Spell every path of a results folder, in one place.
+
+Steps that work on packs leave one receipt a pack, and files a point; all other steps leave one
+receipt.  A receipt is a sealed JSON file that says what was made, and from what.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+BY_PACK = ("train", "merge", "evaluate", "check")
+RECEIPTS = {
+    "split": "data/split.json",
+    "replay": "replay/replay.json",
+    "e0s": "e0s/e0s.json",
+    "shortlist": "check/shortlist.json",
+    "thorough": "check/thorough/receipt.json",
+    "choose": "report/best.json",
+    "export": "export/export.json",
+    "track": "track/runs.json",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one sweep, below its results folder."""
+
+    results: Path
+
+    @property
+    def plan(self) -> Path:
+        """Return the file of the plan, which every command of a sweep takes."""
+        return self.results / "plan.json"
+
+    @property
+    def tries(self) -> Path:
+        """Return the file that says how often a job is tried; only a started sweep knows."""
+        return self.results / "train" / "tries.json"
+
+    def receipt(self, step: str, name: str = "") -> Path:
+        """Return the receipt of a step; of a pack, a cut point or a page where it has several."""
+        if step in BY_PACK:
+            return self.results / step / "packs" / f"{name}.json"
+        if step == "truncate":
+            return self.results / "truncate" / name / "spectrum.json"
+        if step == "report":
+            return self.results / "report" / "pages" / f"{name}.json"
+        return self.results / RECEIPTS[step]
+
+    def stale(self, step: str, name: str = "") -> Path:
+        """Return the mark of a receipt that has to be made anew."""
+        return self.results / "stale" / step / (name or step)
+
+    def log(self, step: str, name: str = "") -> Path:
+        """Return the log of a step."""
+        return self.results / "logs" / (f"{step}/{name}.log" if name else f"{step}.log")
+
+    def split(self, which: str) -> Path:
+        """Return train.xyz, valid.xyz or test.xyz."""
+        return self.results / "data" / f"{which}.xyz"
+
+    @property
+    def replayed(self) -> Path:
+        """Return the labelled structures that trainings replay."""
+        return self.results / "replay" / "replay.xyz"
+
+    def training(self, point: str) -> Path:
+        """Return the folder of a training: train.json, metrics.jsonl, adapter/."""
+        return self.results / "train" / point
+
+    def work(self, pack: str) -> Path:
+        """Return the folder of a pack's checkpoint and lock."""
+        return self.results / "train" / "packs" / pack
+
+    def failed(self, pack: str) -> Path:
+        """Return the file that counts how often points of a pack failed."""
+        return self.work(pack) / "failed.json"
+
+    @property
+    def missed(self) -> Path:
+        """Return the file that counts how often MLflow was down."""
+        return self.results / "track" / "missed.json"
+
+    def cut(self, point: str) -> Path:
+        """Return the folder of a cut point: spectrum.json, adapter/."""
+        return self.results / "truncate" / point
+
+    def model(self, point: str) -> Path:
+        """Return the merged model of a point."""
+        return self.results / "merge" / point / f"{point}.model"
+
+    def errors(self, point: str) -> Path:
+        """Return the errors of a point; its parity data lie beside it."""
+        return self.results / "evaluate" / f"{point}.json"
+
+    def parity(self, point: str) -> Path:
+        """Return reference and prediction of every number of a point."""
+        return self.results / "evaluate" / f"{point}.parquet"
+
+    def checks(self, point: str) -> Path:
+        """Return what the checks found of a point."""
+        return self.results / "check" / f"{point}.json"
+
+    @property
+    def table(self) -> Path:
+        """Return the table of points, sweep.csv."""
+        return self.report("sweep.csv")
+
+    def report(self, name: str) -> Path:
+        """Return a file of the report."""
+        return self.results / "report" / name
+
+    @property
+    def database(self) -> Path:
+        """Return MLflow's store where no server is named."""
+        return self.results / "track" / "mlflow.db"

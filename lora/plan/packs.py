@@ -1,0 +1,109 @@
+"""Decide which points share a process.
+
+LoRA points of one seed and share of the data see the same batches, so they train as one; the cuts
+of a seed are merged and evaluated as one; every other point is a pack of its own.  Who shares
+with whom is written down when a sweep starts: a grid that grows must leave trained packs as they
+are, and jobs on a cluster must find the same packs.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora.plan.config import Config
+from lora.plan.layout import Layout
+from lora.plan.points import FOUNDATION, Point
+from lora.plan.settings import DEFAULTS, TrainSettings
+
+MOST = 4  # points that share a CPU process: more find no room in its caches
+MOST_ON_GPU = 8
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Points that one process trains, merges, evaluates and checks.
+
+    trains: False for the foundation model and for cuts, which are not trained
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    trains: bool = True
+
+
+def make_packs(
+    config: Config, points: dict[str, Point], known: dict[str, Any], cores: int
+) -> dict[str, Pack]:
+    """Return the packs of all points.
+
+    Args:
+        known: {pack: {point: settings}} of an earlier start; what is trained or begun stays
+        cores: of this machine, for a pack's size where the config leaves it open
+    """
+    lora = [x for x in points.values() if x.is_lora]
+    single = [x for x in points.values() if not x.is_lora and not x.cut_from]
+    packs = {x.name: Pack(x.name, (x,), x is not FOUNDATION) for x in single}
+    cuts = [x for x in points.values() if x.cut_from]
+    for seed in dict.fromkeys(x.settings.seed for x in cuts if x.settings):
+        members = tuple(x for x in cuts if x.settings and x.settings.seed == seed)
+        packs[f"cut_s{seed}"] = Pack(f"cut_s{seed}", members, trains=False)
+    layout = Layout(Path(config.results))
+    kept = _kept(known, points, layout)
+    placed = {x.name for pack in kept.values() for x in pack.points}
+    for peers in dict.fromkeys(x.peers for x in lora):
+        stem = _stem(peers)
+        packs |= {name: pack for name, pack in kept.items() if pack.points[0].peers == peers}
+        new = [x for x in lora if x.peers == peers and x.name not in placed]
+        numbers = (n for n in itertools.count(1) if f"{stem}{n}" not in kept)
+        size = _size(config, len(new), cores)
+        for i in range(0, len(new), size):
+            name = f"{stem}{next(numbers)}"
+            packs[name] = Pack(name, tuple(new[i : i + size]))
+    return packs
+
+
+def _stem(peers: tuple[bool, float, int]) -> str:
+    replay, share, seed = peers
+    marks = ("_replay" if replay else "") + ("" if share == 1 else f"_f{share!r}")
+    return f"lora{marks}_s{seed}_"
+
+
+def _kept(known: dict[str, Any], points: dict[str, Point], layout: Layout) -> dict[str, Pack]:
+    """Return the packs of an earlier start that stand: trained, or in training as they are."""
+    kept = {}
+    for name, members in known.items():
+        current = {x: points[x] for x in members if x in points and points[x].is_lora}
+        trained = layout.receipt("train", name).is_file()
+        begun = (layout.work(name) / "checkpoint.pt").is_file() and len(current) == len(members)
+        if not current or not (trained or begun):
+            continue
+        same = all(
+            members[x] == point.settings.to_dict() for x, point in current.items() if point.settings
+        )
+        left = {x: _gone(x, s) for x, s in members.items() if x not in points}
+        if same:  # a trained pack may hold points that left the grid
+            ordered = tuple((current | left)[x] for x in members if x in current or x in left)
+        else:  # it trains again: only what is wanted
+            ordered = tuple(current.values())
+        kept[name] = Pack(name, ordered)
+    return kept
+
+
+def _gone(name: str, settings: dict[str, Any]) -> Point:
+    """Return a point that is no longer in the grid, as a trained pack holds it."""
+    return Point(name, name, "lora", TrainSettings.from_dict(settings))
+
+
+def on_gpu(config: Config) -> bool:
+    """Return True where trainings use a GPU."""
+    return str(config.settings_of("lora").get("device", DEFAULTS["device"])).startswith("cuda")
+
+
+def _size(config: Config, n: int, cores: int) -> int:
+    """Return how many of n points share a process; how many share a step, the training decides."""
+    if config.pack.size != "auto":
+        return int(config.pack.size)
+    if on_gpu(config):
+        return MOST_ON_GPU
+    return max(1, min(MOST, -(-n // (cores or 1))))

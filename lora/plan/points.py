@@ -1,0 +1,139 @@
+"""Make the points of a sweep, with their names; no other place makes a name or reads one.
+
+A name says what the point is, with numbers in one canonical form, so that a value that is added
+to a list of the grid renames, and retrains, nothing.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lora.catalogue.methods import BY_NAME
+from lora.plan.config import Config
+from lora.plan.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fine-tuning of the grid, a baseline, or a cut.
+
+    name:      of its files and runs, lora_r4_a8_s3
+    group:     what it shares with the points that differ by seed, lora_r4_a8
+    kind:      in one word for tables: lora, lora_replay, cut, full, full_replay, freeze, foundation
+    settings:  of its training; of a cut those of the training that was cut, with the lower rank;
+               None for the foundation model, which is not trained
+    cut_from:  the name of the training that it was cut from
+    """
+
+    name: str
+    group: str
+    kind: str
+    settings: TrainSettings | None = None
+    cut_from: str = ""
+
+    def values(self) -> dict[str, Any] | None:
+        """Return the settings as JSON; None for the foundation model."""
+        return self.settings.to_dict() if self.settings else None
+
+    @property
+    def is_lora(self) -> bool:
+        """Return True for a training of adapters."""
+        return self.settings is not None and self.settings.method == "lora" and not self.cut_from
+
+    @property
+    def peers(self) -> tuple[bool, float, int]:
+        """Return what points that train together share: replay, share of the data, seed."""
+        assert self.settings is not None
+        return self.settings.replay, self.settings.train_fraction, self.settings.seed
+
+    @property
+    def plain(self) -> str:
+        """Return the group's name as it would be without replay."""
+        return self.group.replace("_replay", "", 1) if self.replays else self.group
+
+    @property
+    def replays(self) -> bool:
+        """Return True where old structures are replayed beside the new data."""
+        return self.settings is not None and self.settings.replay
+
+
+FOUNDATION = Point("foundation", "foundation", "foundation")
+
+
+def make_points(config: Config) -> dict[str, Point]:
+    """Return every point of a config by its name: LoRA, baselines, the foundation model, cuts."""
+    points = [*_lora(config), *_baselines(config)]
+    if "foundation" in config.baselines:
+        points.append(FOUNDATION)
+    return {point.name: point for point in [*points, *_cuts(config, points)]}
+
+
+def _lora(config: Config) -> list[Point]:
+    grid, points = config.grid, []
+    for replay, share, rank, alpha, lr, seed in itertools.product(
+        grid.replay, grid.train_fraction, grid.rank, grid.alpha, grid.lr or [None], grid.seed
+    ):
+        own: dict[str, Any] = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
+        own |= {"scaling": grid.scaling, **({} if lr is None else {"lr": lr})}
+        swept = "" if lr is None else f"_lr{_number(lr)}"
+        group = f"lora_r{rank}_a{_number(alpha)}{swept}{_mark(replay, share)}"
+        settings = _settings(config, "lora", own | _varied(config, replay, share))
+        points.append(
+            Point(f"{group}_s{seed}", group, "lora_replay" if replay else "lora", settings)
+        )
+    return points
+
+
+def _baselines(config: Config) -> list[Point]:
+    points = []
+    for name, share, seed in itertools.product(
+        config.baselines, config.grid.train_fraction, config.grid.seed
+    ):
+        method = BY_NAME[name]
+        if method.method is None:
+            continue
+        own = {"method": method.method, "seed": seed}
+        group = f"{name}{_mark(False, share)}"
+        settings = _settings(config, name, own | _varied(config, method.replays, share))
+        points.append(Point(f"{group}_s{seed}", group, name, settings))
+    return points
+
+
+def _cuts(config: Config, points: list[Point]) -> list[Point]:
+    """Return the LoRA trainings of the highest rank, cut to each lower one."""
+    if not config.rank_curve:
+        return []
+    top = max(config.grid.rank)
+    return [
+        Point(
+            f"{point.name}_cut{rank}",
+            f"{point.group}_cut{rank}",
+            "cut",
+            replace(point.settings, rank=rank),
+            point.name,
+        )
+        for point in points
+        if point.is_lora and point.settings and point.settings.rank == top
+        for rank in config.grid.rank
+        if rank < top
+    ]
+
+
+def _settings(config: Config, method: str, own: dict[str, Any]) -> TrainSettings:
+    """Return the settings of all trainings under those of a method under those of a point."""
+    return config.train_settings(method, **own)
+
+
+def _mark(replay: bool, share: float) -> str:
+    """Return what replay and a share of the training set add to a name; the plain ones nothing."""
+    return ("_replay" if replay else "") + ("" if share == 1 else f"_f{_number(share)}")
+
+
+def _varied(config: Config, replay: bool, share: float) -> dict[str, Any]:
+    weight = {"replay": True, "replay_weight": config.replay.weight} if replay else {}
+    return weight | ({} if share == 1 else {"train_fraction": share})
+
+
+def _number(value: float) -> str:
+    """Return a number in one form: 8.0 as 8, and all digits of 0.1."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,228 @@
+"""Resolve a config once into everything that a sweep is: points, packs, jobs, paths, limits.
+
+The main process of snakemake makes the plan while it reads the rules, and writes it to plan.json;
+every command of the sweep reads it there.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lora.errors import UserError
+from lora.files.sealed import read_json, write_sealed
+from lora.plan.checking import resolve
+from lora.plan.cluster import Forecast, Times, check_profile, minutes_of
+from lora.plan.config import Config
+from lora.plan.freshness import Files, Verdict, judge, mark
+from lora.plan.jobs import Job, make_jobs
+from lora.plan.layout import Layout
+from lora.plan.packs import Pack, make_packs, on_gpu
+from lora.plan.points import Point, make_points
+from lora.plan.settings import TrainSettings
+
+NAMED = 12  # points that a message lists
+
+
+@dataclass(frozen=True)
+class Start:
+    """How snakemake was started, in plain values.
+
+    main:      True in the process that the user started, False in jobs
+    dry:       True where nothing will run
+    locked:    True where another snakemake works in this folder
+    cores:     of this machine that may be used
+    nodes:     jobs at a time on a cluster, None where all runs here
+    forced:    rules that the user wants to run again
+    resources: default resources of the profile
+    """
+
+    main: bool = True
+    dry: bool = False
+    locked: bool = False
+    cores: int = 1
+    nodes: int | None = None
+    forced: frozenset[str] = frozenset()
+    resources: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep.
+
+    points:  by name: LoRA, baselines, foundation model, cuts
+    packs:   by name: who shares a process
+    minutes: of a training job on a cluster, by pack; {} on one machine
+    """
+
+    config: Config
+    points: dict[str, Point]
+    packs: dict[str, Pack]
+    minutes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(
+        cls, config: Config, known: Mapping[str, Any] | None = None, cores: int = 1
+    ) -> "Sweep":
+        """Resolve a config.
+
+        Args:
+            known: {pack: {point: settings}} of an earlier start
+            cores: of this machine
+        """
+        points = make_points(config)
+        return cls(config, points, make_packs(config, points, dict(known or {}), cores))
+
+    @classmethod
+    def begin(cls, raw: dict[str, Any], start: Start) -> "Sweep":
+        """Make the plan in snakemake's main process, say it, and write it; in a job read it.
+
+        Raises UserError: the config, a place of the profile that was not filled in, a results
+        folder of another version, or trainings that only changed code would repeat.
+        """
+        config, warnings = resolve(raw, folder=Path.cwd())
+        layout = Layout(Path(config.results))
+        if not start.main:
+            return cls.load(layout.plan)
+        check_profile(start.resources)
+        _refuse_old(layout)
+        earlier = read_json(layout.plan) if layout.plan.is_file() else {}
+        sweep = cls.from_config(config, earlier.get("packs"), start.cores)
+        times = Times.of(layout, sweep.packs)
+        if start.nodes is not None:
+            sweep = replace(sweep, minutes=minutes_of(sweep.packs, times))
+        files = Files(earlier.get("files"))
+        verdicts = sweep.judge(files, start.forced)
+        forecast = Forecast.of(sweep.packs, verdicts, times)
+        sweep.refuse_upgrade(forecast)
+        if not start.locked:
+            mark(sweep.jobs, verdicts, layout)
+            if not start.dry:
+                sweep.save(files)
+        _say(forecast, sweep, start, warnings)
+        return sweep
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Sweep":
+        """Read a plan.  Raises UserError: it is missing or damaged."""
+        found = read_json(path)
+        config = Config.model_validate(found["config"])
+        points = make_points(config)
+        packs = {
+            name: Pack(name, tuple(_member(x, s, points) for x, s in members.items()), trains)
+            for name, (trains, members) in found["members"].items()
+        }
+        return cls(config, points, packs, found["minutes"])
+
+    def save(self, files: Files) -> None:
+        """Write the plan, whole or not at all."""
+        settings = {
+            name: {x.name: x.values() for x in pack.points} for name, pack in self.packs.items()
+        }
+        content = {
+            "config": self.config.to_dict(),
+            "packs": {x: members for x, members in settings.items() if self.packs[x].trains},
+            "members": {x: [self.packs[x].trains, members] for x, members in settings.items()},
+            "minutes": self.minutes,
+            "files": files.known,
+        }
+        write_sealed(self.layout.plan, content)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Return the paths of the results folder."""
+        return Layout(Path(self.config.results))
+
+    @cached_property
+    def jobs(self) -> dict[str, Job]:
+        """Return every job by its key."""
+        return make_jobs(self.config, self.points, self.packs, self.layout)
+
+    def judge(self, files: Files, forced: Iterable[str] = ()) -> dict[str, Verdict]:
+        """Return which jobs run, and why."""
+        return judge(self.jobs, files, forced, self.config.on_upgrade == "keep")
+
+    def refuse_upgrade(self, forecast: Forecast) -> None:
+        """Raise UserError where changed code alone would train points again, unless asked for."""
+        again = forecast.upgraded
+        if not again or self.config.on_upgrade != "ask":
+            return
+        named = ", ".join(again[:NAMED]) + (", ..." if len(again) > NAMED else "")
+        what = {forecast.points[x].what for x in again} - {""}
+        raise UserError(
+            f"upgrade: {', '.join(sorted(what)) or 'the code of trainings has changed'}; "
+            f"{len(again)} trained points would be trained again, about "
+            f"{forecast.hours(again):.2f} {self.device} hours: {named}. Set on_upgrade: retrain to "
+            "do that, or on_upgrade: keep to keep them (--config on_upgrade=keep)"
+        )
+
+    # --- what the rules ask
+
+    @property
+    def device(self) -> str:
+        """Return what trains, as hours are counted."""
+        return "GPU" if on_gpu(self.config) else "CPU"
+
+    @property
+    def trained_packs(self) -> list[str]:
+        """Return the packs that train."""
+        return [x.name for x in self.packs.values() if x.trains]
+
+    @property
+    def cuts(self) -> dict[str, Point]:
+        """Return the points that are cut from others."""
+        return {x.name: x for x in self.points.values() if x.cut_from}
+
+    @property
+    def trained_points(self) -> dict[str, Point]:
+        """Return the points that train."""
+        return {x.name: x for x in self.points.values() if x.settings and not x.cut_from}
+
+    @property
+    def tracked(self) -> list[str]:
+        """Return the points that MLflow gets a run of."""
+        return [x.name for x in self.points.values() if not x.cut_from]
+
+    def receipts(self, *steps: str) -> list[str]:
+        """Return the receipts of all jobs of some steps."""
+        return [str(job.receipt) for job in self.jobs.values() if job.step in steps]
+
+    def needs(self, step: str, name: str = "") -> list[str]:
+        """Return the files that a job reads: of the user, and receipts of other jobs."""
+        job = self.jobs[f"{step}/{name}" if name else step]
+        return [str(x) for x in job.files.values()] + [str(self.jobs[x].receipt) for x in job.needs]
+
+    def stale(self, step: str, name: str = "") -> list[str]:
+        """Return the mark of a job that has to run again, [] where there is none."""
+        path = self.layout.stale(step, name)
+        return [str(path)] if path.is_file() else []
+
+
+def _member(name: str, settings: dict[str, Any] | None, points: dict[str, Point]) -> Point:
+    if name in points:
+        return points[name]
+    assert settings is not None
+    return Point(name, name, "lora", TrainSettings.from_dict(settings))
+
+
+def _refuse_old(layout: Layout) -> None:
+    """Raise UserError for results of 0.1, which had no plan and no stamps."""
+    if (layout.results / "train" / "packs.json").is_file() and not layout.plan.is_file():
+        raise UserError(
+            f"config: results: {layout.results} was made by version 0.1, whose results this "
+            "version cannot go on with; name another folder, or delete it"
+        )
+
+
+def _say(forecast: Forecast, sweep: Sweep, start: Start, warnings: list[str]) -> None:
+    """Print warnings and the plan's line, and on a cluster what its jobs ask for."""
+    line = forecast.line(sweep.device)
+    if start.nodes is not None and forecast.packs:
+        hours = sum(sweep.minutes[pack.name] for pack in forecast.packs) / 60
+        line += (
+            f"; at most {start.nodes} jobs at a time, limits of {hours:.0f} hours in all "
+            "(pack.size in the config: more points a job, fewer GPUs)"
+        )
+    print(*warnings, line, sep="\n", file=sys.stderr)
