@@ -1,66 +1,61 @@
 rule check:
     # what test sets do not tell: forgetting, symmetry, dimers, energy drift
     input:
-        models=rules.merge.output,
-        valid=rules.split.output.valid,
-        e0s=rules.e0s.output,
-        holdout=HOLDOUT,
+        mark("check"),
+        ancient(needs("check")),
     output:
-        f"{RESULTS}/check/packs/{{pack}}.json",
+        LAYOUT.receipt("check", "{pack}"),
     log:
-        f"{RESULTS}/logs/check/{{pack}}.log",
+        LAYOUT.log("check", "{pack}"),
     conda:
         ENV
     threads: 1
-    params:
-        files=check_flags,
-        settings=check_settings(),
-        code=code_of("check"),
     shell:
-        "mace-lora check {params.files} --valid_file {input.valid:q} --e0s_file {input.e0s:q}"
-        " {params.settings} --threads {threads} --receipt {output:q} 2> {log:q}"
+        "mace-lora check {PLAN:q} {wildcards.pack} --threads {threads} 2> {log:q}"
 
 
 rule shortlist:
     # the best points so far, and the foundation model to compare with
     input:
-        errors=expand(rules.evaluate.output, pack=PACKS),
-        trainings=expand(rules.train.output, pack=TRAINED),
-        checks=expand(rules.check.output, pack=PACKS) if CHECKED else [],
+        mark("shortlist"),
+        ancient(needs("shortlist")),
     output:
-        f"{RESULTS}/check/shortlist.json",
+        LAYOUT.receipt("shortlist"),
     log:
-        f"{RESULTS}/logs/shortlist.log",
+        LAYOUT.log("shortlist"),
     conda:
         ENV
-    params:
-        results=subpath(output[0], ancestor=2),
-        points=ALL_POINTS,
-        cuts=CUTS,
-        select=config["select"],
-        winners=config["checks"]["winners"],
-    script:
-        "../workflow/scripts/shortlist.py"
+    shell:
+        "mace-lora shortlist {PLAN:q} 2> {log:q}"
 
 
 rule thorough:
     # the long checks, of the shortlist only: heating, holes
     input:
-        shortlist=rules.shortlist.output,
-        valid=rules.split.output.valid,
-        e0s=rules.e0s.output,
-        holdout=HOLDOUT,
+        mark("thorough"),
+        ancient(needs("thorough")),
     output:
-        f"{RESULTS}/check/thorough/receipt.json",
+        LAYOUT.receipt("thorough"),
     log:
-        f"{RESULTS}/logs/thorough.log",
+        LAYOUT.log("thorough"),
     conda:
         ENV
     threads: 2
-    params:
-        settings=check_settings("thorough"),
-        code=code_of("check"),
     shell:
-        "mace-lora check --shortlist {input.shortlist:q} --valid_file {input.valid:q}"
-        " --e0s_file {input.e0s:q} {params.settings}"
-        " --threads {threads} --receipt {output:q} 2> {log:q}"
+        "mace-lora thorough {PLAN:q} --threads {threads} 2> {log:q}"
+
+
+rule choose:
+    # the table of points, and which of them is the best
+    input:
+        mark("choose"),
+        ancient(needs("choose")),
+    output:
+        LAYOUT.receipt("choose"),
+        LAYOUT.table,
+    log:
+        LAYOUT.log("choose"),
+    conda:
+        ENV
+    shell:
+        "mace-lora choose {PLAN:q} 2> {log:q}"

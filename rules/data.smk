@@ -1,46 +1,49 @@
 rule split:
     # training, validation and test sets, with a leakage check
     input:
-        dataset=config["data"]["file"],
-        others=[
-            path
-            for key, path in data_files().items()
-            if key not in ("data.file", "checks.holdout_file", "replay.file")
-        ],
+        mark("split"),
+        ancient(needs("split")),
     output:
-        train=f"{RESULTS}/data/train.xyz",
-        valid=f"{RESULTS}/data/valid.xyz",
-        test=f"{RESULTS}/data/test.xyz",
-        summary=f"{RESULTS}/data/split.json",
+        LAYOUT.receipt("split"),
+        LAYOUT.split("train"),
+        LAYOUT.split("valid"),
+        LAYOUT.split("test"),
     log:
-        f"{RESULTS}/logs/split.log",
+        LAYOUT.log("split"),
     conda:
         ENV
-    params:
-        out=subpath(output.train, parent=True),
-        settings=split_flags(),
-        code=code_of("split"),
     shell:
-        "mace-lora split {input.dataset:q} --out {params.out:q} {params.settings} 2> {log:q}"
+        "mace-lora split {PLAN:q} 2> {log:q}"
 
 
 rule replay:
     # structures that remind a training of the foundation model, labelled once for all points
     input:
-        structures=[x for x in [config["replay"]["file"]] if x],
-        foundation=FOUNDATION_FILE,
+        mark("replay"),
+        ancient(needs("replay")),
     output:
-        structures=f"{RESULTS}/replay/replay.xyz",
-        summary=f"{RESULTS}/replay/replay.json",
+        LAYOUT.receipt("replay"),
+        LAYOUT.replayed,
     log:
-        f"{RESULTS}/logs/replay.log",
+        LAYOUT.log("replay"),
     conda:
         ENV
     threads: 2
-    params:
-        foundation=FOUNDATION_FLAGS,
-        settings=replay_settings(),
-        code=code_of("replay"),
     shell:
-        "mace-lora replay {input.structures:q} {params.foundation} {params.settings}"
-        " --threads {threads} --out {output.structures:q} 2> {log:q}"
+        "mace-lora replay {PLAN:q} --threads {threads} 2> {log:q}"
+
+
+rule e0s:
+    # atomic reference energies of the new level of theory, and the gate on the initial error
+    input:
+        mark("e0s"),
+        ancient(needs("e0s")),
+    output:
+        LAYOUT.receipt("e0s"),
+    log:
+        LAYOUT.log("e0s"),
+    conda:
+        ENV
+    threads: 2
+    shell:
+        "mace-lora e0s {PLAN:q} --threads {threads} 2> {log:q}"

@@ -1,39 +1,29 @@
 rule export:
     # the chosen model for simulation engines, and the proof that they agree with it
     input:
-        best=rules.report.output.best,
-        models=rules.report.input.errors,
-        valid=rules.split.output.valid,
+        mark("export"),
+        ancient(needs("export")),
     output:
-        f"{RESULTS}/export/export.json",
+        LAYOUT.receipt("export"),
     log:
-        f"{RESULTS}/logs/export.log",
+        LAYOUT.log("export"),
     conda:
         ENV
     threads: 1
-    params:
-        results=subpath(output[0], ancestor=2),
-        settings=as_flags(config["export"]),
-        code=code_of("export"),
     shell:
-        "mace-lora export {params.results:q} {params.settings} --verify --threads {threads}"
-        " --receipt {output:q} > {log:q} 2>&1"
+        "mace-lora export {PLAN:q} --threads {threads} > {log:q} 2>&1"
 
 
-rule card:
-    # what the exported model is, how the engines did, and how to load it
+rule track:
+    # MLflow filled from the files above; nothing else ever writes to it
     input:
-        rules.export.output,
+        mark("track"),
+        ancient(needs("track")),
     output:
-        report(
-            f"{RESULTS}/report/card.html",
-            caption="../workflow/report/card.rst",
-            category="Choice",
-            labels={"what": "the chosen model, exported"},
-        ),
+        LAYOUT.receipt("track"),
     log:
-        f"{RESULTS}/logs/card.log",
+        LAYOUT.log("track"),
     conda:
         ENV
-    script:
-        "../workflow/scripts/card.py"
+    shell:
+        "mace-lora track {PLAN:q} 2> {log:q}"

@@ -1,21 +1,30 @@
 rule merge:
     # adapters written into the full foundation model, with the proof that they are the same
     input:
-        adapter=adapter_files,
-        e0s=rules.e0s.output,
-        check=rules.split.output.valid,
-        foundation=FOUNDATION_FILE,
+        mark("merge"),
+        ancient(needs("merge")),
     output:
-        f"{RESULTS}/merge/packs/{{pack}}.json",
+        LAYOUT.receipt("merge", "{pack}"),
     log:
-        f"{RESULTS}/logs/merge/{{pack}}.log",
+        LAYOUT.log("merge", "{pack}"),
     conda:
         ENV
     threads: 1
-    params:
-        foundation=FOUNDATION_FLAGS,
-        files=merge_flags,
-        code=code_of("merge"),
     shell:
-        "mace-lora merge {params.foundation} {params.files} --check_file {input.check:q}"
-        " --threads {threads} --receipt {output:q} 2> {log:q}"
+        "mace-lora merge {PLAN:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+
+
+rule evaluate:
+    # errors of merged models on the validation set and on every test set
+    input:
+        mark("evaluate"),
+        ancient(needs("evaluate")),
+    output:
+        LAYOUT.receipt("evaluate", "{pack}"),
+    log:
+        LAYOUT.log("evaluate", "{pack}"),
+    conda:
+        ENV
+    threads: 1
+    shell:
+        "mace-lora evaluate {PLAN:q} {wildcards.pack} --threads {threads} 2> {log:q}"

@@ -1,178 +1,202 @@
-# Each point's own files, beside the receipts of the packs.
-METRICS = f"{RESULTS}/train/{{point}}/metrics.jsonl"
-PARITY = f"{RESULTS}/evaluate/{{point}}.parquet"
+# The pages of the report; `lora/report` has a module for each, of the same name.
 
 
 rule committee:
     # the LoRA points as an ensemble: does their spread follow their error?
     input:
-        errors=expand(rules.evaluate.output, pack=PACKS),
-        trainings=expand(rules.train.output, pack=TRAINED),
+        mark("report", "committee"),
+        ancient(needs("report", "committee")),
     output:
-        measured=f"{RESULTS}/report/committee.json",
-        figure=report(
-            f"{RESULTS}/report/committee.svg",
+        LAYOUT.receipt("report", "committee"),
+        report(
+            LAYOUT.report("committee.svg"),
             caption="../workflow/report/committee.rst",
             category="Errors",
             labels={"what": "spread of the committee"},
         ),
     log:
-        f"{RESULTS}/logs/committee.log",
+        LAYOUT.log("report", "committee"),
     conda:
         ENV
-    params:
-        parity=expand(PARITY, point=COMMITTEE),
-    script:
-        "../workflow/scripts/committee.py"
+    shell:
+        "mace-lora report {PLAN:q} committee 2> {log:q}"
 
 
-rule report:
-    # the table of points, the chosen one, and what to do next
+rule summary:
+    # what won and by how much, every point, every check
     input:
-        errors=expand(rules.evaluate.output, pack=PACKS),
-        trainings=expand(rules.train.output, pack=TRAINED),
-        e0s=rules.e0s.output,
-        checks=expand(rules.check.output, pack=PACKS) if CHECKED else [],
-        thorough=rules.thorough.output if THOROUGH else [],
-        committee=[rules.committee.output.measured] if COMMITTEE else [],
+        mark("report", "summary"),
+        ancient(needs("report", "summary")),
     output:
-        table=f"{RESULTS}/report/sweep.csv",
-        choice=report(
-            f"{RESULTS}/report/choice.html",
+        LAYOUT.receipt("report", "summary"),
+        report(
+            LAYOUT.report("choice.html"),
             caption="../workflow/report/choice.rst",
             category="Choice",
             labels={"what": "what won, and by how much"},
         ),
-        html=report(
-            f"{RESULTS}/report/sweep.html",
+        report(
+            LAYOUT.report("sweep.html"),
             caption="../workflow/report/table.rst",
             category="Choice",
             labels={"what": "every point"},
         ),
-        checks=report(
-            f"{RESULTS}/report/checks.html",
+        report(
+            LAYOUT.report("checks.html"),
             caption="../workflow/report/checks.rst",
             category="Choice",
             labels={"what": "checks of every point"},
         ),
-        best=f"{RESULTS}/report/best.json",
-        summary=f"{RESULTS}/report/summary.txt",
     log:
-        f"{RESULTS}/logs/report.log",
+        LAYOUT.log("report", "summary"),
     conda:
         ENV
-    params:
-        results=subpath(output.table, ancestor=2),
-        points=ALL_POINTS,
-        select=config["select"],
-        cuts=CUTS,
-        gpus=config["pack"]["gpus"],
-    script:
-        "../workflow/scripts/choice.py"
+    shell:
+        "mace-lora report {PLAN:q} summary 2> {log:q}"
 
 
 rule tables:
     # what it cost, the new E0s, the split
     input:
-        table=rules.report.output.table,
-        e0s=rules.e0s.output[0],
-        split=rules.split.output.summary,
+        mark("report", "tables"),
+        ancient(needs("report", "tables")),
     output:
-        cost=report(
-            f"{RESULTS}/report/cost.html",
+        LAYOUT.receipt("report", "tables"),
+        report(
+            LAYOUT.report("cost.html"),
             caption="../workflow/report/cost.rst",
             category="Training",
             labels={"what": "time, memory, GPU hours"},
         ),
-        e0s=report(
-            f"{RESULTS}/report/e0s.html",
+        report(
+            LAYOUT.report("e0s.html"),
             caption="../workflow/report/e0s.rst",
             category="Data",
             labels={"what": "atomic reference energies"},
         ),
-        split=report(
-            f"{RESULTS}/report/split.html",
+        report(
+            LAYOUT.report("split.html"),
             caption="../workflow/report/split.rst",
             category="Data",
             labels={"what": "training, validation and test sets"},
         ),
     log:
-        f"{RESULTS}/logs/tables.log",
+        LAYOUT.log("report", "tables"),
     conda:
         ENV
-    script:
-        "../workflow/scripts/tables.py"
+    shell:
+        "mace-lora report {PLAN:q} tables 2> {log:q}"
 
 
 rule figures:
     # heat maps, learning curves, parity plots; the numbers behind each lie beside it as csv
     input:
-        table=rules.report.output.table,
-        best=rules.report.output.best,
-        checks=rules.report.output.checks,
-        trainings=expand(rules.train.output, pack=TRAINED),
+        mark("report", "figures"),
+        ancient(needs("report", "figures")),
     output:
-        heatmap=report(
-            f"{RESULTS}/report/heatmap.svg",
+        LAYOUT.receipt("report", "figures"),
+        report(
+            LAYOUT.report("heatmap.svg"),
             caption="../workflow/report/heatmap.rst",
             category="Choice",
             labels={"what": "rank x alpha"},
         ),
-        forgetting=report(
-            f"{RESULTS}/report/forgetting.svg",
+        report(
+            LAYOUT.report("forgetting.svg"),
             caption="../workflow/report/forgetting.rst",
             category="Choice",
             labels={"what": "error against forgetting"},
         ),
-        parameters=report(
-            f"{RESULTS}/report/parameters.svg",
+        report(
+            LAYOUT.report("parameters.svg"),
             caption="../workflow/report/parameters.rst",
             category="Choice",
             labels={"what": "error against trainable parameters"},
         ),
-        curves=report(
-            f"{RESULTS}/report/learning_curves.svg",
+        report(
+            LAYOUT.report("learning_curves.svg"),
             caption="../workflow/report/learning_curves.rst",
             category="Training",
             labels={"what": "learning curves"},
         ),
-        parity=report(
-            f"{RESULTS}/report/parity.svg",
+        report(
+            LAYOUT.report("parity.svg"),
             caption="../workflow/report/parity.rst",
             category="Errors",
             labels={"what": "parity of the chosen model"},
         ),
-        spectrum=report(
-            f"{RESULTS}/report/spectrum.svg",
+        report(
+            LAYOUT.report("spectrum.svg"),
             caption="../workflow/report/spectrum.rst",
             category="Training",
             labels={"what": "singular values"},
         ),
     log:
-        f"{RESULTS}/logs/figures.log",
+        LAYOUT.log("report", "figures"),
     conda:
         ENV
-    params:
-        metrics=expand(METRICS, point=POINTS),
-        parity=expand(PARITY, point=ALL_POINTS),
-    script:
-        "../workflow/scripts/figures.py"
+    shell:
+        "mace-lora report {PLAN:q} figures 2> {log:q}"
+
+
+rule rank_curve:
+    # trained ranks against cut ones
+    input:
+        mark("report", "rank_curve"),
+        ancient(needs("report", "rank_curve")),
+    output:
+        LAYOUT.receipt("report", "rank_curve"),
+        report(
+            LAYOUT.report("rank_curve.svg"),
+            caption="../workflow/report/rank_curve.rst",
+            category="Choice",
+            labels={"what": "trained against cut ranks"},
+        ),
+    log:
+        LAYOUT.log("report", "rank_curve"),
+    conda:
+        ENV
+    shell:
+        "mace-lora report {PLAN:q} rank_curve 2> {log:q}"
 
 
 rule data_size:
     # errors against the number of training structures
     input:
-        table=rules.report.output.table,
+        mark("report", "data_size"),
+        ancient(needs("report", "data_size")),
     output:
-        curve=report(
-            f"{RESULTS}/report/data_size.svg",
+        LAYOUT.receipt("report", "data_size"),
+        report(
+            LAYOUT.report("data_size.svg"),
             caption="../workflow/report/data_size.rst",
             category="Choice",
             labels={"what": "error against training structures"},
         ),
     log:
-        f"{RESULTS}/logs/data_size.log",
+        LAYOUT.log("report", "data_size"),
     conda:
         ENV
-    script:
-        "../workflow/scripts/data_size.py"
+    shell:
+        "mace-lora report {PLAN:q} data_size 2> {log:q}"
+
+
+rule card:
+    # what the exported model is, how the engines did, and how to load it
+    input:
+        mark("report", "card_page"),
+        ancient(needs("report", "card_page")),
+    output:
+        LAYOUT.receipt("report", "card_page"),
+        report(
+            LAYOUT.report("card.html"),
+            caption="../workflow/report/card.rst",
+            category="Choice",
+            labels={"what": "the chosen model, exported"},
+        ),
+    log:
+        LAYOUT.log("report", "card_page"),
+    conda:
+        ENV
+    shell:
+        "mace-lora report {PLAN:q} card_page 2> {log:q}"

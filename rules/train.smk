@@ -1,37 +1,39 @@
 rule train:
     # a pack of points, each as it would train alone; an interrupted one goes on from its last epoch
     input:
-        train=rules.split.output.train,
-        valid=rules.split.output.valid,
-        e0s=rules.e0s.output,
-        foundation=FOUNDATION_FILE,
-        replay=replay_files,
+        mark("train"),
+        ancient(needs("train")),
     output:
-        f"{RESULTS}/train/packs/{{pack}}.json",
+        LAYOUT.receipt("train", "{pack}"),
     log:
-        f"{RESULTS}/logs/train/{{pack}}.log",
+        LAYOUT.log("train", "{pack}"),
     conda:
         ENV
     threads: 1
     resources:
-        gpu=GPUS * config["pack"]["gpus"],  # on one machine with one GPU: snakemake --resources gpu=1
-        runtime=train_minutes,  # 0 on this machine, for no limit
-        give_up=is_last_try,
+        gpu=SWEEP.gpus,  # on one machine with one GPU: snakemake --resources gpu=1
+        runtime=minutes,
+        attempt=this_try,
     params:
-        out=subpath(output[0], ancestor=2),
-        work=subpath(output[0], strip_suffix=".json"),
-        foundation=FOUNDATION_FLAGS,
-        settings=as_flags(config["train"]),
-        points=train_points,
-        replay=replay_flags,
-        program=train_program(),
-        live=str(LIVE_RECORD),
-        failed=times_failed,  # so that what failed is trained again the next time
-        code=code_of("train"),
+        program=SWEEP.train_program,
     shell:
-        "{params.program} train {input.train:q} {input.valid:q} --e0s_file {input.e0s:q}"
-        " {params.foundation} {params.settings} {params.replay} --points {params.points} --threads {threads}"
-        " --time_limit {resources.runtime} --give_up {resources.give_up} --live {params.live:q}"
-        " --out {params.out:q} --work {params.work:q} --receipt {output:q} 2> {log:q}"
+        "{params.program} train {PLAN:q} {wildcards.pack} --threads {threads}"
+        " --minutes {resources.runtime} --attempt {resources.attempt} 2> {log:q}"
         # why a try ended, for the log of its job: the next one begins a new log
         " || (tail -n 1 {log:q}; exit 1)"
+
+
+rule truncate:
+    # the adapter of the highest rank cut to a lower one by SVD (rank_curve)
+    input:
+        mark("truncate"),
+        ancient(needs("truncate")),
+    output:
+        LAYOUT.receipt("truncate", "{point}"),
+    log:
+        LAYOUT.log("truncate", "{point}"),
+    conda:
+        ENV
+    threads: 1
+    shell:
+        "mace-lora truncate {PLAN:q} {wildcards.point} --threads {threads} 2> {log:q}"

@@ -21,6 +21,7 @@ from lora.plan.code import code_of
 from lora.plan.jobs import Job, defaults_of
 from lora.plan.layout import Layout
 
+OLD = 1.0  # seconds since 1970: older than any receipt
 PACKAGES = ("torch", "mace-torch", "e3nn")
 
 
@@ -99,7 +100,7 @@ def judge(
     """Return a verdict on every job, each after those that it needs.
 
     Args:
-        forced: steps that the user asked for by name
+        forced: steps, pages or receipts that the user asked for
         keep: keep what changed code has made stale, up to and with trainings
 
     Raises UserError: a receipt is damaged.
@@ -110,7 +111,7 @@ def judge(
         before = [x for x in job.needs if verdicts[x].runs]
         if not job.receipt.is_file():
             verdicts[key] = Verdict(Why.NEW)
-        elif job.step in forced:
+        elif forced & {job.step, job.name, str(job.receipt)}:
             verdicts[key] = Verdict(Why.FORCED)
         elif before:
             first = min(before, key=lambda x: list(Why).index(verdicts[x].why))
@@ -177,18 +178,27 @@ def _version(package: str) -> str | None:
         return None
 
 
-def mark(jobs: dict[str, Job], verdicts: dict[str, Verdict], layout: Layout) -> None:
-    """Put a mark beside every receipt that has to be made anew, and take away all others.
+def mark(jobs: dict[str, Job], verdicts: dict[str, Verdict], layout: Layout, dry: bool) -> None:
+    """Set the marks of all jobs: newer than the receipt where a job has to run again, else old.
 
-    The mark is newer than the receipt whatever the clock says, and its content is new each time,
-    because snakemake passes over inputs that it has seen before.
+    A mark that says run is newer than the receipt whatever the clock says, and its content is new
+    each time, because snakemake passes over inputs that it has seen before.
+
+    Args:
+        dry: nothing will run: jobs without a receipt get no mark, so that no folder is made
     """
     for key, job in jobs.items():
-        path = layout.stale(job.step, job.name)
-        if not (verdicts[key].runs and job.receipt.is_file()):
-            path.unlink(missing_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{verdicts[key].why}: {verdicts[key].what}\n{time.time_ns()}\n")
-        late = max(time.time(), job.receipt.stat().st_mtime + 1)
-        os.utime(path, (late, late))
+        path, made = layout.mark(job.step, job.name), job.receipt.is_file()
+        if made and verdicts[key].runs:
+            late = max(time.time(), job.receipt.stat().st_mtime + 1)
+            _write(path, f"{verdicts[key].why}: {verdicts[key].what}\n{time.time_ns()}\n", late)
+        elif path.is_file():
+            os.utime(path, (OLD, OLD))
+        elif not dry:
+            _write(path, "", OLD)
+
+
+def _write(path: Path, text: str, when: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (when, when))

@@ -46,9 +46,9 @@ class Layout:
             return self.results / "report" / "pages" / f"{name}.json"
         return self.results / RECEIPTS[step]
 
-    def stale(self, step: str, name: str = "") -> Path:
-        """Return the mark of a receipt that has to be made anew."""
-        return self.results / "stale" / step / (name or step)
+    def mark(self, step: str, name: str = "") -> Path:
+        """Return the mark of a job, which is newer than its receipt where it has to run again."""
+        return self.results / "marks" / step / (name or step)
 
     def log(self, step: str, name: str = "") -> Path:
         """Return the log of a step."""

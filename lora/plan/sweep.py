@@ -35,7 +35,6 @@ class Start:
     locked:    True where another snakemake works in this folder
     cores:     of this machine that may be used
     nodes:     jobs at a time on a cluster, None where all runs here
-    forced:    rules that the user wants to run again
     resources: default resources of the profile
     """
 
@@ -44,7 +43,6 @@ class Start:
     locked: bool = False
     cores: int = 1
     nodes: int | None = None
-    forced: frozenset[str] = frozenset()
     resources: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -61,6 +59,7 @@ class Sweep:
     points: dict[str, Point]
     packs: dict[str, Pack]
     minutes: dict[str, int] = field(default_factory=dict)
+    forced: set[frozenset[str]] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def from_config(
@@ -82,10 +81,11 @@ class Sweep:
         Raises UserError: the config, a place of the profile that was not filled in, a results
         folder of another version, or trainings that only changed code would repeat.
         """
+        if not start.main:
+            results = raw.get("results", Config.model_fields["results"].default)
+            return cls.load(Layout(Path(results)).plan)
         config, warnings = resolve(raw, folder=Path.cwd())
         layout = Layout(Path(config.results))
-        if not start.main:
-            return cls.load(layout.plan)
         check_profile(start.resources)
         _refuse_old(layout)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
@@ -94,11 +94,11 @@ class Sweep:
         if start.nodes is not None:
             sweep = replace(sweep, minutes=minutes_of(sweep.packs, times))
         files = Files(earlier.get("files"))
-        verdicts = sweep.judge(files, start.forced)
+        verdicts = sweep.judge(files)
         forecast = Forecast.of(sweep.packs, verdicts, times)
         sweep.refuse_upgrade(forecast)
         if not start.locked:
-            mark(sweep.jobs, verdicts, layout)
+            mark(sweep.jobs, verdicts, layout, start.dry)
             if not start.dry:
                 sweep.save(files)
         _say(forecast, sweep, start, warnings)
@@ -166,6 +166,19 @@ class Sweep:
         return "GPU" if on_gpu(self.config) else "CPU"
 
     @property
+    def gpus(self) -> int:
+        """Return the GPUs of one training."""
+        return self.config.pack.gpus if on_gpu(self.config) else 0
+
+    @property
+    def train_program(self) -> str:
+        """Return what starts a training: the command, or torchrun with a process a GPU."""
+        processes = self.config.pack.gpus
+        if processes == 1:
+            return "mace-lora"
+        return f"torchrun --standalone --nproc_per_node {processes} -m lora.cli"
+
+    @property
     def trained_packs(self) -> list[str]:
         """Return the packs that train."""
         return [x.name for x in self.packs.values() if x.trains]
@@ -194,10 +207,37 @@ class Sweep:
         job = self.jobs[f"{step}/{name}" if name else step]
         return [str(x) for x in job.files.values()] + [str(self.jobs[x].receipt) for x in job.needs]
 
-    def stale(self, step: str, name: str = "") -> list[str]:
-        """Return the mark of a job that has to run again, [] where there is none."""
-        path = self.layout.stale(step, name)
+    def mark(self, step: str, name: str = "") -> list[str]:
+        """Return the mark of a job; [] where nothing ever ran, in a dry run."""
+        path = self.layout.mark(step, name)
         return [str(path)] if path.is_file() else []
+
+    def targets(self) -> list[str]:
+        """Return the receipts that a whole sweep ends with."""
+        exports = bool(self.config.export.engines)
+        last = [x for x in self.jobs.values() if x.step in ("report", "track")]
+        return [str(x.receipt) for x in last if exports or x.name != "card_page"]
+
+    def time_limit(self, pack: str, attempt: int) -> int:
+        """Return the minutes of a try of a training, more at each; 0, no limit, on one machine."""
+        return self.minutes.get(pack, 0) * attempt
+
+    def force(self, rules: frozenset[str], start: Start) -> None:
+        """Mark what follows from rules that the user wants to run again (snakemake -R)."""
+        if rules and start.main and not start.locked and rules not in self.forced:
+            self.forced.add(rules)
+            mark(self.jobs, self.judge(Files(), rules), self.layout, start.dry)
+
+    def note_tries(self, tries: int) -> None:
+        """Write down how often a job is tried: jobs on a cluster are not told."""
+        if self.tries != tries:
+            write_sealed(self.layout.tries, {"tries": tries})
+
+    @property
+    def tries(self) -> int:
+        """Return how often a job is tried; 0 where no sweep has begun."""
+        path = self.layout.tries
+        return int(read_json(path)["tries"]) if path.is_file() else 0
 
 
 def _member(name: str, settings: dict[str, Any] | None, points: dict[str, Point]) -> Point:
