@@ -3,7 +3,6 @@
 check/{point}.json
 """
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from lora.data.structures import elements_of, is_isolated_atom, load_structures,
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
 from lora.mace.device import check_device, set_threads
-
-log = logging.getLogger(__name__)
 
 
 def check(

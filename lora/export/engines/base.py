@@ -1,7 +1,7 @@
 """Simulation engines: an exported model run in each, one structure at a time.
 
 Each opens the file that its users would open, and says energy, forces and stress of a structure,
-and the total energies along a short run at constant energy.  LAMMPS has a module of its own.
+and the total energies along a short run at constant energy.
 """
 
 import contextlib
