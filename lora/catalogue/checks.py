@@ -68,7 +68,7 @@ class Check:
         if self.compare == "ratio":
             return f"{self.limit:g} times the foundation model's"
         if self.compare == "excess":
-            above = f"{self.limit:g} {self.unit} above" if self.limit else "no more than"
+            above = f"{self.limit:g} more than" if self.limit else "no more than"
             return f"{above} the foundation model's"
         return f"{self.limit:g} {self.unit}"
 

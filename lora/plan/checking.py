@@ -104,9 +104,9 @@ def _without(raw: Raw, bad: set[Key]) -> Raw:
     pruned: Raw = copy.deepcopy(raw)
     for key in bad:
         section: Any = pruned
-        for part in key:
+        for i, part in enumerate(key):
             inside = section.get(part) if isinstance(section, dict) else None
-            if part is key[-1] or not isinstance(inside, dict):
+            if i == len(key) - 1 or not isinstance(inside, dict):
                 if isinstance(section, dict):
                     section.pop(part, None)
                 break

@@ -138,8 +138,8 @@ def tuple_of(item: Any, least: int = 0) -> Any:
     """
     return Annotated[
         tuple[item, ...],
+        Field(min_length=least or None, json_schema_extra={"uniqueItems": True}),
         BeforeValidator(as_list),
-        Field(min_length=least, json_schema_extra={"uniqueItems": True}),
         AfterValidator(no_twice),
     ]
 

@@ -1,0 +1,253 @@
+"""The JSON schema and the tables of config/README.md, made from the models.
+
+python -m lora.plan.reference           writes both
+python -m lora.plan.reference --check   exits with 1 where one is out of date
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lora.catalogue import checks, engines, foundations, methods
+from lora.plan.config import Config
+from lora.plan.settings import METHOD_DEFAULTS
+from lora.plan.words import listed
+
+ROOT = Path(__file__).parents[2]
+SCHEMA, README = Path("workflow/schemas/config.schema.yaml"), Path("config/README.md")
+HEADER = """\
+# Generated from lora/plan/config.py by `python -m lora.plan.reference`; do not edit.
+# For editors: put this line at the top of a config of your own,
+#     # yaml-language-server: $schema=workflow/schemas/config.schema.yaml
+"""
+MARK = re.compile(r"(<!-- generated: ([a-z0-9_.]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+KEYS = ("description", "default", "type", "enum", "anyOf", "properties", "items", "$ref")
+NUMBERS = {"minimum": "at least", "exclusiveMinimum": "above"}
+NUMBERS |= {"maximum": "at most", "exclusiveMaximum": "below"}
+LARGE = 10**9  # bounds from here on are not worth a word in a table
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the config."""
+    made: dict[str, Any] = _plain(Config.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
+
+
+def _plain(node: Any) -> Any:
+    """Return a schema without titles and with each alternative once."""
+    if isinstance(node, list):
+        return [_plain(x) for x in node]
+    if not isinstance(node, dict):
+        return node
+    out = {}
+    for key, value in node.items():
+        if key == "title" and isinstance(value, str):
+            continue
+        if key == "properties":
+            out[key] = {name: _plain(x) for name, x in value.items()}
+            continue
+        out["anyOf" if key == "oneOf" else key] = _plain(value)
+    out.pop("discriminator", None)
+    if "anyOf" in out:
+        out["anyOf"] = [x for i, x in enumerate(out["anyOf"]) if x not in out["anyOf"][:i]]
+    first = {key: out.pop(key) for key in KEYS if key in out}
+    return first | out
+
+
+def schema_text() -> str:
+    """Return the schema file."""
+    dumped: str = yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True, width=100)
+    return HEADER + dumped
+
+
+def readme_text(text: str) -> str:
+    """Return config/README.md with its tables made anew.
+
+    Args:
+        text: The file as it is; what stands between markers is replaced.
+
+    Raises:
+        KeyError: A marker names no table.
+    """
+    tables = _tables()
+    return MARK.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[4]}", text)
+
+
+def _tables() -> dict[str, str]:
+    """Return every table by the name of its marker."""
+    whole = schema()
+    sections = {name: _resolve(x, whole) for name, x in whole["properties"].items() if "$ref" in x}
+    single = {k: x for k, x in whole["properties"].items() if "$ref" not in x}
+    tables = {"top": _keys(single, (), whole)}
+    for name, section in sections.items():
+        tables[name] = _keys(section["properties"], section.get("required", ()), whole)
+    training = sections["train"]["properties"]
+    tables["targets"] = _keys(_resolve(training["targets"], whole)["properties"], (), whole)
+    rows = []
+    for name, defaults in METHOD_DEFAULTS.items():
+        cells = [f"{defaults[x]:g}" for x in ("lr", "ema_decay", "clip_grad")]
+        rows.append([f"`{name}`", methods.BY_NAME[name].trains, *cells])
+    tables["method_defaults"] = _table(["method", "trains", "lr", "ema_decay", "clip_grad"], rows)
+    tables["check_rows"] = _table(
+        ["check", "number", "limit", "settings (default)"], [_check(row) for row in checks.ROWS]
+    )
+    tables["engine_rows"] = _table(
+        ["engine", "file", "needs", "note"], [_engine(row) for row in engines.ROWS]
+    )
+    names = [[_code([row.name, *row.aliases]), row.licence or "not known"] for row in _models()]
+    tables["foundation_rows"] = _table(["name", "licence"], names)
+    return tables
+
+
+def _models() -> tuple[foundations.Foundation, ...]:
+    """Return the rows of the foundation models."""
+    return foundations.ROWS
+
+
+def _keys(properties: dict[str, Any], required: Any, whole: dict[str, Any]) -> str:
+    """Return the table of the keys of a section."""
+    rows = []
+    for name, node in properties.items():
+        target = _resolve(node, whole)
+        needed = name in required
+        default = "required" if needed else _default(target if "default" not in node else node)
+        by_method = name in METHOD_DEFAULTS["lora"] and node.get("type") == "number"
+        default = "by method" if by_method else default
+        meaning = str(node.get("description") or target.get("description", ""))
+        rows.append([f"`{name}`", values_of(node, whole), default, meaning])
+    return _table(["key", "values", "default", "meaning"], rows)
+
+
+def _resolve(node: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reference in the schema stands for."""
+    if "$ref" not in node:
+        return node
+    found: dict[str, Any] = whole["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return found
+
+
+def values_of(node: dict[str, Any], whole: dict[str, Any]) -> str:
+    """Return the values that a key takes, in words.
+
+    Args:
+        node: The schema of the key.
+        whole: The schema of the config.
+    """
+    if "$ref" in node:
+        return "mapping"
+    if "anyOf" in node:
+        parts = [values_of(x, whole) for x in node["anyOf"]]
+        return ("; or " if any("," in x for x in parts) else " or ").join(parts)
+    if "enum" in node:
+        return listed([_value(x) for x in node["enum"]])
+    kind = node.get("type", "")
+    if kind == "array":
+        item = node["items"]
+        if item.get("enum") == list(checks.NAMES):
+            return "list of checks"
+        if "$ref" in item:
+            names = ", ".join(_resolve(item, whole)["properties"])
+            return f"list of {{{names}}}"
+        text = values_of(item, whole)
+        plurals = {"whole number": "whole numbers", "number": "numbers", "text": "texts"}
+        first, *rest = text.split(", ")
+        return f"list of {', '.join([plurals.get(first, first), *rest])}"
+    if kind == "object":
+        inner = node.get("additionalProperties")
+        return f"mapping to {values_of(inner, whole)}" if isinstance(inner, dict) else "mapping"
+    words = {"integer": "whole number", "number": "number", "string": "text"}
+    words |= {"boolean": "true or false", "null": "null"}
+    bounds = [
+        f"{word} {node[key]:.15g}"
+        for key, word in NUMBERS.items()
+        if key in node and abs(node[key]) < LARGE
+    ]
+    return ", ".join([words[kind], *bounds])
+
+
+def _default(node: dict[str, Any]) -> str:
+    """Return the default of a key as YAML writes it; empty for a section."""
+    return _value(node["default"]) if "default" in node else ""
+
+
+def _value(value: Any) -> str:
+    """Return a value as YAML writes it in a line."""
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, (list, dict)):
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+        return f"`{text}`" if "*" in text else text
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def _check(row: checks.Check) -> list[str]:
+    """Return the row of a check."""
+    number = f"{row.meaning} ({row.unit})" + (f". {row.note}" if row.note else "")
+    settings = ", ".join(
+        f"`{x.name}` ({x.default:g}{' ' if x.unit else ''}{x.unit})" for x in row.settings
+    )
+    return [f"`{row.name}`", number, row.limit_text(), settings]
+
+
+def _engine(row: engines.Engine) -> list[str]:
+    """Return the row of an engine."""
+    return [f"`{row.name}`", f"`POINT{row.suffix}`", _code(row.modules), row.description]
+
+
+def _code(names: Any) -> str:
+    """Return names in code quotes."""
+    return ", ".join(f"`{x}`" for x in names)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in cells).replace("|  |", "| |")
+    return text.replace("|  |", "| |").replace("| --- ", "|---").replace("|--- |", "|---|") + "\n"
+
+
+def files(root: Path) -> dict[Path, str]:
+    """Return the content that each generated file should have.
+
+    Args:
+        root: The folder of the project.
+    """
+    readme = root / README
+    return {root / SCHEMA: schema_text(), readme: readme_text(readme.read_text(encoding="utf-8"))}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the generated files, or say which are out of date.
+
+    Args:
+        argv: The options; by default those of the command line.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lora.plan.reference", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on drift")
+    options = parser.parse_args(argv)
+    code = 0
+    for path, text in files(ROOT).items():
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        name = path.relative_to(ROOT)
+        if options.check:
+            print(f"{name} is out of date; run python -m lora.plan.reference", file=sys.stderr)
+            code = 1
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {name}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
