@@ -84,7 +84,8 @@ def _foundation(config: Config, folder: Path) -> Iterator[Problem]:
 
 def _files(config: Config, folder: Path) -> Iterator[Problem]:
     """Yield the labelled files that do not exist or were left over from the quickstart."""
-    own = not config.data.file.startswith(QUICKSTART)
+    file = config.data.file
+    own = is_file(folder / file) and not file.startswith(QUICKSTART)
     for key, path in data_files(config).items():
         if not is_file(folder / path):
             yield Problem(key, f"{shown(path)} is not a file; paths start at {folder.resolve()}")

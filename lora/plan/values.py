@@ -136,10 +136,18 @@ def tuple_of(item: Any, least: int = 0) -> Any:
         item: The type of its items.
         least: The smallest number of items.
     """
+    extra: dict[str, Any] = {"uniqueItems": True} | ({"minItems": least} if least else {})
+
+    def check(value: Any) -> Any:
+        items = as_list(value)
+        if len(items) < least:
+            raise said("[] is empty; give at least one value, or leave the key out")
+        return items
+
     return Annotated[
         tuple[item, ...],
-        Field(min_length=least or None, json_schema_extra={"uniqueItems": True}),
-        BeforeValidator(as_list),
+        BeforeValidator(check),
+        Field(json_schema_extra=extra),
         AfterValidator(no_twice),
     ]
 

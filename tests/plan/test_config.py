@@ -1,0 +1,344 @@
+"""Bad configs: one line with key, mistake and remedy for each, all of them at once."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lora.catalogue.foundations import BY_NAME, known_foundation
+from lora.errors import UserError, UserErrors
+from lora.plan.checking import load_config, resolve, validate
+from lora.plan.config import Config
+from lora.plan.labels import check_data_keys, columns_of, parse_comment
+from lora.plan.settings import OPTIONS, Targets, TrainSettings
+from lora.plan.upgrade import upgrade
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+DATA = "workflow/resources/quickstart/malonaldehyde_300K.xyz"
+
+
+def over(raw: dict, overlay: dict) -> dict:
+    """Return a config with the keys of another over it, as Snakemake merges them."""
+    out = copy.deepcopy(raw)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = over(out[key], value) if both else value
+    return out
+
+
+def lines_of(overlay: dict) -> list[str]:
+    """Return what is wrong with the quickstart's config with some keys over it."""
+    with pytest.raises(UserErrors) as caught:
+        validate(over(QUICKSTART, overlay), folder=ROOT)
+    return caught.value.lines
+
+
+BAD: dict[str, tuple[dict, str]] = {
+    "unknown_key": ({"ranks": [4]}, r"ranks: is not a key of the config"),
+    "key_of_a_section": ({"rank": [4]}, r"rank: is not a key .*; did you mean grid\.rank\?"),
+    "unknown_key_inside": (
+        {"train": {"batch_sise": 5}},
+        r"train\.batch_sise: is not a key of train; did you mean batch_size\?",
+    ),
+    "key_not_text": ({"grid": {4: 5}}, r"grid\.4: the key is not text; put it in quotes"),
+    "rank_0": ({"grid": {"rank": [4, 0]}}, r"grid\.rank\.1: 0 must be at least 1"),
+    "rank_text": ({"grid": {"rank": ["4"]}}, r"grid\.rank\.0: '4' is text, .*; write 4"),
+    "rank_float": ({"grid": {"rank": [4.0]}}, r"grid\.rank\.0: 4\.0 is not a whole.*; write 4"),
+    "rank_scalar": ({"grid": {"rank": 4}}, r"grid\.rank: 4 is not a list; write rank: \[4\]"),
+    "rank_true": ({"grid": {"rank": [True]}}, r"grid\.rank\.0: true is not a whole number"),
+    "rank_empty": ({"grid": {"rank": []}}, r"grid\.rank: \[\] is empty; give at least one"),
+    "twice": ({"grid": {"rank": [4, 4]}}, r"grid\.rank: 4 stands in it twice; remove one"),
+    "twice_8": ({"grid": {"alpha": [8, 8.0]}}, r"grid\.alpha: 8 stands in it twice"),
+    "alpha": ({"grid": {"alpha": [-1]}}, r"grid\.alpha\.0: -1 must be above 0"),
+    "alpha_nan": ({"grid": {"alpha": [float("nan")]}}, r"grid\.alpha\.0: nan"),
+    "seed_large": ({"grid": {"seed": [2**32]}}, r"grid\.seed\.0: 4294967296 must be at most"),
+    "seed_huge": ({"grid": {"seed": [1e30]}}, r"grid\.seed\.0: 1e\+30 is too large"),
+    "replay_scalar": ({"grid": {"replay": True}}, r"grid\.replay: true is not a list; write rep"),
+    "lr_text": ({"train": {"lr": "1e-3"}}, r"train\.lr: '1e-3' is text.*; write 1\.0e-3 or 0\.001"),
+    "loss": ({"train": {"loss": "hubber"}}, r"train\.loss: 'hubber' is not.*; did you mean huber"),
+    "dtype": ({"train": {"default_dtype": "half"}}, r"train\.default_dtype: 'half' is not one of"),
+    "device": ({"train": {"device": "gpu"}}, r"train\.device: 'gpu' is not a device; use cpu"),
+    "level": ({"methods": {"freeze": {"freeze_level": 2}}}, r"freeze\.freeze_level: 2 is not one"),
+    "irreps": ({"train": {"targets": {"irreps": ["1"]}}}, r"targets\.irreps\.0: '1' is not an ir"),
+    "weights": (
+        {"train": {"energy_weight": 0, "forces_weight": 0}},
+        r"train: energy_weight and forces_weight: both are 0, nothing|"
+        r"methods\.full: energy_weight and forces_weight: both are 0",
+    ),
+    "method": ({"split": {"method": "kfold"}}, r"split\.method: 'kfold' is not one of random, gro"),
+    "fraction": ({"split": {"test_fraction": 1.5}}, r"split\.test_fraction: 1\.5 must be below 1"),
+    "fractions": (
+        {"split": {"valid_fraction": 0.6, "test_fraction": 0.5}},
+        r"split\.valid_fraction: .* is 1\.1, which leaves nothing to train on",
+    ),
+    "given": ({"split": {"method": "given"}}, r"split\.valid_file: is missing; the method given"),
+    "group": ({"split": {"method": "group"}}, r"split\.group_key: is missing; the method group"),
+    "not_given": ({"split": {"valid_file": DATA}}, r"split\.valid_file: is not used by the method"),
+    "no_file": ({"data": {"file": "no.xyz"}}, r"data\.file: 'no\.xyz' is not a file; paths start"),
+    "no_test_file": (
+        {"data": {"test_sets": [{"name": "hot", "file": "no.xyz"}]}},
+        r"data\.test_sets\.0\.file: 'no\.xyz' is not a file",
+    ),
+    "names_twice": (
+        {"data": {"test_sets": [{"name": "a", "file": DATA}, {"name": "a", "file": "Makefile"}]}},
+        r"data\.test_sets\.1\.name: 'a' is the name of two test sets",
+    ),
+    "test_set_name": (
+        {"data": {"test_sets": [{"name": "test", "file": DATA}]}},
+        r"data\.test_sets\.0\.name: 'test' is no name of a test set",
+    ),
+    "no_holdout": ({"checks": {"holdout_file": "no.xyz"}}, r"checks\.holdout_file: 'no\.xyz' is"),
+    "leftovers": (
+        {"data": {"file": "Makefile", "test_sets": []}},
+        r"checks\.holdout_file: .* belongs to the quickstart, and data\.file does not",
+    ),
+    "foundation": (
+        {"foundation": {"model": "medium_omatt"}},
+        r"foundation\.model: .* nor a name that MACE knows; did you mean medium_omat\?",
+    ),
+    "foundation_file": ({"foundation": {"model": "a/b.model"}}, r"model: 'a/b\.model' is not a fi"),
+    "brace": ({"data": {"file": "a{b}.xyz"}}, r"data\.file: 'a\{b\}\.xyz' holds '\{'"),
+    "newline": ({"data": {"file": "a\nb.xyz"}}, r"data\.file: 'a\\nb\.xyz' holds a line end"),
+    "minus": ({"results": "-x"}, r"results: '-x' begins with -, like an option; begin it with \./"),
+    "nul": ({"results": "a\0b"}, r"results: .* holds a NUL character"),
+    "tilde": ({"results": "~/x"}, r"results: '~/x' begins with ~, .*; write the path out"),
+    "results_file": ({"results": "Makefile"}, r"results: Makefile is a file; name a folder"),
+    "results_below": ({"results": "Makefile/x"}, r"results: .*Makefile is a file; name a folder"),
+    "e0s": ({"e0s": {"method": "guess"}}, r"e0s\.method: 'guess' is not one of estimated, isol"),
+    "e0s_symbol": ({"e0s": {"method": {"h": -1.0}}}, r"e0s\.method\.h: .*; did you mean H\?"),
+    "e0s_value": ({"e0s": {"method": {"H": "a"}}}, r"e0s\.method\.H: 'a' is not a number"),
+    "e0s_no": ({"e0s": {"method": {False: 1.0}}}, r"e0s\.method\.false: .*YAML reads no, on"),
+    "max_error": ({"e0s": {"max_error": float("nan")}}, r"e0s\.max_error: nan"),
+    "pack": ({"pack": {"size": "aut"}}, r"pack\.size: 'aut' is not one of .*; did you mean auto"),
+    "pack_0": ({"pack": {"size": 0}}, r"pack\.size: 0 must be at least 1"),
+    "baseline": ({"baselines": ["ful"]}, r"baselines\.0: 'ful' is not one.*; did you mean full\?"),
+    "methods": ({"methods": {"lorra": {}}}, r"methods\.lorra: is not a method; did you mean lora"),
+    "no_check": ({"checks": {"quick": ["hole"]}}, r"checks\.quick\.0: 'hole' .*; did you mean ho"),
+    "two_tiers": ({"checks": {"quick": ["nve"]}}, r"checks\.standard\.0: nve stands in checks\.q"),
+    "no_settings": (
+        {"checks": {"settings": {"forgetting": {"a": 1}}}},
+        r"checks\.settings\.forgetting\.a: the check forgetting takes no settings",
+    ),
+    "setting": (
+        {"checks": {"settings": {"nve": {"stepz": 1}}}},
+        r"checks\.settings\.nve\.stepz: is not a setting of the check nve; did you mean steps\?",
+    ),
+    "setting_type": ({"checks": {"settings": {"nve": {"steps": "a"}}}}, r"nve\.steps: 'a' is not"),
+    "limit": ({"select": {"limits": {"forgeting": 1}}}, r"limits\.forgeting: is not a check; did"),
+    "limit_inf": ({"select": {"limits": {"nve": float("inf")}}}, r"limits\.nve: inf is not a fi"),
+    "replay": ({"grid": {"replay": [True]}}, r"replay\.file: is missing, and grid\.replay asks"),
+    "replays": ({"baselines": ["full_replay"]}, r"replay\.file: is missing, and baselines asks"),
+    "secret": ({"tracking": {"uri": "http://me:pw@host"}}, r"tracking\.uri: holds a user or a pa"),
+    "secret_list": ({"tracking": {"uri": ["http://me:pw@host"]}}, r"tracking\.uri: the value is n"),
+    "secret_place": ({"tracking": "http://me:pw@host"}, r"tracking: 'http://\*\*\*@host' is not a"),
+    "live": ({"tracking": {"live": True}}, r"tracking\.live: needs a server"),
+    "model": ({"tracking": {"model": "a/b"}}, r"tracking\.model: 'a/b' is no name of a model"),
+    "engine": ({"export": {"engines": ["lamps"]}}, r"export\.engines\.0: .*; did you mean lammps"),
+    "dtype_out": ({"export": {"dtype": "half"}}, r"export\.dtype: 'half' is not one of float32"),
+    "section_null": ({"split": None}, r"split: is empty; write its keys below it, or leave it out"),
+    "section_text": (
+        {"split": "blocked"},
+        r"split: 'blocked' is not a mapping; .*\{method: \.\.\.",
+    ),
+    "upgrade": ({"on_upgrade": "yes"}, r"on_upgrade: 'yes' is not one of ask, retrain or keep"),
+    "bool": ({"rank_curve": 1}, r"rank_curve: 1 is not true or false"),
+    "text": ({"foundation": {"head": 3}}, r'foundation\.head: 3 is not text; .*: "3"'),
+    "long": ({"train": {"loss": "x" * 500}}, r"train\.loss: 'x{56}\.\.\. is not one of"),
+}
+
+
+@pytest.mark.parametrize(("overlay", "message"), BAD.values(), ids=BAD)
+def test_bad_config(overlay: dict, message: str) -> None:
+    lines = lines_of(overlay)
+    assert len(lines) == 1, lines
+    assert re.match(f"config: .*({message})", lines[0]), lines[0]
+    assert "me:pw" not in lines[0] and "\n" not in lines[0]
+
+
+def test_all_errors_at_once_in_the_order_of_the_file() -> None:
+    overlay = {"on_upgrade": "no", "grid": {"rank": [0], "seed": [-1]}, "results": "Makefile"}
+    lines = lines_of(overlay | {"data": {"file": "no.xyz"}, "zzz": 1})
+    keys = [line.split(": ")[1] for line in lines]
+    wanted = ["results", "data.file", "grid.rank.0", "grid.seed.0", "on_upgrade", "zzz"]
+    assert keys == wanted
+
+
+def test_missing_sections_and_no_mapping() -> None:
+    with pytest.raises(UserErrors, match="foundation: is missing.*\n.*data: is missing"):
+        validate({}, folder=ROOT)
+    with pytest.raises(UserErrors, match=r"config: top level: \[\] is not a mapping"):
+        validate([], folder=ROOT)  # type: ignore[arg-type]
+
+
+def test_quickstart_is_good_and_comes_back() -> None:
+    config, warnings = resolve(QUICKSTART, folder=ROOT)
+    assert warnings == []
+    sealed = json.loads(json.dumps(config.to_dict()))
+    assert Config.model_validate(sealed) == config
+    assert Config.model_validate(sealed).to_dict() == sealed
+    assert config.settings_of("full")["lr"] == 0.003 and "ema" not in config.settings_of("full")
+    assert check_data_keys(config, folder=ROOT) == []
+
+
+def test_least_config_has_the_documented_defaults() -> None:
+    raw = {"foundation": {"model": "small"}, "data": {"file": DATA}}
+    config = validate(raw, folder=ROOT)
+    assert config.train_settings("lora") == TrainSettings().resolved()
+    assert config.grid.alpha == (1,) and isinstance(config.grid.alpha[0], int)
+    assert config.baselines == ("foundation", "full", "freeze")
+    replayed = config.train_settings("full_replay", method="full", replay=True)
+    assert (replayed.lr, config.train_settings("full", method="full").lr) == (1e-4, 1e-3)
+
+
+def test_equal_numbers_are_equal() -> None:
+    one, two = ({"grid": {"alpha": [x]}, "train": {"lr": x}} for x in (8, 8.0))
+    configs = [validate(over(QUICKSTART, x), folder=ROOT) for x in (one, two)]
+    assert configs[0] == configs[1]
+    assert str(configs[1].grid.alpha[0]) == "8"
+    settings = TrainSettings(alpha=8).resolved()
+    assert json.dumps(settings.to_dict()) == json.dumps(
+        TrainSettings(alpha=8.0).resolved().to_dict()
+    )
+
+
+OLD: dict[str, tuple[dict, dict, str]] = {
+    "protocol": (
+        {"grid": {"protocol": ["naive", "replay"]}},
+        {"grid": {"replay": [False, True]}},
+        "config: grid.protocol is now grid.replay",
+    ),
+    "baselines": (
+        {"baselines": ["naive", "replay"]},
+        {"baselines": ["full", "full_replay"]},
+        "config: baselines: naive is now full",
+    ),
+    "methods": (
+        {"methods": {"naive": {"lr": 1}, "replay": {}}},
+        {"methods": {"full": {"lr": 1}, "full_replay": {}}},
+        "config: methods.naive is now methods.full",
+    ),
+    "freeze": (
+        {"train": {"freeze": 5}, "methods": {"freeze": {"freeze": 6}}},
+        {"train": {"freeze_level": 5}, "methods": {"freeze": {"freeze_level": 6}}},
+        "config: train.freeze is now train.freeze_level",
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "wanted", "warning"), OLD.values(), ids=OLD)
+def test_old_names_work_with_a_warning(raw: dict, wanted: dict, warning: str) -> None:
+    before = copy.deepcopy(raw)
+    found, warnings = upgrade(raw)
+    assert (found, raw) == (wanted, before)
+    assert any(line.startswith(warning) for line in warnings)
+    assert all("the old name works until 0.3" in line for line in warnings)
+    assert upgrade(found) == (found, [])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"grid": {"protocol": ["naive"], "replay": [False]}},
+        {"baselines": ["naive", "full"]},
+        {"methods": {"naive": {}, "full": {}}},
+        {"train": {"freeze": 5, "freeze_level": 5}},
+    ],
+)
+def test_old_and_new_together_are_an_error(raw: dict) -> None:
+    with pytest.raises(UserErrors, match="is the old name of .*, and both are given; remove"):
+        upgrade(raw)
+
+
+def test_lines_of_the_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("foundation: {model: small}\ngrid:\n  rank: [4, 0]\n  protocol: [x]\n")
+    with pytest.raises(UserErrors) as caught:
+        load_config(path, folder=ROOT)
+    where = [re.sub(r".*\(.*my\.yaml(.*)\)$", r"\1", line) for line in caught.value.lines]
+    assert where == [", line 3", ", line 4", ""], caught.value.lines
+    assert caught.value.lines[2].startswith("config: data: is missing")
+
+
+FRAME = """1
+Properties=species:S:1:pos:R:3 config_type=IsolatedAtom REF_energy=-1
+H 0 0 0
+1
+Properties=species:S:1:pos:R:3:REF_force:R:3 note="energy_x = 1" REF_enrgy=-1 traj=a
+H 0 0 0 0 0 0
+"""
+
+
+def test_names_of_labels(tmp_path: Path) -> None:
+    (tmp_path / "dft.xyz").write_text(FRAME)
+    raw: dict[str, Any] = {"foundation": {"model": "small"}, "data": {"file": "dft.xyz"}}
+    raw |= {"train": {"loss": "stress"}, "split": {"method": "group", "group_key": "trajs"}}
+    lines = check_data_keys(validate(raw, folder=tmp_path), folder=tmp_path)
+    assert [line.split(": ")[1] for line in lines] == [
+        *("data.energy_key", "data.forces_key", "data.stress_key", "split.group_key")
+    ]
+    assert lines[0] == (
+        "config: data.energy_key: dft.xyz frame 1 has no REF_energy; it has note, REF_enrgy, traj; "
+        "did you mean REF_enrgy?"
+    )
+    assert lines[1].endswith("has no REF_forces; it has REF_force; did you mean REF_force?")
+    (tmp_path / "dft.db").write_text("not xyz")
+    raw["data"]["file"] = "dft.db"
+    assert check_data_keys(validate(raw, folder=tmp_path), folder=tmp_path) == []
+
+
+def test_comment_lines() -> None:
+    found = parse_comment("""a="x = \\"1\\"" 'b'=2 c = [1, 2] d={3 4} flag e=-1""")
+    assert found["a"] == 'x = "1"' and found["c"] == "[1, 2]" and found["d"] == "{3 4}"
+    assert (found["flag"], found["e"]) == ("T", "-1")
+    assert columns_of("species:S:1:pos:R:3:f:R:3") == {"species": 1, "pos": 3, "f": 3}
+    assert columns_of("odd") == {}
+
+
+def test_settings_of_a_training() -> None:
+    settings = TrainSettings(targets=Targets(include=("readouts.*",)), replay=True)
+    assert TrainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert set(OPTIONS) == {f.name for f in fields(TrainSettings)}
+    assert all(option.help.endswith((".", "below.")) for option in OPTIONS.values())
+    for bad, message in {
+        "rank": "rank: 0 must be at least 1",
+        "lr": "lr: 0 must be above 0",
+        "freeze_level": "freeze_level: 0 is not one of 1, 5, 6",
+        "train_fraction": "train_fraction: 0 must be above 0",
+        "device": "device: 0 is not a device",
+        "replay": "replay: 0 is not true or false",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            TrainSettings.from_dict({bad: 0}).resolved()
+    with pytest.raises(UserError, match="ranks is not a setting; did you mean rank"):
+        TrainSettings.from_dict({"ranks": 1})
+
+
+def test_foundation_models() -> None:
+    assert BY_NAME["medium_omat"].name == "medium-omat-0"
+    for base, licence in {
+        "MACE-OFF23_medium.model": "ASL",
+        "dir/mace-omat-0-small.model": "ASL",
+        "2023-12-03-mace-128-L1_epoch-199.model": "MIT",
+        "medium-0b3": "MIT",
+    }.items():
+        row = known_foundation(base)
+        assert row is not None and (row.licence or "").startswith(licence), base
+    assert known_foundation("medium.model") is None and known_foundation("base.model") is None
+
+
+def test_import_is_quick() -> None:
+    code = (
+        "import sys, lora.plan.checking, lora.plan.labels, lora.plan.reference\n"
+        "slow = {'torch', 'numpy', 'pandas', 'ase', 'scipy', 'mlflow', 'snakemake', 'mace'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
