@@ -42,6 +42,15 @@ def validate(raw: Raw, *, folder: Path, positions: Positions | None = None) -> C
         raise UserErrors(
             [f"config: top level: {shown(raw)} is not a mapping; write keys and values"]
         )
+    try:
+        return _validate(raw, folder, positions)
+    except RecursionError:
+        message = "config: top level: lists or mappings are nested too deeply; write plain values"
+        raise UserErrors([message]) from None
+
+
+def _validate(raw: Raw, folder: Path, positions: Positions | None) -> Config:
+    """Return a checked config; raise an error with all mistakes."""
     config, problems = _parse(raw)
     bad = {problem.key for problem in problems}
     for _ in range(4):  # without what is wrong, so that the rest is checked, too

@@ -57,7 +57,9 @@ def problems_of(error: ValidationError) -> Iterator[Problem]:
         error: Pydantic's error for a `Config`.
     """
     for detail in error.errors(include_url=False):
-        key = tuple(x for x in detail["loc"] if x not in TAGS)
+        *parents, last = detail["loc"]
+        named = detail["type"] == "extra_forbidden" or last not in TAGS
+        key: Key = (*(x for x in parents if x not in TAGS), *([last] if named else []))
         if detail["loc"][-1:] == ("[key]",) and isinstance(detail["input"], bool):
             key = (*key[:-1], detail["input"])
         value = "the value" if key[:2] == SECRET else shown(detail["input"])
@@ -104,7 +106,7 @@ def _wrong_type(detail: ErrorDetails, key: Key, value: str) -> str:
     if kind == "string_type":
         if given is None:
             return f"null is not text; write a value, {REFERENCE}"
-        remedy = f'; put it in quotes: "{given}"' if isinstance(given, (int, float)) else ""
+        remedy = f'; put it in quotes: "{value}"' if isinstance(given, (int, float)) else ""
         return f"{value} is not text{remedy}"
     if kind == "bool_type":
         return f"{value} is not true or false"

@@ -81,7 +81,7 @@ def _rename(
 def _values(value: Any, renamed: dict[str, Any]) -> Any:
     """Return the items of a list under their new names."""
     if isinstance(value, list):
-        return [_values(x, renamed) for x in value]
+        return [renamed.get(x, x) if isinstance(x, str) else x for x in value]
     return renamed.get(value, value) if isinstance(value, str) else value
 
 

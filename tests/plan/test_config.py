@@ -17,6 +17,7 @@ from lora.errors import UserError, UserErrors
 from lora.plan.checking import load_config, resolve, validate
 from lora.plan.config import Config
 from lora.plan.labels import check_data_keys, columns_of, parse_comment
+from lora.plan.messages import every_key
 from lora.plan.settings import OPTIONS, Targets, TrainSettings
 from lora.plan.upgrade import upgrade
 
@@ -176,6 +177,36 @@ def test_missing_sections_and_no_mapping() -> None:
         validate({}, folder=ROOT)
     with pytest.raises(UserErrors, match=r"config: top level: \[\] is not a mapping"):
         validate([], folder=ROOT)  # type: ignore[arg-type]
+
+
+ODD: list[Any] = [
+    *(None, True, -1, 10**5000, float("nan"), "", "a\0", "\ud800", "http://me:pw@host", b"x"),
+    *([[]], [{}], {}, {1: 2}, {None: 1}, {"[key]": 1}, {"<text>": 1}, {"a" * 500: 1}, {1, 2}),
+    *("x" * 5000, "a/" * 5000, object()),
+]
+
+
+def test_odd_values_never_end_in_a_traceback() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for key in every_key():
+        if key[:2] == ("data", "test_sets") or (key[0] == "methods" and len(key) > 2):
+            continue  # items of a list; the keys of train again
+        for value in [*ODD, endless]:
+            raw: Any = copy.deepcopy(QUICKSTART)
+            section = raw
+            for part in key[:-1]:
+                section = section.setdefault(part, {})
+            section[key[-1]] = value
+            try:
+                resolve(raw, folder=ROOT)
+            except UserErrors as error:
+                for line in error.lines:
+                    assert line.startswith("config: ") and "\n" not in line
+                    assert "me:pw" not in line and len(line) < 700, line
+    for value in ODD:
+        with pytest.raises(UserErrors):
+            resolve(value, folder=ROOT)
 
 
 def test_quickstart_is_good_and_comes_back() -> None:
