@@ -60,7 +60,7 @@ def _trouble(error: OSError) -> str:
 
 
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
-    from lora.plan.settings import SplitSettings
+    from lora.data.grouping import SplitSettings
     from lora.steps.split import split
 
     given = {"valid": valid_file, "test": test_file}

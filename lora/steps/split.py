@@ -11,12 +11,11 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from lora.data.grouping import allocate, groups_of
+from lora.data.grouping import SplitSettings, allocate, groups_of
 from lora.data.leakage import leakage
 from lora.data.structures import SETS, is_isolated_atom, read_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import write_sealed
-from lora.plan.settings import SplitSettings
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
+from lora.data.grouping import SplitSettings
 from lora.data.leakage import leakage
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json
-from lora.plan.settings import SplitSettings
 from lora.steps.split import split
 
 N = 60
