@@ -12,8 +12,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lora.cli.options import parser
-from lora.errors import EXIT_CODE, Paused, UserError
+from lora.cli.options import read
+from lora.errors import EXIT_CODE, Paused, UserError, UserErrors
 from lora.files.sealed import read_json
 from lora.plan.settings import Targets, TrainSettings
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
     training to be gone on with.  All but 0 say why in one line on stderr.
     """
-    args = vars(parser().parse_args(argv))
+    args = vars(read(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     step = args.pop("step")
     try:
         _run(step, args)
+    except UserErrors as errors:
+        print(*errors.lines, sep="\n", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"mace-lora {step}: {error}", file=sys.stderr)
         return 2
@@ -57,6 +60,31 @@ def _trouble(error: OSError) -> str:
     """What the system says of a file, and which."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{(error.strerror or str(error)).lower()}"
+
+
+def _job(
+    step: str,
+    plan: Path,
+    name: str,
+    threads: int | None = None,
+    minutes: float | None = None,
+    attempt: int = 0,
+) -> None:
+    """Run one job of a sweep, as its rule does."""
+    from lora.steps.jobs import Given, run
+
+    run(step, plan, name, Given(threads, minutes or None, attempt))
+
+
+def _config(file: Path) -> None:
+    """Read a config as a sweep would, and say all that is wrong with it."""
+    from lora.plan.checking import load_config
+    from lora.plan.labels import check_data_keys
+
+    loaded = load_config(file, folder=Path.cwd())
+    if wrong := check_data_keys(loaded.config):
+        raise UserErrors(wrong)
+    print(*loaded.warnings, f"{file}: no mistakes found", sep="\n")
 
 
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
@@ -151,6 +179,7 @@ def _status(**args: Any) -> None:
 
 
 _STEPS = {
+    "config": _config,
     "split": _split,
     "replay": _replay,
     "e0s": _e0s,
@@ -164,7 +193,9 @@ _STEPS = {
 
 def _run(step: str, args: dict[str, Any]) -> None:
     """Call the function of a step, which has the name of its module, on what its options say."""
-    if step in _STEPS:
+    if "plan" in args:
+        _job(step, **args)
+    elif step in _STEPS:
         _STEPS[step](**args)
     else:
         room = "cli" if step == "ui" else "steps"

@@ -10,11 +10,40 @@ from lora.files.sealed import Receipt
 from lora.plan.options import Option
 from lora.plan.settings import DEFAULTS, OPTIONS
 
+# steps that a sweep runs by `mace-lora STEP PLAN [NAME]`
+JOBS = ("split", "replay", "e0s", "train", "truncate", "merge", "evaluate", "check", "shortlist")
+JOBS += ("thorough", "choose", "report", "export", "track")
+PLAN = "plan.json"
+
+
+def read(argv: list[str]) -> argparse.Namespace:
+    """Return what a command says: a job of a sweep, or a step by hand; `step` says which."""
+    if len(argv) > 1 and argv[0] in JOBS and Path(argv[1]).name == PLAN:
+        return job_parser().parse_args(argv)
+    return parser().parse_args(argv)
+
+
+def job_parser() -> argparse.ArgumentParser:
+    """Return the options of a job of a sweep."""
+    p = argparse.ArgumentParser(prog="mace-lora", description="Run one job of a sweep.")
+    p.add_argument("step", choices=JOBS)
+    p.add_argument("plan", type=Path, help="plan.json in the results folder of the sweep")
+    p.add_argument("name", nargs="?", default="", help="of the pack, cut point or page")
+    p.add_argument("--threads", type=int, help="CPU threads")
+    p.add_argument("--minutes", type=float, help="stop a training before, with a checkpoint")
+    p.add_argument(
+        "--attempt", type=int, default=0, help="which try it is; at the last, what fails is marked"
+    )
+    return p
+
 
 def parser() -> argparse.ArgumentParser:
     """Options of `mace-lora` and its steps; `step` says which."""
     whole = argparse.ArgumentParser(prog="mace-lora", description="The steps of a sweep.")
     steps = whole.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    p = steps.add_parser("config", help="check a config: all mistakes at once, with file and line")
+    p.add_argument("file", type=Path, help="the YAML file")
 
     p = steps.add_parser("split", help="training, validation and test sets, with a leakage check")
     p.add_argument("dataset", help="labelled structures, extended xyz")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Files:
 
     def __init__(self, known: dict[str, list[Any]] | None = None) -> None:
         self.known = dict(known or {})
+        self.seals: dict[Path, dict[str, Any]] = {}
 
     def digest(self, path: Path) -> str:
         """Return the digest of a file's content."""
@@ -77,6 +79,12 @@ class Files:
             self.known[str(path)] = entry
         return str(entry[2])
 
+    def seal(self, receipt: Path) -> dict[str, Any]:
+        """Return the seal of a receipt; each is read once."""
+        if receipt not in self.seals:
+            self.seals[receipt] = read_seal(receipt)
+        return self.seals[receipt]
+
 
 def stamp(job: Job, needed: dict[str, Job], files: Files) -> dict[str, Any]:
     """Return what a job depends on, as its receipt will hold it.
@@ -85,7 +93,7 @@ def stamp(job: Job, needed: dict[str, Job], files: Files) -> dict[str, Any]:
         needed: the jobs whose receipts it reads, by key; all must be there
     """
     inputs = {role: files.digest(path) for role, path in job.files.items()}
-    inputs |= {key: str(read_seal(one.receipt)["digest"]) for key, one in needed.items()}
+    inputs |= {key: str(files.seal(one.receipt)["digest"]) for key, one in needed.items()}
     return {
         "settings": json.loads(json.dumps(job.settings)),
         "inputs": inputs,
@@ -126,7 +134,7 @@ KEPT = ("split", "replay", "e0s", "train", "truncate")
 
 def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdict:
     """Compare the stamp of a receipt with the one that it would get now."""
-    made = read_seal(job.receipt).get("stamp")
+    made = files.seal(job.receipt).get("stamp")
     if not made:
         return Verdict(Why.NEW, "made by hand or by an older version")
     now = stamp(job, {x: jobs[x] for x in job.needs}, files)
@@ -171,6 +179,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package).split("+")[0]  # builds for CPU and GPU are one version

@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lora.errors import UserError
+from lora.errors import UserError, UserErrors
 from lora.files.sealed import read_json, write_sealed
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of
 from lora.plan.config import Config
 from lora.plan.freshness import Files, Verdict, judge, mark
 from lora.plan.jobs import Job, make_jobs
+from lora.plan.labels import check_data_keys
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack, make_packs, on_gpu
 from lora.plan.points import Point, make_points
@@ -85,6 +86,8 @@ class Sweep:
             results = raw.get("results", Config.model_fields["results"].default)
             return cls.load(Layout(Path(results)).plan)
         config, warnings = resolve(raw, folder=Path.cwd())
+        if wrong := check_data_keys(config):
+            raise UserErrors(wrong)
         layout = Layout(Path(config.results))
         check_profile(start.resources)
         _refuse_old(layout)
