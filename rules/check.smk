@@ -10,8 +10,10 @@ rule check:
     conda:
         ENV
     threads: 1
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora check {PLAN:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+        "mace-lora check {params.plan:q} {wildcards.pack} --threads {threads} 2> {log:q}"
 
 
 rule shortlist:
@@ -25,8 +27,10 @@ rule shortlist:
         LAYOUT.log("shortlist"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora shortlist {PLAN:q} 2> {log:q}"
+        "mace-lora shortlist {params.plan:q} 2> {log:q}"
 
 
 rule thorough:
@@ -41,8 +45,10 @@ rule thorough:
     conda:
         ENV
     threads: 2
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora thorough {PLAN:q} --threads {threads} 2> {log:q}"
+        "mace-lora thorough {params.plan:q} --threads {threads} 2> {log:q}"
 
 
 rule choose:
@@ -57,5 +63,7 @@ rule choose:
         LAYOUT.log("choose"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora choose {PLAN:q} 2> {log:q}"
+        "mace-lora choose {params.plan:q} 2> {log:q}"

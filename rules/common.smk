@@ -1,10 +1,8 @@
-# The plan of the sweep, which every rule asks, and how: a job reads the receipts of others, whose
-# dates say nothing; it runs again when the plan makes its mark newer than its receipt.
+# The plan of the sweep, and how the rules ask it.  The dates of what a job reads say nothing: it
+# runs again when the plan makes its mark newer than its receipt.
 
 import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT))  # this clone's library, not another's
@@ -23,7 +21,7 @@ START = Start(
 try:
     SWEEP = Sweep.begin(config, START)
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(str(error))  # lines for the user, and no word of where in this file
 
 LAYOUT, PLAN = SWEEP.layout, SWEEP.layout.plan
 ENV = ROOT / "envs/mace-lora.yaml"

@@ -12,8 +12,10 @@ rule split:
         LAYOUT.log("split"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora split {PLAN:q} 2> {log:q}"
+        "mace-lora split {params.plan:q} 2> {log:q}"
 
 
 rule replay:
@@ -29,8 +31,10 @@ rule replay:
     conda:
         ENV
     threads: 2
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora replay {PLAN:q} --threads {threads} 2> {log:q}"
+        "mace-lora replay {params.plan:q} --threads {threads} 2> {log:q}"
 
 
 rule e0s:
@@ -45,5 +49,7 @@ rule e0s:
     conda:
         ENV
     threads: 2
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora e0s {PLAN:q} --threads {threads} 2> {log:q}"
+        "mace-lora e0s {params.plan:q} --threads {threads} 2> {log:q}"

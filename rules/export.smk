@@ -10,8 +10,10 @@ rule export:
     conda:
         ENV
     threads: 1
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora export {PLAN:q} --threads {threads} > {log:q} 2>&1"
+        "mace-lora export {params.plan:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule track:
@@ -25,5 +27,7 @@ rule track:
         LAYOUT.log("track"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora track {PLAN:q} 2> {log:q}"
+        "mace-lora track {params.plan:q} 2> {log:q}"

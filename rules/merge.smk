@@ -10,8 +10,10 @@ rule merge:
     conda:
         ENV
     threads: 1
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora merge {PLAN:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+        "mace-lora merge {params.plan:q} {wildcards.pack} --threads {threads} 2> {log:q}"
 
 
 rule evaluate:
@@ -26,5 +28,7 @@ rule evaluate:
     conda:
         ENV
     threads: 1
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora evaluate {PLAN:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+        "mace-lora evaluate {params.plan:q} {wildcards.pack} --threads {threads} 2> {log:q}"

@@ -18,8 +18,10 @@ rule committee:
         LAYOUT.log("report", "committee"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} committee 2> {log:q}"
+        "mace-lora report {params.plan:q} committee 2> {log:q}"
 
 
 rule summary:
@@ -51,8 +53,10 @@ rule summary:
         LAYOUT.log("report", "summary"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} summary 2> {log:q}"
+        "mace-lora report {params.plan:q} summary 2> {log:q}"
 
 
 rule tables:
@@ -84,8 +88,10 @@ rule tables:
         LAYOUT.log("report", "tables"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} tables 2> {log:q}"
+        "mace-lora report {params.plan:q} tables 2> {log:q}"
 
 
 rule figures:
@@ -135,8 +141,10 @@ rule figures:
         LAYOUT.log("report", "figures"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} figures 2> {log:q}"
+        "mace-lora report {params.plan:q} figures 2> {log:q}"
 
 
 rule rank_curve:
@@ -156,8 +164,10 @@ rule rank_curve:
         LAYOUT.log("report", "rank_curve"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} rank_curve 2> {log:q}"
+        "mace-lora report {params.plan:q} rank_curve 2> {log:q}"
 
 
 rule data_size:
@@ -177,8 +187,10 @@ rule data_size:
         LAYOUT.log("report", "data_size"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} data_size 2> {log:q}"
+        "mace-lora report {params.plan:q} data_size 2> {log:q}"
 
 
 rule card:
@@ -198,5 +210,7 @@ rule card:
         LAYOUT.log("report", "card_page"),
     conda:
         ENV
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora report {PLAN:q} card_page 2> {log:q}"
+        "mace-lora report {params.plan:q} card_page 2> {log:q}"

@@ -15,9 +15,10 @@ rule train:
         runtime=minutes,
         attempt=this_try,
     params:
+        plan=PLAN,
         program=SWEEP.train_program,
     shell:
-        "{params.program} train {PLAN:q} {wildcards.pack} --threads {threads}"
+        "{params.program} train {params.plan:q} {wildcards.pack} --threads {threads}"
         " --minutes {resources.runtime} --attempt {resources.attempt} 2> {log:q}"
         # why a try ended, for the log of its job: the next one begins a new log
         " || (tail -n 1 {log:q}; exit 1)"
@@ -35,5 +36,7 @@ rule truncate:
     conda:
         ENV
     threads: 1
+    params:
+        plan=PLAN,
     shell:
-        "mace-lora truncate {PLAN:q} {wildcards.point} --threads {threads} 2> {log:q}"
+        "mace-lora truncate {params.plan:q} {wildcards.point} --threads {threads} 2> {log:q}"
