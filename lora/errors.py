@@ -33,3 +33,9 @@ EXIT_CODE = 75  # EX_TEMPFAIL: nothing is wrong, run it again
 
 class Paused(Exception):  # noqa: N818  (it is no error)
     """A training that stopped early and goes on from its checkpoint when it is run again."""
+
+
+def trouble(error: OSError) -> str:
+    """Return what the system says of a file, and which: "a/b: no space left on device"."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{(error.strerror or str(error)).lower()}"

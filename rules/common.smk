@@ -7,7 +7,6 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT))  # this clone's library, not another's
 
-from lora.errors import UserError
 from lora.plan.sweep import Start, Sweep
 
 START = Start(
@@ -18,11 +17,7 @@ START = Start(
     nodes=workflow.resource_settings.nodes,
     resources=workflow.resource_settings.default_resources or {},
 )
-try:
-    SWEEP = Sweep.begin(config, START)
-except UserError as error:
-    sys.exit(str(error))  # lines for the user, and no word of where in this file
-
+SWEEP = Sweep.begin_or_exit(config, START)
 LAYOUT, PLAN = SWEEP.layout, SWEEP.layout.plan
 ENV = ROOT / "envs/mace-lora.yaml"
 config["results"] = SWEEP.config.results

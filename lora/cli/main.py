@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.cli.options import read
-from lora.errors import EXIT_CODE, Paused, UserError, UserErrors
+from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
 from lora.plan.settings import Targets, TrainSettings
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         if not error.filename and error.errno not in _FULL:
             raise  # of a network or a library: its traceback says more
         print(
-            f"mace-lora {step}: {_trouble(error)}; run it again when that is mended",
+            f"mace-lora {step}: {trouble(error)}; run it again when that is mended",
             file=sys.stderr,
         )
         return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
@@ -54,12 +54,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _trouble(error: OSError) -> str:
-    """What the system says of a file, and which."""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{(error.strerror or str(error)).lower()}"
 
 
 def _job(

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lora.errors import UserError, UserErrors
+from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of
@@ -99,13 +99,19 @@ class Sweep:
         files = Files(earlier.get("files"))
         verdicts = sweep.judge(files)
         forecast = Forecast.of(sweep.packs, verdicts, times)
-        sweep.refuse_upgrade(forecast)
         if not start.locked:
-            mark(sweep.jobs, verdicts, layout, start.dry)
-            if not start.dry:
-                sweep.save(files)
+            sweep.refuse_upgrade(forecast)
+            sweep.write(verdicts, files, start.dry)
         _say(forecast, sweep, start, warnings)
         return sweep
+
+    @classmethod
+    def begin_or_exit(cls, raw: dict[str, Any], start: Start) -> "Sweep":
+        """Make the plan; end the process with the mistakes of the user, a line each."""
+        try:
+            return cls.begin(raw, start)
+        except UserError as error:
+            sys.exit(str(error))
 
     @classmethod
     def load(cls, path: str | Path) -> "Sweep":
@@ -118,6 +124,18 @@ class Sweep:
             for name, (trains, members) in found["members"].items()
         }
         return cls(config, points, packs, found["minutes"])
+
+    def write(self, verdicts: dict[str, Verdict], files: Files, dry: bool) -> None:
+        """Set the marks and, where jobs will run, write the plan.
+
+        Raises UserError: a file cannot be written.
+        """
+        try:
+            mark(self.jobs, verdicts, self.layout, dry)
+            if not dry:
+                self.save(files)
+        except OSError as error:
+            raise UserError(f"plan: {trouble(error)}; run it again when that is mended") from None
 
     def save(self, files: Files) -> None:
         """Write the plan, whole or not at all."""
@@ -200,6 +218,12 @@ class Sweep:
     def tracked(self) -> list[str]:
         """Return the points that MLflow gets a run of."""
         return [x.name for x in self.points.values() if not x.cut_from]
+
+    def failed(self, pack: str) -> dict[str, str]:
+        """Return the points of a pack whose training failed, with the reasons."""
+        path = self.layout.receipt("train", pack)
+        results = read_json(path) if path.is_file() else {}
+        return {x: r["reason"] for x, r in results.items() if r["ended_by"] == "failed"}
 
     def receipts(self, *steps: str) -> list[str]:
         """Return the receipts of all jobs of some steps."""

@@ -1,18 +1,33 @@
 """Run one job of a plan: read what the plan says, call the step, seal its receipt.
 
-`mace-lora STEP PLAN [NAME]` comes here; the functions of the steps know nothing of plans.
+`mace-lora STEP PLAN [NAME]` comes here.  Each function below is one step of the DAG: what it
+reads and writes, by the paths of the layout.  The functions that it calls know nothing of plans.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lora.errors import UserError
-from lora.files.sealed import Receipt
+from lora.files.sealed import Receipt, read_json
 from lora.plan.freshness import Files, stamp
-from lora.plan.jobs import KEYS, Job, key_of
+from lora.plan.jobs import KEYS, Job, given_files, key_of
+from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
-from lora.steps.common import Limits
+from lora.steps.common import Base, Limits, Run
+
+
+@dataclass(frozen=True)
+class Given:
+    """What snakemake gives a job beside its name.
+
+    threads: CPU threads, None for torch's choice
+    minutes: after which a training stops with a checkpoint, None for no limit
+    attempt: which try it is, from 1; 0 by hand
+    """
+
+    threads: int | None = None
+    minutes: float | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -21,36 +36,32 @@ class Call:
 
     sweep: Sweep
     job: Job
-    limits: Limits
+    given: Given
     receipt: Receipt
 
     @property
-    def name(self) -> str:
-        """Return the pack, cut point or page."""
-        return self.job.name
+    def run(self) -> Run:
+        """Return threads and receipt."""
+        return Run(self.given.threads, self.receipt)
+
+    @property
+    def base(self) -> Base:
+        """Return the foundation model."""
+        foundation = self.sweep.config.foundation
+        return Base(foundation.model, foundation.head)
 
     @property
     def points(self) -> list[str]:
-        """Return the names of the points of the job's pack."""
-        return [x.name for x in self.sweep.packs[self.name].points]
+        """Return the points of the job's pack, without those whose training failed."""
+        names = [x.name for x in self.sweep.packs[self.job.name].points]
+        return [x for x in names if x not in self.sweep.failed(self.job.name)]
 
-    @property
-    def base(self) -> dict[str, Any]:
-        """Return which foundation model is used."""
-        foundation = self.sweep.config.foundation
-        return {"foundation": foundation.model, "head": foundation.head}
-
-    @property
-    def keys(self) -> dict[str, str]:
+    def keys(self, *names: str) -> dict[str, str]:
         """Return what the user's files call their labels."""
-        return {key: getattr(self.sweep.config.data, key) for key in KEYS}
-
-    def file(self, role: str) -> Path | None:
-        """Return a file of the user, None where the config names none."""
-        return self.job.files.get(role)
+        return {name: getattr(self.sweep.config.data, name) for name in names}
 
 
-def run(step: str, plan: str | Path, name: str, limits: Limits) -> None:
+def run(step: str, plan: str | Path, name: str, given: Given) -> None:
     """Run a job.
 
     Raises UserError: the plan has no such job, or what the step raises.
@@ -58,50 +69,169 @@ def run(step: str, plan: str | Path, name: str, limits: Limits) -> None:
     sweep = Sweep.load(plan)
     key = key_of(step, name)
     if key not in sweep.jobs:
-        known = [x.name for x in sweep.jobs.values() if x.step == step]
-        named = f"; it has {', '.join(known[:12])}" if any(known) else ""
-        raise UserError(f"{plan} has no {step} of {name or 'that'}{named}")
+        known = [x.name or x.step for x in sweep.jobs.values() if x.step == step]
+        has = f"it has {', '.join(known[:12])}" if known else "its config asks for none"
+        raise UserError(f"{plan} has no job {key}; {has}")
     job = sweep.jobs[key]
     made_of = stamp(job, {x: sweep.jobs[x] for x in job.needs}, Files())
-    STEPS[step](Call(sweep, job, limits, Receipt(job.receipt, made_of)))
+    STEPS[step](Call(sweep, job, given, Receipt(job.receipt, made_of)))
 
 
 def _split(call: Call) -> None:
-    from lora.steps.split import SplitSettings, split
+    from lora.data.grouping import SplitSettings
+    from lora.steps.split import split
 
     config, layout = call.sweep.config, call.sweep.layout
+    own = {k: v for k, v in config.split.model_dump().items() if not k.endswith("_file")}
     settings = SplitSettings(
-        **config.split.values(),
-        **call.keys,
-        given={k: str(v) for k, v in config.split.given_files().items()},
+        **own,
+        **call.keys(*KEYS),
+        given=given_files(config.split),
         test_files={x.name: x.file for x in config.data.test_sets},
     )
     split(config.data.file, settings, layout.split("train").parent, call.receipt)
 
 
 def _replay(call: Call) -> None:
-    from lora.steps.replay import replay
+    from lora.steps.replay import ReplaySettings, replay
 
-    settings = {k: getattr(call.sweep.config.replay, k) for k in ("labels", "num_samples", "seed")}
-    replay(
-        str(call.file("replay")),
-        out=call.sweep.layout.replayed,
-        keys=call.keys,
-        threads=call.limits.threads,
-        receipt=call.receipt,
-        **call.base,
-        **settings,
-    )
+    config = call.sweep.config.replay
+    settings = ReplaySettings(config.labels, config.num_samples, config.seed, keys=call.keys(*KEYS))
+    replay(str(config.file), call.base, call.sweep.layout.replayed, settings, call.run)
 
 
 def _e0s(call: Call) -> None:
-    from lora.steps.e0s import e0s
+    from lora.steps.e0s import E0sSettings, e0s
 
-    e0s(
-        call.sweep.layout.split("train"),
-        dtype=call.sweep.config.dtype,
-        threads=call.limits.threads,
-        receipt=call.receipt,
-        **call.base,
-        **call.sweep.config.e0s.values(),
+    config = call.sweep.config.e0s
+    dtype = call.job.settings["dtype"]
+    settings = E0sSettings(config.method, config.max_error, config.stop, dtype)
+    e0s(call.sweep.layout.split("train"), call.base, call.receipt.path, settings, call.run)
+
+
+def _train(call: Call) -> None:
+    from lora.steps.train import TrainFiles, train_pack
+    from lora.tracking.live import Live
+
+    sweep, layout, pack = call.sweep, call.sweep.layout, call.sweep.packs[call.job.name]
+    points = {layout.training(x.name): x.settings for x in pack.points if x.settings}
+    replayed = layout.replayed if pack.points[0].replays else None
+    files = TrainFiles(
+        layout.split("train"), layout.split("valid"), layout.receipt("e0s"), replayed
     )
+    last = bool(call.given.attempt) and call.given.attempt >= sweep.tries
+    limits = Limits(call.given.minutes or None, give_up=last)
+    with Live(sweep) as live:
+        work = layout.work(pack.name)
+        train_pack(points, call.base, files, work, call.run, limits, watch=live)
+
+
+def _truncate(call: Call) -> None:
+    from lora.steps.truncate import truncate
+
+    point = call.sweep.points[call.job.name]
+    assert point.settings is not None
+    adapter = call.sweep.layout.training(point.cut_from) / "adapter"
+    out = call.sweep.layout.cut(point.name)
+    truncate(call.base, adapter, out, rank=point.settings.rank, run=call.run)
+
+
+def _merge(call: Call) -> None:
+    from lora.steps.merge import merge
+
+    layout = call.sweep.layout
+    e0s_file = layout.receipt("e0s") if call.points == [FOUNDATION.name] else None
+    adapters = {layout.model(x): _adapter(call, x) for x in call.points}
+    dtype = call.job.settings.get("dtype", "float64")
+    merge(call.base, layout.split("valid"), adapters, e0s_file, dtype, call.run)
+
+
+def _adapter(call: Call, point: str) -> Path | None:
+    """Return the folder of a point's adapter, or weights; None for the foundation model."""
+    if point == FOUNDATION.name:
+        return None
+    layout = call.sweep.layout
+    return (layout.cut(point) if point in call.sweep.cuts else layout.training(point)) / "adapter"
+
+
+def _evaluate(call: Call) -> None:
+    from lora.steps.evaluate import evaluate
+
+    layout = call.sweep.layout
+    models = {layout.errors(x): layout.model(x) for x in call.points}
+    size = call.job.settings["batch_size"]
+    evaluate(models, layout.split("valid"), layout.split("test"), batch_size=size, run=call.run)
+
+
+def _check(call: Call) -> None:
+    _run_checks(
+        call, {call.sweep.layout.checks(x): call.sweep.layout.model(x) for x in call.points}
+    )
+
+
+def _thorough(call: Call) -> None:
+    layout = call.sweep.layout
+    listed = read_json(layout.receipt("shortlist"))["models"]
+    folder = call.receipt.path.parent
+    _run_checks(call, {folder / f"{x}.json": layout.model(x) for x in listed})
+
+
+def _run_checks(call: Call, models: dict[Path, Path]) -> None:
+    from lora.steps.check import CheckFiles, check
+
+    layout, settings = call.sweep.layout, call.job.settings
+    holdout = call.job.files.get("holdout")
+    files = CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys(*KEYS[:2]))
+    check(models, list(settings["names"]), files, settings["own"], run=call.run)
+
+
+def _shortlist(call: Call) -> None:
+    from lora.steps.shortlist import shortlist
+
+    shortlist(call.sweep, call.receipt)
+
+
+def _choose(call: Call) -> None:
+    from lora.steps.choose import choose
+
+    choose(call.sweep, call.receipt)
+
+
+def _report(call: Call) -> None:
+    from lora.steps.report import report
+
+    report(call.sweep, call.job.name, call.receipt)
+
+
+def _export(call: Call) -> None:
+    from lora.steps.export import ExportSettings, export
+
+    config = call.sweep.config.export
+    settings = ExportSettings(**config.model_dump(), check=True)
+    export(call.sweep.layout.results, settings, call.run)
+
+
+def _track(call: Call) -> None:
+    from lora.steps.track import TrackSettings, track
+
+    config = call.sweep.config.tracking
+    settings = TrackSettings(config.uri, config.experiment, config.model, or_later=True)
+    track(call.sweep, settings, call.receipt)
+
+
+STEPS = {
+    "split": _split,
+    "replay": _replay,
+    "e0s": _e0s,
+    "train": _train,
+    "truncate": _truncate,
+    "merge": _merge,
+    "evaluate": _evaluate,
+    "check": _check,
+    "shortlist": _shortlist,
+    "thorough": _thorough,
+    "choose": _choose,
+    "report": _report,
+    "export": _export,
+    "track": _track,
+}

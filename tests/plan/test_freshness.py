@@ -19,12 +19,6 @@ from tests.support.plans import FRAME, begin, config, pretend, running
 TRAIN = ("train/full_s3", "train/lora_s3_1", "train/lora_s3_2")
 
 
-@pytest.fixture(autouse=True)
-def code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in for the digests of code, which have tests of their own: an entry, its name."""
-    monkeypatch.setattr(freshness, "code_of", lambda *entries: " ".join(entries))
-
-
 @pytest.fixture
 def done(tmp_path: Path) -> Path:
     """A folder with a sweep in which every job has run."""
