@@ -4,8 +4,10 @@ Settings have the names of the config; `mace-lora STEP --help` lists them with t
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
 from lora.plan.options import Option
 from lora.plan.settings import DEFAULTS, OPTIONS
@@ -14,6 +16,7 @@ from lora.plan.settings import DEFAULTS, OPTIONS
 JOBS = ("split", "replay", "e0s", "train", "truncate", "merge", "evaluate", "check", "shortlist")
 JOBS += ("thorough", "choose", "report", "export", "track")
 PLAN = "plan.json"
+PACKAGE = "mace-lora-sweep"
 
 
 def read(argv: list[str]) -> argparse.Namespace:
@@ -38,14 +41,20 @@ def job_parser() -> argparse.ArgumentParser:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options of `mace-lora` and its steps; `step` says which."""
+    """Return the options of all commands by hand; `step` says which."""
     whole = argparse.ArgumentParser(prog="mace-lora", description="The steps of a sweep.")
+    whole.add_argument("--version", action="version", version=f"mace-lora {version_of(PACKAGE)}")
     steps = whole.add_subparsers(dest="step", required=True, metavar="STEP")
+    for name, (said, add_options) in COMMANDS.items():
+        add_options(steps.add_parser(name, help=said, description=said))
+    return whole
 
-    p = steps.add_parser("config", help="check a config: all mistakes at once, with file and line")
+
+def _config(p: argparse.ArgumentParser) -> None:
     p.add_argument("file", type=Path, help="the YAML file")
 
-    p = steps.add_parser("split", help="training, validation and test sets, with a leakage check")
+
+def _split(p: argparse.ArgumentParser) -> None:
     p.add_argument("dataset", help="labelled structures, extended xyz")
     p.add_argument("--out", required=True, help="folder for train.xyz, valid.xyz, test.xyz")
     p.add_argument("--method", default="random", help="random, group, blocked or given")
@@ -61,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
     for key in ("energy", "forces", "stress"):
         p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"what the file calls the {key}")
 
-    p = steps.add_parser("replay", help="structures that remind of the foundation model, labelled")
+
+def _replay(p: argparse.ArgumentParser) -> None:
     p.add_argument("structures_file", help="of the foundation model's own kind")
     _foundation(p)
     p.add_argument("--labels", default="foundation", help="foundation, predicted; or file")
@@ -72,7 +82,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="replay.xyz")
     _threads(p)
 
-    p = steps.add_parser("e0s", help="atomic reference energies of the new level of theory")
+
+def _e0s(p: argparse.ArgumentParser) -> None:
     p.add_argument("train_file", help="train.xyz of the split")
     _foundation(p)
     p.add_argument("--method", default="estimated", help="a name, or JSON values {symbol: eV}")
@@ -82,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="e0s.json")
     _threads(p)
 
-    p = steps.add_parser("train", help="fine-tune: LoRA, full or freeze")
+
+def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("train_file", help="train.xyz of the split")
     p.add_argument("valid_file", help="valid.xyz of the split")
     _foundation(p)
@@ -105,7 +117,8 @@ def parser() -> argparse.ArgumentParser:
         _setting(p, name, option)
     _threads(p)
 
-    p = steps.add_parser("truncate", help="cut an adapter to a lower rank, exactly")
+
+def _truncate(p: argparse.ArgumentParser) -> None:
     _foundation(p)
     p.add_argument("--adapter", required=True, help="folder of the adapter")
     p.add_argument("--rank", type=int, help="of every layer")
@@ -113,7 +126,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="folder for adapter/ and spectrum.json")
     _threads(p)
 
-    p = steps.add_parser("merge", help="write an adapter into its foundation model, with proof")
+
+def _merge(p: argparse.ArgumentParser) -> None:
     _foundation(p)
     p.add_argument("--adapter", nargs="+", type=Path, help="folders; without, only E0s are set")
     p.add_argument("--e0s_file", help="e0s.json, where there is no adapter")
@@ -123,7 +137,8 @@ def parser() -> argparse.ArgumentParser:
     _receipt(p)
     _threads(p)
 
-    p = steps.add_parser("evaluate", help="errors of merged models")
+
+def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("model_file", nargs="+", type=Path, help="MACE .model files")
     p.add_argument("--valid_file", required=True)
     p.add_argument("--test_file", required=True)
@@ -135,7 +150,8 @@ def parser() -> argparse.ArgumentParser:
     _receipt(p)
     _threads(p)
 
-    p = steps.add_parser("check", help="what test sets do not tell: forgetting, holes, drift, ...")
+
+def _check(p: argparse.ArgumentParser) -> None:
     p.add_argument("model_file", nargs="*", type=Path, help="MACE .model files")
     p.add_argument("--shortlist", help="JSON, {models: {point: file}}; results beside the receipt")
     p.add_argument("--names", nargs="+", required=True, help="of the checks")
@@ -150,7 +166,8 @@ def parser() -> argparse.ArgumentParser:
     _receipt(p)
     _threads(p)
 
-    p = steps.add_parser("export", help="a model for ASE, torch-sim, OpenMM, LAMMPS, with proof")
+
+def _export(p: argparse.ArgumentParser) -> None:
     p.add_argument("source", nargs="?", default="results", help="results folder, or a .model file")
     p.add_argument("--point", help="of the sweep; its chosen one by default")
     p.add_argument("--out", help="folder; default export/POINT in the results folder")
@@ -165,7 +182,8 @@ def parser() -> argparse.ArgumentParser:
     _receipt(p)
     _threads(p)
 
-    p = steps.add_parser("track", help="fill MLflow from the files of a sweep")
+
+def _track(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", help="results folder of the sweep")
     p.add_argument("--points", nargs="+", required=True)
     p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
@@ -173,15 +191,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", help="name to register the chosen model by")
     p.add_argument("--or_later", action="store_true", help="a store that is down is no error")
 
-    p = steps.add_parser("status", help="the state of every point of a sweep, also while it runs")
+
+def _status(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
     p.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again")
 
-    p = steps.add_parser("ui", help="MLflow's comparison UI on the store of a sweep")
+
+def _ui(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
     p.add_argument("--port", type=int, default=5000, help="the first one to try")
     p.add_argument("--no_browser", dest="browser", action="store_false", help="print the link only")
-    return whole
 
 
 def _foundation(parser: argparse.ArgumentParser) -> None:
@@ -220,3 +239,21 @@ def _setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None
             choices=option.choices or None,
             help=said,
         )
+
+
+# every command by hand: what it is for, and its options
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "config": ("check a config: all mistakes at once, with file and line", _config),
+    "split": ("training, validation and test sets, with a leakage check", _split),
+    "replay": ("structures that remind of the foundation model, labelled", _replay),
+    "e0s": ("atomic reference energies of the new level of theory", _e0s),
+    "train": ("fine-tune: LoRA, full or freeze", _train),
+    "truncate": ("cut an adapter to a lower rank, exactly", _truncate),
+    "merge": ("write an adapter into its foundation model, with proof", _merge),
+    "evaluate": ("errors of merged models", _evaluate),
+    "check": ("what test sets do not tell: forgetting, holes, drift, ...", _check),
+    "export": ("a model for ASE, torch-sim, OpenMM, LAMMPS, with proof", _export),
+    "track": ("fill MLflow from the files of a sweep", _track),
+    "status": ("the state of every point of a sweep, also while it runs", _status),
+    "ui": ("MLflow's comparison UI on the store of a sweep", _ui),
+}
