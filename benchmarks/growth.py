@@ -101,7 +101,7 @@ def dry_run(n: int) -> None:
     overlay.write_text(
         yaml.safe_dump({"results": str(WORK / "none"), "grid": grid, "pack": {"size": 4}})
     )
-    command = ["snakemake", "-n", "--quiet", "--configfile", str(overlay)]
+    command = ["snakemake", "-n", "--quiet", "--configfile", "config/config.yaml", str(overlay)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 

@@ -133,7 +133,7 @@ def variants(full: nn.Module, packs: list[int]) -> dict[str, tuple[Step, int]]:
     theirs = copy.deepcopy(trimmed)
     upstream("mace.modules.lora").inject_lora(theirs, rank=RANK, alpha=ALPHA)
     out = {
-        "naive": (plain_step(copy.deepcopy(trimmed)), 1),
+        "full": (plain_step(copy.deepcopy(trimmed)), 1),
         "upstream_lora": (plain_step(theirs), 1),
         "lora_unfolded": (our_step(trimmed, 1, folded=False), 1),
     }

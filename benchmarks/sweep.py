@@ -41,7 +41,8 @@ def ours(args: argparse.Namespace, work: Path) -> dict:
         "train": {"max_num_epochs": args.epochs, "patience": args.epochs},
     }
     (work / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    command = ["snakemake", "--cores", str(args.cores), "--configfile", str(work / "overlay.yaml")]
+    files = ["config/config.yaml", str(work / "overlay.yaml")]
+    command = ["snakemake", "--cores", str(args.cores), "--configfile", *files]
     started = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     wall = time.perf_counter() - started
