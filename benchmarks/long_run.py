@@ -97,7 +97,7 @@ def steps() -> None:
     """Resident memory and open files of a training, every 1,000 steps after the first 1,000."""
     from lora.data.structures import load_structures, read_structures, write_structures
     from lora.plan.settings import TrainSettings
-    from lora.steps.train import train_pack
+    from lora.steps.train import Base, Run, TrainFiles, train_pack
     from lora.training.loop import Fit
 
     home = Path(tempfile.mkdtemp())
@@ -122,15 +122,8 @@ def steps() -> None:
     started = time.perf_counter()
     settings = {"batch_size": 5, "max_num_epochs": STEPS // 10, "patience": STEPS}
     points = {home / f"p{r}": TrainSettings(rank=r, **settings) for r in (2, 4)}
-    train_pack(
-        points,
-        QUICKSTART / "base.model",
-        home,
-        home / "train.xyz",
-        home / "valid.xyz",
-        home / "e0s.json",
-        threads=1,
-    )
+    files = TrainFiles(home / "train.xyz", home / "valid.xyz", home / "e0s.json")
+    train_pack(points, Base(QUICKSTART / "base.model"), files, home, Run(threads=1))
     seconds = round(time.perf_counter() - started)
     print(json.dumps({"steps": count, "seconds": seconds, "step, MB, files": seen}))
     shutil.rmtree(home)

@@ -2,7 +2,7 @@
 
 import lora.mace.door  # noqa: F401
 from lora.mace.device import set_threads
-from tests.support.trainings import files  # noqa: F401  (a fixture)
+from tests.support.trainings import files, inputs  # noqa: F401  (fixtures)
 
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 

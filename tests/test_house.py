@@ -45,8 +45,6 @@ LONG_FUNCTIONS: dict[str, int] = {
     "steps.e0s.e0s": 63,
     "steps.export.export": 82,
     "steps.split.split": 64,
-    "steps.train._train": 94,
-    "steps.train.train_pack": 64,
 }
 LONG_SIGNATURES: dict[str, int] = {
     "adapters.inject.inject_lora": 8,
@@ -56,9 +54,6 @@ LONG_SIGNATURES: dict[str, int] = {
     "steps.export.export": 13,
     "steps.merge.merge": 8,
     "steps.replay.replay": 9,
-    "steps.train._train": 13,
-    "steps.train.train": 10,
-    "steps.train.train_pack": 13,
 }
 
 

@@ -115,12 +115,17 @@ def _train(**args: Any) -> None:
     if own := args.pop("points"):
         points = {out / name: _over(settings, x) for name, x in _json(own, "points").items()}
     points = {folder: one.resolved() for folder, one in points.items()}
-    from lora.steps.train import train_pack
+    from lora.steps.train import Base, Limits, Run, TrainFiles, train_pack
     from lora.tracking.live import Live
 
-    args["work"], args["give_up"] = args["work"] or out, bool(args["give_up"])
-    with Live(args.pop("live"), out.parent) as live:
-        train_pack(points, watch=live, **args)
+    files = TrainFiles(*(args[x] for x in ("train_file", "valid_file", "e0s_file", "replay_file")))
+    base, work = Base(args["foundation"], args["head"]), Path(args["work"] or out)
+    run, limits = (
+        Run(args["threads"], args["receipt"]),
+        Limits(args["time_limit"], bool(args["give_up"])),
+    )
+    with Live(args["live"], out.parent) as live:
+        train_pack(points, base, files, work, run, limits, watch=live)
 
 
 def _over(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:

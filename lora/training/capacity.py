@@ -1,4 +1,4 @@
-"""How many points share a step: as many as pay on a CPU, as many as fit on a GPU."""
+"""Decide how many points share a step: as many as pay on a CPU, as many as fit on a GPU."""
 
 import logging
 from collections.abc import Sequence
@@ -17,10 +17,14 @@ CACHE = 100e6  # bytes that the edges of a step carry, up to which a pack pays o
 
 
 def fit_cache(fit: Fit, width: int) -> int:
-    """Let as many points share a step as pays on a CPU.  Returns the number.
+    """Let as many points share a step as pays on a CPU.  Return the number.
 
     A pack pays as long as the widest tensor of a step, what edges carry [n_edges, width], is
     not much larger than the cache; measured in benchmarks/README.md.
+
+    Args:
+        fit: Points that have not trained yet.
+        width: Numbers that an edge carries; see `lora.mace.fast.convolution.message_width`.
     """
     s, trained = fit.points[0].settings, next(iter(fit.points[0].trained.values()))
     n_edges = s.batch_size * sum(map(_n_edges, some := _sample(fit.train))) / len(some)
@@ -34,11 +38,12 @@ def fit_cache(fit: Fit, width: int) -> int:
 def fit_memory(fit: Fit) -> int:
     """Let all points go through a step together, or the half, a quarter, ... that fits.
 
-    Tried with the largest structures (of 10,000, if there are more), on a GPU; how many go
+    This tries the largest structures (of 10,000, if there are more) on the GPU.  How many go
     together changes the last digits of a training, so it follows from the data and not from a
-    clock.  Returns the number.
+    clock.  Return the number.
 
-    Raises UserError when a single point does not fit.
+    Raises:
+        UserError: A single point does not fit.
     """
     s = fit.points[0].settings
     by_size = sorted(_sample(fit.train), key=_n_edges)[-s.batch_size :]
@@ -63,9 +68,9 @@ def fit_memory(fit: Fit) -> int:
 
 
 def _sample(graphs: Sequence[Any], n: int = 10_000) -> Sequence[Any]:
-    """All of them, or some n spread evenly."""
+    """Return all of them, or some n spread evenly."""
     return graphs[:: max(1, len(graphs) // n)]
 
 
 def _n_edges(graph: Any) -> int:
-    return graph.edge_index.shape[1]
+    return int(graph.edge_index.shape[1])

@@ -1,8 +1,8 @@
 """One training on several GPUs: each process takes its share of every batch.
 
-Started by torchrun, which says in the environment how many processes there are.  Gradients are
-averaged, so that every process holds the same weights all the time and a step equals that of one
-process with the whole batch.  MACE's losses know how to weigh shares of unequal size.
+torchrun starts them and says in the environment how many there are.  Gradients are averaged, so
+that every process holds the same weights all the time and a step equals that of one process with
+the whole batch.  MACE's losses weigh shares of unequal size as they must.
 """
 
 import os
@@ -15,7 +15,11 @@ from torch import Tensor
 
 
 def join_others(device: str) -> str:
-    """Join the other processes, if there are any.  Returns the device of this one."""
+    """Join the other processes, if there are any.  Return the device of this one.
+
+    Args:
+        device: As the settings have it, "cpu" or "cuda".
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return device
     on_gpu = device.startswith("cuda")
@@ -28,23 +32,23 @@ def join_others(device: str) -> str:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Which process this is, and of how many."""
+    """Return which process this is, and of how many."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files; told before `join_others`, too."""
+    """Return True in the process that writes files; right before `join_others`, too."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def average(tensors: Iterable[Tensor]) -> None:
-    """Put the mean over all processes into each tensor."""
+    """Put the mean over all processes into each tensor, in place."""
     if dist.is_initialized():
         for tensor in tensors:
             dist.all_reduce(tensor)
@@ -52,7 +56,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def any_of(value: bool) -> bool:
-    """Whether it is true in any of the processes, so that all go the same way."""
+    """Return True if it is true in any of the processes, so that all go the same way."""
     if not dist.is_initialized():
         return value
     on_gpu = dist.get_backend() == "nccl"

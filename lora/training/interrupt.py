@@ -1,6 +1,6 @@
-"""When a training has to stop before its end, and how: with a checkpoint, to be run again.
+"""Stop a training before its end, with a checkpoint, so that it can be run again.
 
-Three reasons: a signal that asks for it, a time budget that is nearly used up, or a lock that
+There are three reasons: a signal that asks for it, a time limit that is near, or a lock that
 another process has taken.  A training asks between two steps; nothing is cut off in the middle.
 """
 
@@ -19,10 +19,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG)  # what schedulers sen
 class Interrupt:
     """Context that watches for reasons to stop.
 
-    minutes:  of the whole process, None for no limit; a tenth of it, at most 90 s, is kept back
-              for writing, and so is twice the longest time that passed between two questions
-    lost:     says whether the lock was lost
-    agree:    makes one answer of those of several processes, so that all stop at the same step
+    Args:
+        minutes: The time limit, None for none; a tenth of it, at most 90 s, is kept back for
+            writing, and so is twice the longest time that passed between two questions.
+        lost: Returns True once another process has taken the lock.
+        agree: Makes one answer of those of several processes, so that all stop at the same step.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Interrupt:
         self.signal = signal.Signals(number).name
 
     def check(self) -> None:
-        """Raises Paused if there is a reason to stop."""
+        """Raise Paused if there is a reason to stop."""
         reason = self._reason()
         if self.agree(bool(reason)):
             raise Paused(reason or "another process of this training has to stop")
 
     def _reason(self) -> str:
+        """Return why to stop, "" if there is no reason."""
         now = time.monotonic()
         self.longest, self.asked = max(self.longest, now - self.asked), now
         if self.lost():
@@ -69,4 +71,5 @@ class Interrupt:
         return ""
 
     def _kept_back(self) -> float:
+        """Return the seconds of the limit that are left for writing."""
         return min(90.0, 0.1 * (self.limit or 0.0)) + 2 * self.longest

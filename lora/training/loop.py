@@ -1,8 +1,7 @@
 """The training loop: steps, validation and checkpoints of one point, or of several at once.
 
-Nothing here knows LoRA.  A model in training is given as something that computes the outputs of
-several points for one batch; each `TrainingState` has all that is its own, so that it trains as
-it would alone.
+Nothing here depends on LoRA.  The model is a `Trainee`, which computes the outputs of several
+points for one batch; each point has its own `TrainingState`, so that it trains as it would alone.
 """
 
 import logging
@@ -11,38 +10,53 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lora.errors import UserError
-from lora.files.sealed import read_headed, write_torch
 from lora.mace.graphs import batches
 from lora.mace.loss import measure_of
 from lora.mace.predict import frozen
+from lora.training.checkpoint import read_checkpoint, write_checkpoint
 from lora.training.distributed import average, rank_and_size
 from lora.training.state import TrainingState
+from lora.training.streams import streams
 from lora.training.trainees import Trainee
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class PointError(Exception):
-    """A point that cannot go on, for a reason that is its own; those beside it can."""
+    """A point cannot go on, for a reason that is its own; those beside it can.
 
-    def __init__(self, point: int, reason: str) -> None:
+    Args:
+        member: Its place in the pack.
+        reason: What stands in train.json.
+    """
+
+    def __init__(self, member: int, reason: str) -> None:
         super().__init__(reason)
-        self.point = point
+        self.member = member
 
 
 class Fit:
     """Points in training.  Make it, `resume` if there is a checkpoint, `run`.
 
-    model:     trained in place; after `run` every point has its best weights
-    points:    in the order in which the model computes them
-    keys:      what each training is of; a checkpoint is taken only for the same
-    together:  how many points may go through a step at once; see `capacity`
+    Args:
+        model: Trained in place; after `run` every point has its best weights.
+        points: The trainings, in the order in which the model computes them.
+        train: Graphs of the training set.
+        valid: Graphs of the validation set.
+        keys: A digest of what each training is of; a checkpoint is taken only for the same.
+
+    Attributes:
+        together: How many points may go through a step at once; see `capacity`.
+        inside: Where a checkpoint is of the middle of an epoch: group, steps, sums of losses.
+        notes: Plain values that are kept in the checkpoint, beside the trainings.
     """
 
     def __init__(
@@ -58,7 +72,8 @@ class Fit:
         self.device = str(next(iter(points[0].trained.values())).device)
         self.valid_batches: dict[int, list[Any]] = {}  # by batch size, where graphs are held
         self.together = len(points)
-        self.inside: dict[str, Any] = {}  # an epoch, where a checkpoint is of its middle
+        self.inside: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}
 
     def run(
         self,
@@ -69,12 +84,15 @@ class Fit:
 
         Points of one epoch, seed and batch size go through an epoch together; those that lag
         behind catch up first, those that have ended cost nothing.  A point that cannot go on is
-        marked failed, with its best weights so far.  `each_epoch` is called with the points that
-        have just finished one, `each_step` after every step of the optimisers; it may `save` and
-        raise.
+        marked failed.
 
-        Raises UserError when the loss of the untrained model is not finite, or when not even it
-        fits into memory.
+        Args:
+            each_epoch: Called with the points that have just finished an epoch.
+            each_step: Called after every step of the optimisers; both may `save` and raise.
+
+        Raises:
+            UserError: The loss of the untrained model is not finite, or a single point does not
+                fit into memory before it has trained.
         """
         while group := self._next_group():
             while group:
@@ -87,14 +105,8 @@ class Fit:
         for point in self.points:
             point.load_best()
 
-    def fail(self, why: str) -> None:
-        """Mark the points that have not ended as failed."""
-        for point in self.points:
-            if not point.ended():
-                point.fail(why)
-
     def _epoch(self, group: list[int], each_step: Callable[[], None]) -> None:
-        """One epoch of a group, or what is left of it, and its validation."""
+        """Train a group for one epoch, or what is left of it, and validate it."""
         started, points = time.perf_counter(), [self.points[i] for i in group]
         first = points[0].epoch < 0  # only measured, as it comes
         losses = [0.0] * len(points) if first else self._train_epoch(group, each_step)
@@ -105,27 +117,28 @@ class Fit:
                 point.step_scheduler()
 
     def _without(self, group: list[int], error: PointError) -> list[int]:
-        """A group without the point that failed; the others go on within the epoch."""
-        kept = [k for k, i in enumerate(group) if i != error.point]
+        """Drop a failed member from the group, so that the others go on within the epoch."""
+        kept = [k for k, i in enumerate(group) if i != error.member]
         if self.inside:
             totals = [self.inside["totals"][k] for k in kept]
             self.inside |= {"group": [group[k] for k in kept], "totals": totals}
-        self.points[error.point].fail(str(error))
+        self.points[error.member].fail(str(error))
         return [group[k] for k in kept]
 
     def _next_group(self) -> list[int]:
-        """The points to advance by one epoch, together."""
+        """Return the places of the points to advance by one epoch, together."""
         active = [i for i, point in enumerate(self.points) if not point.ended()]
         active.sort(key=lambda i: (self.points[i].epoch, i))
         return [i for i in active if self._alike(i) == self._alike(active[0])][: self.together]
 
-    def _alike(self, i: int) -> tuple:
+    def _alike(self, i: int) -> tuple[Any, ...]:
+        """Return what points have to share to go through an epoch together."""
         point = self.points[i]
         s, outputs = point.settings, tuple(point.outputs.values())
         return (point.epoch, s.seed, s.batch_size, s.valid_batch_size, outputs)
 
     def _train_epoch(self, group: list[int], each_step: Callable[[], None]) -> list[float]:
-        """One epoch of steps, or what is left of it; the mean training loss of each point."""
+        """Take the steps of an epoch, or what is left of it.  Return each point's mean loss."""
         points = [self.points[i] for i in group]
         s, epoch = points[0].settings, points[0].epoch + 1
         begun = self.inside
@@ -134,7 +147,7 @@ class Fit:
             begun = {"group": group, "steps": 0, "totals": [zero for _ in points]}
         self.inside = begun
         totals, done = begun["totals"], begun["steps"]
-        order = s.seed * 1_000_003 + epoch  # of its own for each epoch, so a resumed run repeats it
+        order = streams(s.seed).order(epoch)
         todo = batches(self.train, s.batch_size, self.device, order, done, rank_and_size())
         for steps, batch in enumerate(todo, start=done + 1):
             losses = self.train_step(batch, group)
@@ -147,7 +160,7 @@ class Fit:
         return [float(total) / len(self.train) for total in totals]
 
     def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
-        """One step of the optimisers of a group on one batch.  Returns their losses."""
+        """Take one step of the optimisers of a group on one batch.  Return the losses, [] each."""
         losses = self._in_parts(group, partial(self._backward, batch))
         average(losses)
         for i in group:
@@ -155,15 +168,19 @@ class Fit:
             self.points[i].step()
         return losses
 
-    def _in_parts(self, group: list[int], compute: Callable[[list[int]], list]) -> list:
-        """What `compute` gives for a group, as many points at once as memory holds.
+    def _in_parts(self, group: list[int], compute: Callable[[list[int]], list[T]]) -> list[T]:
+        """Return what `compute` gives for a group, as many points at once as memory holds.
 
-        No point's loss has a part of another's, so nothing but the last digits depends on it.
+        No point's loss has a part of another's, so only the last digits depend on how many.
+
+        Raises:
+            PointError: There is no room for a point, not even alone.
+            UserError: The same before it has trained, or where processes share the training.
         """
-        found: list = []
-        while todo := group[len(found) : len(found) + self.together]:
+        results: list[T] = []
+        while todo := group[len(results) : len(results) + self.together]:
             try:
-                found += compute(todo)
+                results += compute(todo)
             except torch.OutOfMemoryError:
                 if len(todo) == 1:
                     s, epoch = self.points[todo[0]].settings, self.points[todo[0]].epoch
@@ -176,19 +193,22 @@ class Fit:
                 self.together = -(-len(todo) // 2)
                 log.warning("memory ran out: %d points share a step from here on", self.together)
                 torch.cuda.empty_cache()
-        return found
+        return results
 
     def _backward(self, batch: Any, group: list[int]) -> list[Tensor]:
-        """Gradients of a group on one batch.  Returns the losses, [] each."""
+        """Compute the gradients of a group on one batch.  Return the losses, [] each."""
         points = [self.points[i] for i in group]
         for point in points:
             point.optimizer.zero_grad(set_to_none=True)
         outs = self._outputs(batch, group, training=True)
         losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
-        torch.stack(losses).sum().backward()  # no point's loss has a part of another's
+        torch.autograd.backward(
+            torch.stack(losses).sum()
+        )  # no point's loss has a part of another's
         return [loss.detach() for loss in losses]
 
     def _outputs(self, batch: Any, group: list[int], training: bool) -> list[dict[str, Tensor]]:
+        """Return what the model computes for a group on one batch."""
         wanted = self.points[group[0]].outputs
         return self.model(batch.to_dict(), group, training=training, **wanted)
 
@@ -215,37 +235,31 @@ class Fit:
             for point, loss, error in zip(points, losses, errors, strict=True):
                 point.record(loss, error, seconds)
 
-    # --- checkpoints: one file for all points, so that no kill can part them
-
     def save(self, path: Path) -> None:
         """Write all that the next epoch depends on, whole or not at all."""
-        state = {
+        state: dict[str, Any] = {
             key: point.state()
             for key, point in zip(self.keys, self.points, strict=True)
             if not point.failed  # it stopped in the middle of an epoch: the next run begins it anew
         }
         state["together"] = self.together  # other sizes round differently
         state["inside"] = self.inside
-        write_torch(path, state, head=True)
+        state["notes"] = self.notes
+        write_checkpoint(path, state)
 
     def resume(self, path: Path) -> int:
-        """Go on from a checkpoint, where it has the same trainings.  Returns how many it had."""
-        if not path.is_file():
+        """Go on from a checkpoint, where it has the same trainings.  Return how many it had."""
+        state = read_checkpoint(path, self.device)
+        if not state:
             return 0
-        try:
-            state = torch.load(read_headed(path), map_location=self.device, weights_only=True)
-        except Exception as error:
-            what = type(error).__name__  # torch's own words advise to load it unsafely
-            log.warning("%s cannot be read (%s): starting again", path, what)
-            return 0
-        found = 0
+        resumed = 0
         for key, point in zip(self.keys, self.points, strict=True):
             if key in state:
                 point.load_state(state[key])
-                found += 1
+                resumed += 1
                 self.together, self.inside = state["together"], state["inside"]
                 log.info("going on after epoch %d of %s", point.epoch, path)
-        if found < len(self.points):
+        if resumed < len(self.points):
             self.inside = {}
             log.warning("%s is of other settings or data, or some failed: starting again", path)
-        return found
+        return resumed

@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs."""
+"""Show a training to people while it runs."""
 
 import logging
 import os
@@ -12,18 +12,21 @@ EVERY = 10.0  # seconds between two lines about a point beside the log
 
 
 class Progress:
-    """A bar a point with its errors on a terminal, or else a line an epoch in the log.
+    """Context that shows a bar for each point on a terminal, or else a line an epoch in the log.
 
     Where the log is a file of its own, some of its lines are printed, too: they are what is seen
     in the terminal of a sweep, and in the output of a cluster job.
+
+    Args:
+        epochs: The most that a point trains.
     """
 
     def __init__(self, epochs: int) -> None:
-        self.epochs, self.bar = epochs, None
+        self.epochs = epochs
+        self.bar: Any = None
         self.tasks: dict[str, Any] = {}
-        self.began: dict[
-            str, tuple[int, float]
-        ] = {}  # epoch and time at which a point was first seen
+        # epoch and time at which a point was first seen
+        self.began: dict[str, tuple[int, float]] = {}
         self.printed: dict[str, float] = {}
         self.aloud = not _same_file(sys.stdout, sys.stderr)
 
@@ -37,7 +40,7 @@ class Progress:
             self.bar.start()
         return self
 
-    def show(self, name: str, history: list[dict]) -> None:
+    def show(self, name: str, history: list[dict[str, Any]]) -> None:
         """Show the last epoch of a point's history."""
         now, best = history[-1], min(line["valid_loss"] for line in history)
         text = (
@@ -60,7 +63,7 @@ class Progress:
             print(text, flush=True)
 
     def _left(self, name: str, epoch: int) -> str:
-        """How long it takes to the last epoch, at the pace so far."""
+        """Say how long it takes to the last epoch, at the pace so far."""
         first, since = self.began.setdefault(name, (epoch, time.monotonic()))
         if epoch == first:
             return ""
@@ -73,7 +76,7 @@ class Progress:
 
 
 def _same_file(one: Any, other: Any) -> bool:
-    """Whether two streams end in the same place."""
+    """Return True if two streams end in the same place."""
     try:
         return os.path.sameopenfile(one.fileno(), other.fileno())
     except (OSError, ValueError):  # not files at all, as in a notebook

@@ -1,4 +1,4 @@
-"""What a point trains, and on what: methods, protocols, shares of the data."""
+"""Set up a model and its data: inject LoRA or choose weights, and draw nested subsets."""
 
 import logging
 import math
@@ -12,45 +12,72 @@ from lora.adapters.inject import inject_lora
 from lora.errors import UserError
 from lora.mace.modules import count_parameters
 from lora.plan.settings import TrainSettings
+from lora.training.streams import streams
 
 log = logging.getLogger(__name__)
 
-# settings that the points of a pack share
+# settings that the points of a pack share; the seed, too, where it draws a share of the data
 ALIKE = ("method", "replay", "replay_weight", "train_fraction", "default_dtype", "device")
 ALIKE += ("enable_cueq", "allow_tf32")
+# the parts of a model that the method freeze does not train, from which level on
+FROZEN_FROM = {"node_embedding": 1, "interactions": 5, "products": 6}
 
 
 def common(settings: list[TrainSettings]) -> TrainSettings:
-    """The first of the settings, once it is clear that they can train together."""
+    """Return the first of the settings, once it is clear that they can train together.
+
+    Raises:
+        UserError: They differ in what a pack shares, or are not LoRA points.
+    """
     first = settings[0]
-    for one in settings[1:]:
+    for other in settings[1:]:
         for name in (*ALIKE, *(["seed"] if first.train_fraction < 1 else [])):
-            if getattr(one, name) != getattr(first, name):
-                raise UserError(f"pack: its points need the same {name}")
+            if getattr(other, name) != getattr(first, name):
+                raise UserError(
+                    f"pack: points that train together need the same {name}, here "
+                    f"{getattr(first, name)} and {getattr(other, name)}; train them separately"
+                )
     if len(settings) > 1 and first.method != "lora":
-        raise UserError(f"pack: {first.method} changes the base; only LoRA points share one")
+        raise UserError(
+            f"pack: the method {first.method} changes the base, which only LoRA points can "
+            "share; train its points separately"
+        )
     return first
 
 
 def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
-    """A share of the structures, in their order; a smaller share of a seed lies in the larger."""
-    order = np.random.default_rng(seed).permutation(len(structures))
+    """Return a share of the structures, in their order; of one seed, shares lie in larger ones.
+
+    Args:
+        structures: The whole training set.
+        fraction: The share, above 0 and at most 1; at least one structure is kept.
+        seed: Of the point; see `lora.training.streams`.
+    """
+    order = np.random.default_rng(streams(seed).subset).permutation(len(structures))
     chosen = sorted(order[: math.ceil(fraction * len(structures))].tolist())
     return [structures[i] for i in chosen]
 
 
 def prepare(model: nn.Module, settings: TrainSettings) -> None:
-    """Inject LoRA, or say which weights train (`full`: all; `freeze`: by MACE's levels)."""
-    torch.manual_seed(settings.seed)
+    """Inject LoRA with its random start, or choose the weights that train; in place."""
+    torch.manual_seed(streams(settings.seed).start)
     if settings.method == "lora":
-        own = {"scaling": settings.scaling, "targets": settings.targets}
-        inject_lora(model, settings.rank, settings.alpha, **own)
+        inject_lora(
+            model,
+            settings.rank,
+            settings.alpha,
+            scaling=settings.scaling,
+            targets=settings.targets,
+        )
     else:
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        choose_weights(model, settings)
+    log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))
+
+
+def choose_weights(model: nn.Module, settings: TrainSettings) -> None:
+    """Let all weights train (full), or those above MACE's level of freezing (freeze)."""
+    model.requires_grad_(True)
     if settings.method == "freeze":
-        frozen_from = {"node_embedding": 1, "interactions": 5, "products": 6}
-        for name, level in frozen_from.items():
+        for name, level in FROZEN_FROM.items():
             if settings.freeze_level >= level:
                 getattr(model, name).requires_grad_(False)
-    log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))

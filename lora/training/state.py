@@ -1,6 +1,6 @@
 """One training: its optimiser, schedule, moving average, early stop, history and best weights.
 
-Several of them share a model in `lora.training.loop`; nothing here knows which.
+Several of them share a model in `lora.training.loop`; nothing here depends on which.
 """
 
 import logging
@@ -15,22 +15,27 @@ from torch_ema import ExponentialMovingAverage
 from lora.errors import UserError
 from lora.mace.loss import STRESS_LOSSES, loss_of
 from lora.plan.settings import TrainSettings
+from lora.training.course import Course
 
 log = logging.getLogger(__name__)
 
 EXPLODED = 1e6  # times the untrained model's validation loss: it will not come back
 
 
-class TrainingState:
+class TrainingState(Course):
     """One training among those of a `Fit`.
 
-    trained:   the parameters that its optimiser moves, by name
-    settings:  resolved
-    history:   one dict an epoch, epoch 0 before any training; what metrics.jsonl holds
+    Args:
+        trained: The parameters that its optimiser moves, by name.
+        settings: Resolved settings.
+
+    Attributes:
+        best: The weights of the best epoch, by name.
     """
 
     def __init__(self, trained: dict[str, nn.Parameter], settings: TrainSettings) -> None:
-        self.trained, self.settings = trained, settings
+        super().__init__(settings)
+        self.trained = trained
         parameters = list(trained.values())
         self.optimizer = torch.optim.Adam(
             parameters,
@@ -43,38 +48,18 @@ class TrainingState:
             ExponentialMovingAverage(parameters, settings.ema_decay) if settings.ema else None
         )
         self.loss = loss_of(settings, parameters[0])
-        self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
-        self.best_epoch = 0
-        self.diverged = self.failed = False
-        self.reason = ""  # why it diverged or failed
-        self.seconds = 0.0
-
-    @property
-    def epoch(self) -> int:
-        """The last finished epoch; -1 before the first validation."""
-        return len(self.history) - 1
 
     @property
     def outputs(self) -> dict[str, bool]:
-        """What the loss needs from the model."""
+        """Return what the loss needs from the model."""
         return {
             "compute_stress": self.settings.loss in STRESS_LOSSES,
             "compute_virials": self.settings.loss == "virials",
         }
 
-    def ended(self) -> str:
-        """Why it is over: max_num_epochs, patience, diverged or failed; "" if it is not."""
-        if self.failed:
-            return "failed"
-        if self.diverged:
-            return "diverged"
-        if self.epoch >= self.settings.max_num_epochs:
-            return "max_num_epochs"
-        return "patience" if self.epoch - self.best_epoch >= self.settings.patience else ""
-
     def step(self) -> None:
-        """One step of the optimiser with the gradients at hand."""
+        """Take one step of the optimiser with the gradients at hand."""
         if self.settings.clip_grad:
             nn.utils.clip_grad_norm_(self.trained.values(), self.settings.clip_grad)
         self.optimizer.step()
@@ -86,7 +71,14 @@ class TrainingState:
 
         A loss that is not finite, or `EXPLODED` times that of the untrained model, ends the
         training instead, with the best weights so far.
-        Raises UserError if it is that of the untrained model.
+
+        Args:
+            train_loss: The mean over the structures; 0 for epoch 0, which does not train.
+            errors: On the validation set: "loss", "rmse_e_per_atom" (eV), "rmse_f" (eV/Å).
+            seconds: The wall time of the epoch.
+
+        Raises:
+            UserError: The loss of the untrained model is not finite.
         """
         epoch, loss = self.epoch + 1, float(errors["loss"])
         if not (math.isfinite(train_loss) and math.isfinite(loss)):
@@ -122,13 +114,8 @@ class TrainingState:
             *(epoch, why, self.best_epoch, self.settings.lr, self.settings.clip_grad),
         )
 
-    def fail(self, why: str) -> None:
-        """End the training, with the best weights so far, for a reason that is not its own."""
-        self.failed, self.reason = True, why
-        log.warning("the training fails: %s; its best epoch %d is kept", why, self.best_epoch)
-
     def step_scheduler(self) -> None:
-        """One epoch of the learning rate's schedule."""
+        """Advance the schedule of the learning rate by one epoch."""
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(self.history[-1]["valid_loss"])
         elif self.scheduler:
@@ -141,23 +128,19 @@ class TrainingState:
             parameter.copy_(self.best[name])
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on."""
+        """Return all that the next epoch depends on."""
         return {
             "trained": {n: p.detach() for n, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "ema": self.ema.state_dict() if self.ema else None,
-            "history": self.history,
             "best": self.best,
-            "best_epoch": self.best_epoch,
-            "diverged": self.diverged,
-            "reason": self.reason,
-            "seconds": self.seconds,
+            **self.course(),
         }
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` returned."""
         for name, parameter in self.trained.items():
             parameter.copy_(state["trained"][name])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -165,9 +148,8 @@ class TrainingState:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
-        self.history, self.best = state["history"], state["best"]
-        self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
-        self.diverged, self.reason = state["diverged"], state.get("reason", "")
+        self.best = state["best"]
+        self.load_course(state)
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, s: TrainSettings) -> Any:

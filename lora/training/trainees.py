@@ -1,20 +1,117 @@
-"""What the loop trains: a module that computes the outputs of several points."""
+"""What the loop trains: a module that computes the outputs of several points for one batch."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from lora.adapters.inject import Injection, take_adapters
+from lora.adapters.pack import Pack
+from lora.adapters.saved import save_adapter, save_weights
+from lora.adapters.spectra import spectra
+from lora.mace.elements import get_e0s
+from lora.mace.fast.contraction import fold
+from lora.mace.fast.convolution import fuse, unfuse
+from lora.mace.kernels import from_kernel
+from lora.mace.modules import count_parameters
+from lora.plan.settings import TrainSettings
+from lora.training.setup import choose_weights, prepare
 
-class Trainee(Protocol):
-    """What `Fit` trains: a module that computes several points, such as an `adapters.pack.Pack`."""
 
-    def __call__(
+class Trainee(nn.Module, ABC):
+    """The points of a `Fit` as one module."""
+
+    @abstractmethod
+    def forward(
         self, batch: dict[str, Tensor], points: list[int], **options: Any
-    ) -> list[dict[str, Tensor]]: ...
+    ) -> list[dict[str, Tensor]]:
+        """Return what MACE computes for one batch, for each of the points.
+
+        Args:
+            batch: MACE's tensors of some structures.
+            points: Places of the points in the pack; the others cost nothing.
+            **options: As MACE's models take them: training, compute_stress, ...
+
+        Returns:
+            For each point: energy [n_structures] (eV), forces [n_atoms, 3] (eV/Å), and more.
+        """
+
+    @abstractmethod
+    def trained(self) -> list[dict[str, nn.Parameter]]:
+        """Return what the optimiser of each point moves, by name."""
+
+    @abstractmethod
+    def save(
+        self,
+        i: int,
+        settings: TrainSettings,
+        base: nn.Module,
+        folder: Path,
+        elements: list[str],
+        notes: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Write what one point has trained, as it stands now; the model cannot train after that.
+
+        Args:
+            i: Place of the point in the pack.
+            settings: Resolved settings of the point.
+            base: The foundation model, with all elements.
+            folder: Where the adapter goes.
+            elements: Those that were fine-tuned; their E0s are kept with the adapter.
+            notes: Kept in adapter.json.
+
+        Returns:
+            What train.json says of the adapter: its spectra.
+        """
 
 
-class Single(nn.Module):
-    """One model as the only point."""
+class AdapterPack(Trainee):
+    """LoRA points over one frozen base.
+
+    Args:
+        pack: Their adapters.
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        super().__init__()
+        self.pack = pack
+
+    def forward(
+        self, batch: dict[str, Tensor], points: list[int], **options: Any
+    ) -> list[dict[str, Tensor]]:
+        """Return what MACE computes for one batch with the adapters of each point."""
+        outputs: list[dict[str, Tensor]] = self.pack(batch, points, **options)
+        return outputs
+
+    def trained(self) -> list[dict[str, nn.Parameter]]:
+        """Return the factors of each point, as one flat parameter."""
+        return [{"factors": row} for row in self.pack.rows]
+
+    def save(
+        self,
+        i: int,
+        settings: TrainSettings,
+        base: nn.Module,
+        folder: Path,
+        elements: list[str],
+        notes: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Write the adapter of one point, and return its spectra."""
+        model = self.pack.dissolve(i)
+        s = settings
+        model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
+        save_adapter(model, folder, _e0s_of(model, elements), **notes)
+        return spectra(take_adapters(model).items())
+
+
+class Single(Trainee):
+    """One model, all or some of whose weights train.
+
+    Args:
+        model: Its parameters that ask for a gradient are trained.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,4 +120,55 @@ class Single(nn.Module):
     def forward(
         self, batch: dict[str, Tensor], points: list[int], **options: Any
     ) -> list[dict[str, Tensor]]:
+        """Return what MACE computes for one batch; `points` is always [0]."""
         return [self.model(batch, **options)]
+
+    def trained(self) -> list[dict[str, nn.Parameter]]:
+        """Return the weights that train."""
+        return [{n: p for n, p in self.model.named_parameters() if p.requires_grad}]
+
+    def save(
+        self,
+        i: int,
+        settings: TrainSettings,
+        base: nn.Module,
+        folder: Path,
+        elements: list[str],
+        notes: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Write the weights that were trained."""
+        model = unfuse(self.model)
+        model = from_kernel(model, "cueq") if settings.enable_cueq else model.cpu()
+        choose_weights(model, settings)  # a converted model has lost which weights train
+        save_weights(model, base, folder, _e0s_of(model, elements), **notes)
+        return {}
+
+
+def make_trainee(
+    model: nn.Module, settings: list[TrainSettings]
+) -> tuple[Trainee, list[tuple[int, int]]]:
+    """Prepare a model to train some points at once.
+
+    Args:
+        model: The foundation model, trimmed, with its new E0s; changed in place.
+        settings: Resolved settings of each point.
+
+    Returns:
+        What trains, and of each point the numbers of (trainable, all) parameters.
+    """
+    fuse(model)
+    layers, counted = [], []
+    for one in settings:
+        prepare(model, one)
+        counted.append(count_parameters(model))
+        layers.append(take_adapters(model))
+    if settings[0].method != "lora":
+        return Single(model), counted
+    pack = Pack(model, layers).to(next(model.parameters()).device)
+    fold(pack.model)
+    return AdapterPack(pack), counted
+
+
+def _e0s_of(model: nn.Module, elements: list[str]) -> dict[str, float]:
+    """Return the E0s (eV) of some elements."""
+    return {x: get_e0s(model)[x] for x in elements}

@@ -11,7 +11,7 @@ from lora.data.structures import ENERGY, FORCES, write_structures
 from lora.plan.settings import TrainSettings
 from lora.steps.train import train, train_pack
 from lora.training.state import EXPLODED
-from tests.support.trainings import EPOCHS, QUICK, teacher_data
+from tests.support.trainings import EPOCHS, QUICK, teacher_data, with_files
 
 CALM = TrainSettings(rank=2, lr=0.02, **QUICK)
 
@@ -27,21 +27,20 @@ def far_apart(n: int) -> list[Atoms]:
 
 
 def test_a_loss_that_explodes_ends_its_point(
-    files: dict,
+    inputs: dict,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     told: Callable,
 ) -> None:
     """A rate far too large, finite: the best epoch is kept, the point beside is untouched."""
     wild = TrainSettings(rank=2, lr=3.0, clip_grad=0.0, **QUICK)
-    names = {k: v for k, v in files.items() if k != "foundation"}
     points = {tmp_path / "wild": wild, tmp_path / "calm": CALM}
-    a, b = train_pack(points, files["foundation"], tmp_path, **names)
+    a, b = train_pack(points, **inputs, work=tmp_path)
     assert a["ended_by"] == "diverged" and a["epochs"] < EPOCHS
     assert a["reason"].startswith("in epoch ") and "the loss is " in a["reason"]
     assert f"over {EXPLODED:g} times the untrained model's" in caplog.text
     assert b["ended_by"] == "max_num_epochs"
-    alone = train(CALM, **files, out=tmp_path / "alone")
+    alone = train(CALM, **inputs, out=tmp_path / "alone")
     assert b["best"]["valid_loss"] == pytest.approx(alone["best"]["valid_loss"], rel=1e-8)
     told(
         "a learning rate of 3: the loss explodes",
@@ -51,26 +50,25 @@ def test_a_loss_that_explodes_ends_its_point(
     )
 
 
-def test_batches_without_an_edge(files: dict, tmp_path: Path, told: Callable) -> None:
+def test_batches_without_an_edge(inputs: dict, tmp_path: Path, told: Callable) -> None:
     """Alone in a batch, in all of them, and in the validation set."""
-    own = dict(files)
     settings = TrainSettings(rank=2, **QUICK | {"batch_size": 1})
     for name, train_set, valid_set in (
         ("some", teacher_data(4, seed=0) + far_apart(3), far_apart(1) + teacher_data(1, seed=1)),
         ("all", far_apart(4), far_apart(2)),
     ):
-        for key, members in {"train_file": train_set, "valid_file": valid_set}.items():
-            own[key] = tmp_path / name / f"{key}.xyz"
-            write_structures(own[key], members)
-        found = train(settings, **own, out=tmp_path / name)
+        paths = {key: tmp_path / name / f"{key}.xyz" for key in ("train", "valid")}
+        for path, members in zip(paths.values(), (train_set, valid_set), strict=True):
+            write_structures(path, members)
+        found = train(settings, **with_files(inputs, **paths), out=tmp_path / name)
         assert found["ended_by"] == "max_num_epochs"
         assert np.isfinite(found["best"]["valid_loss"])
     told("batches without an edge", 2, "no fault", "trained")
 
 
-def test_a_validation_set_of_one(files: dict, tmp_path: Path, told: Callable) -> None:
+def test_a_validation_set_of_one(inputs: dict, tmp_path: Path, told: Callable) -> None:
     one = tmp_path / "one.xyz"
     write_structures(one, teacher_data(1, seed=1))
-    found = train(CALM, **files | {"valid_file": one}, out=tmp_path / "p")
+    found = train(CALM, **with_files(inputs, valid=one), out=tmp_path / "p")
     assert found["n_valid"] == 1 and found["best_epoch"] > 0
     told("a validation set of one structure", 1, "no fault", "trained")

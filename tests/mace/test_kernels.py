@@ -64,6 +64,7 @@ def test_lora_and_cueq_together(injected) -> None:
 @pytest.mark.parametrize("method", ["lora", "naive", "freeze"])
 def test_training_on_cueq_gives_what_training_on_e3nn_gives(
     files: dict[str, Path],
+    inputs: dict,
     tmp_path: Path,
     method: str,
 ) -> None:
@@ -71,7 +72,7 @@ def test_training_on_cueq_gives_what_training_on_e3nn_gives(
     records = {}
     for cueq in (False, True):
         own = replace(settings, enable_cueq=cueq)
-        records[cueq] = train(own, **files, out=tmp_path / str(cueq))
+        records[cueq] = train(own, **inputs, out=tmp_path / str(cueq))
     valid, forces = teacher_data(4, seed=1), []
     for cueq in (False, True):
         model = load_foundation(files["foundation"])  # the adapter is of the e3nn model

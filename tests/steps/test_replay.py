@@ -25,7 +25,7 @@ from lora.steps.merge import merge
 from lora.steps.replay import replay
 from lora.steps.train import train, train_pack
 from tests.support.models import CASES, Case, make_model, perturb
-from tests.support.trainings import QUICK, lines_of, teacher_data
+from tests.support.trainings import QUICK, lines_of, teacher_data, with_files
 
 SCALE_SHIFT = [c for c in CASES if c.cls == "ScaleShiftMACE" and len(c.heads) == 1]
 
@@ -99,20 +99,21 @@ def forgotten(folder: Path, foundation: Path, replayed: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "naive"])
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_replay_head_remembers_and_the_own_head_is_shipped(
     files: dict,
+    inputs: dict,
     replayed: Path,
     tmp_path: Path,
     method: str,
 ) -> None:
-    rate = {"lora": 0.02, "naive": 0.002}[method]
+    rate = {"lora": 0.02, "full": 0.002}[method]
     one = TrainSettings(method=method, rank=2, lr=rate, **QUICK | {"max_num_epochs": 12})
     error = {}
     for weight in (0.0, 1.0):
-        settings = replace(one, protocol="replay", replay_weight=weight)
+        settings = replace(one, replay=True, replay_weight=weight)
         out, model = tmp_path / f"{weight:g}", tmp_path / f"{weight:g}.model"
-        found = train(settings, out=out, replay_file=replayed, **files)
+        found = train(settings, out=out, **with_files(inputs, replay=replayed))
         assert found["n_replay"] == 12
         assert found["best"]["valid_loss"] < 0.9 * lines_of(out)[0]["valid_loss"]
         error[weight] = forgotten(out / "adapter", files["foundation"], replayed)
@@ -134,19 +135,22 @@ def test_the_replay_head_remembers_and_the_own_head_is_shipped(
 @pytest.mark.slow
 def test_a_replayed_point_in_a_pack_is_the_point_alone(
     files: dict,
+    inputs: dict,
     replayed: Path,
     tmp_path: Path,
 ) -> None:
-    one = TrainSettings(rank=2, lr=0.02, protocol="replay", replay_weight=0.5, **QUICK)
+    one = TrainSettings(rank=2, lr=0.02, replay=True, replay_weight=0.5, **QUICK)
     points = {tmp_path / "a": one, tmp_path / "b": replace(one, rank=1, alpha=4.0)}
-    packed = train_pack(points, work=tmp_path / "w", replay_file=replayed, **files)
+    packed = train_pack(points, work=tmp_path / "w", **with_files(inputs, replay=replayed))
     for (out, settings), together in zip(points.items(), packed, strict=True):
-        alone = train(settings, out=tmp_path / f"{out.name}1", replay_file=replayed, **files)
+        alone = train(
+            settings, out=tmp_path / f"{out.name}1", **with_files(inputs, replay=replayed)
+        )
         assert together["best"]["valid_loss"] == pytest.approx(
             alone["best"]["valid_loss"], rel=1e-8
         )
     other = replace(one, replay_weight=5.0)
-    heavier = train(other, out=tmp_path / "c", replay_file=replayed, **files)
+    heavier = train(other, out=tmp_path / "c", **with_files(inputs, replay=replayed))
     assert heavier["best"]["valid_loss"] != pytest.approx(packed[0]["best"]["valid_loss"], rel=1e-6)
 
     base = load_foundation(files["foundation"])
@@ -155,7 +159,7 @@ def test_a_replayed_point_in_a_pack_is_the_point_alone(
     assert len(list(lora_layers(load_adapted(base, tmp_path / "a/adapter")))) > 5
 
 
-def test_labels_of_replay(files: dict, replayed: Path, tmp_path: Path) -> None:
+def test_labels_of_replay(files: dict, inputs: dict, replayed: Path, tmp_path: Path) -> None:
     """The foundation's are its predictions; the file's are kept; as many as are asked for."""
     structures = load_structures(replayed)
     model = load_foundation(files["foundation"])
@@ -171,6 +175,6 @@ def test_labels_of_replay(files: dict, replayed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no structure of the foundation model's elements"):
         write_structures(tmp_path / "cu.xyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])])
         replay(tmp_path / "cu.xyz", files["foundation"], tmp_path / "r.xyz")
-    settings = TrainSettings(protocol="replay", **QUICK)
+    settings = TrainSettings(replay=True, **QUICK)
     with pytest.raises(UserError, match=r"needs structures to replay; set replay\.file"):
-        train(settings, out=tmp_path / "x", **files)
+        train(settings, out=tmp_path / "x", **inputs)

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,21 +19,22 @@ from lora.mace.graphs import graphs
 from lora.mace.modules import count_parameters
 from lora.mace.predict import predict
 from lora.plan.settings import TrainSettings
-from lora.steps.train import nested, prepare, train, train_pack
+from lora.steps.train import train, train_pack
 from lora.training.loop import Fit
+from lora.training.setup import nested, prepare
 from lora.training.state import TrainingState
 from lora.training.trainees import Single
 from tests.support.models import BASE, make_model
-from tests.support.trainings import EPOCHS, QUICK, lines_of, teacher_data
+from tests.support.trainings import EPOCHS, QUICK, lines_of, teacher_data, with_files
 
 
-@pytest.mark.parametrize("method", ["lora", "naive", "freeze"])
+@pytest.mark.parametrize("method", ["lora", "full", "freeze"])
 def test_a_point_from_files_to_files(
-    files: dict, tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+    files: dict, inputs: dict, tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     settings = TrainSettings(method=method, lr=0.02, rank=2, **QUICK)
-    record = train(settings, **files, out=tmp_path / "p")
+    record = train(settings, **inputs, out=tmp_path / "p")
     lines = lines_of(tmp_path / "p")
     assert [line["epoch"] for line in lines] == list(range(EPOCHS + 1))
     assert min(x["valid_loss"] for x in lines) < 0.9 * lines[0]["valid_loss"]
@@ -52,7 +54,7 @@ def test_a_point_from_files_to_files(
     trainable, total = record["trainable_parameters"], record["total_parameters"]
     if method == "lora":
         assert 0 < trainable < total and total == record["parameters_before"] + trainable
-    elif method == "naive":
+    elif method == "full":
         assert trainable == total == record["parameters_before"] < before
     else:
         assert 0 < trainable < total == record["parameters_before"]
@@ -61,17 +63,17 @@ def test_a_point_from_files_to_files(
     assert f"{method}: {trainable} of {total} parameters train" in caplog.text
 
 
-@pytest.mark.parametrize("method", ["lora", "naive"])
+@pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize(
     "scheduler", ["ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant"]
 )
 def test_resumed_equals_undisturbed(
-    files: dict, tmp_path: Path, scheduler: str, method: str, monkeypatch: pytest.MonkeyPatch
+    inputs: dict, tmp_path: Path, scheduler: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = TrainSettings(
         method=method, rank=2, scheduler=scheduler, scheduler_patience=0, **QUICK
     )
-    whole = train(settings, **files, out=tmp_path / "whole")
+    whole = train(settings, **inputs, out=tmp_path / "whole")
 
     class Killed(BaseException):
         pass
@@ -86,7 +88,7 @@ def test_resumed_equals_undisturbed(
 
     monkeypatch.setattr(Fit, "_train_epoch", dies_in_the_third)
     with pytest.raises(Killed):
-        train(settings, **files, out=tmp_path / "killed")
+        train(settings, **inputs, out=tmp_path / "killed")
     assert len(lines_of(tmp_path / "killed")) == 3
     epochs_run = []
 
@@ -95,7 +97,7 @@ def test_resumed_equals_undisturbed(
         return original(self, *args)
 
     monkeypatch.setattr(Fit, "_train_epoch", counted)
-    resumed = train(settings, **files, out=tmp_path / "killed")
+    resumed = train(settings, **inputs, out=tmp_path / "killed")
     assert epochs_run == [3, 4]
     clock = ("seconds", "timestamp")
     for a, b in zip(lines_of(tmp_path / "whole"), lines_of(tmp_path / "killed"), strict=True):
@@ -126,10 +128,10 @@ def test_a_checkpoint_of_other_settings_is_not_taken(files: dict, tmp_path: Path
     assert fit("one").resume(tmp_path / "c.pt") == 0
 
 
-def test_early_stop_and_best_weights(files: dict, tmp_path: Path) -> None:
+def test_early_stop_and_best_weights(files: dict, inputs: dict, tmp_path: Path) -> None:
     """With a rate that ruins the model the best epoch is an early one, and it is what is kept."""
-    settings = TrainSettings(method="naive", lr=0.5, batch_size=9, patience=2, ema=False, seed=1)
-    record = train(settings, **files, out=tmp_path / "p")
+    settings = TrainSettings(method="full", lr=0.5, batch_size=9, patience=2, ema=False, seed=1)
+    record = train(settings, **inputs, out=tmp_path / "p")
     assert record["ended_by"] == "patience"
     assert record["epochs"] == record["best_epoch"] + 2
     model = load_foundation(files["foundation"])
@@ -141,13 +143,15 @@ def test_early_stop_and_best_weights(files: dict, tmp_path: Path) -> None:
     assert rmse == pytest.approx(best["valid_rmse_f_mev_per_a"], rel=1e-8)
 
 
-def test_the_moving_average_is_what_is_validated_and_kept(files: dict, tmp_path: Path) -> None:
+def test_the_moving_average_is_what_is_validated_and_kept(
+    files: dict, inputs: dict, tmp_path: Path
+) -> None:
     """One step from zero: B is lr * sign(gradient), its average after one update is known."""
     settings = TrainSettings(rank=1, lr=0.01, ema_decay=0.5, batch_size=9, max_num_epochs=1)
     kept = {}
     for name, ema in (("raw", False), ("averaged", True)):
         own = replace(settings, ema=ema, scheduler="constant")
-        train(own, **files, out=tmp_path / name)
+        train(own, **inputs, out=tmp_path / name)
         model = load_foundation(files["foundation"])
         load_adapter(model, tmp_path / name / "adapter")
         kept[name] = model.get_parameter("interactions.0.linear_up.lora_B").detach()
@@ -176,28 +180,27 @@ def test_losses_are_maces(files: dict) -> None:
         assert float(loss.forces_weight) == 0.3  # in float64, as the model
 
 
-def test_seed_and_order_matter(files: dict, tmp_path: Path) -> None:
+def test_seed_and_order_matter(inputs: dict, tmp_path: Path) -> None:
     losses = []
     for seed in (3, 3, 4):
         settings = TrainSettings(rank=2, seed=seed, **QUICK | {"max_num_epochs": 1})
         losses.append(
-            train(settings, **files, out=tmp_path / f"{len(losses)}")["best"]["valid_loss"]
+            train(settings, **inputs, out=tmp_path / f"{len(losses)}")["best"]["valid_loss"]
         )
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_a_point_that_diverges_leaves_the_others_alone(
-    files: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    files: dict, inputs: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It ends with its best epoch, says why, and the point beside it trains as it does alone."""
     common = {"rank": 2, **QUICK}
-    names = {k: v for k, v in files.items() if k != "foundation"}
     wild = TrainSettings(lr=1e80, clip_grad=0.0, **common)
     points = {tmp_path / "wild": wild, tmp_path / "calm": TrainSettings(lr=0.02, **common)}
-    a, b = train_pack(points, files["foundation"], tmp_path, **names)
+    a, b = train_pack(points, **inputs, work=tmp_path)
     assert a["ended_by"] == "diverged" and a["best_epoch"] < a["epochs"] + 1 < EPOCHS + 1
     assert f"its best epoch {a['best_epoch']} is kept; lower lr (1e+80)" in caplog.text
-    alone = train(TrainSettings(lr=0.02, **common), **files, out=tmp_path / "alone")
+    alone = train(TrainSettings(lr=0.02, **common), **inputs, out=tmp_path / "alone")
     assert b["ended_by"] == "max_num_epochs"
     for key in ("valid_loss", "valid_rmse_f_mev_per_a"):
         assert b["best"][key] == pytest.approx(alone["best"][key], rel=1e-8)
@@ -206,35 +209,35 @@ def test_a_point_that_diverges_leaves_the_others_alone(
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_data_that_are_not_finite_are_said(files: dict, tmp_path: Path) -> None:
+def test_data_that_are_not_finite_are_said(inputs: dict, tmp_path: Path) -> None:
     broken = teacher_data(4, seed=1)
     broken[2].info[ENERGY] = np.inf
     write_structures(tmp_path / "valid.xyz", broken)
     with pytest.raises(UserError, match="untrained model is not finite; look at the data"):
-        own = files | {"valid_file": tmp_path / "valid.xyz"}
+        own = with_files(inputs, valid=tmp_path / "valid.xyz")
         train(TrainSettings(rank=2, **QUICK), **own, out=tmp_path / "p")
 
 
-def test_stress_loss_needs_stress(files: dict, tmp_path: Path) -> None:
+def test_stress_loss_needs_stress(inputs: dict, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="loss stress needs a stress on every structure"):
-        train(TrainSettings(loss="stress", **QUICK), **files, out=tmp_path / "p")
+        train(TrainSettings(loss="stress", **QUICK), **inputs, out=tmp_path / "p")
 
 
 def test_method_defaults_and_bounds() -> None:
-    lora, naive = TrainSettings().resolved(), TrainSettings(method="naive").resolved()
+    lora, full = TrainSettings().resolved(), TrainSettings(method="full").resolved()
     assert (lora.lr, lora.ema_decay, lora.clip_grad) == (1e-2, 0.99, 10.0)
-    assert (naive.lr, naive.ema_decay, naive.clip_grad) == (1e-3, 0.999, 1.0)
+    assert (full.lr, full.ema_decay, full.clip_grad) == (1e-3, 0.999, 1.0)
     assert TrainSettings(lr=0.5).resolved().lr == 0.5
     bad = {
-        "method": ("dora", "method: 'dora' is not known; use one of lora, naive, freeze"),
-        "rank": (0, "rank: 0 must be above 0"),
+        "method": ("dora", "method: 'dora' is not one of lora, full, freeze; did you mean lora?"),
+        "rank": (0, "rank: 0 must be at least 1"),
         "lr": (0.0, "lr: 0.0 must be above 0"),
-        "ema_decay": (1.0, "ema_decay: 1.0 must lie between 0 and 1"),
-        "forces_weight": (-1.0, "forces_weight: -1.0 must not be negative"),
-        "freeze": (3, "freeze: 3 is not one of MACE's levels"),
+        "ema_decay": (1.0, "ema_decay: 1.0 must be above 0 and below 1"),
+        "forces_weight": (-1.0, "forces_weight: -1.0 must be at least 0"),
+        "freeze_level": (3, "freeze_level: 3 is not one of 1, 5, 6"),
     }
     for name, (value, message) in bad.items():
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=re.escape(message)):
             TrainSettings(**{name: value}).resolved()
 
 
@@ -242,7 +245,7 @@ def test_freeze_levels() -> None:
     counts = []
     for level in (1, 5, 6):
         model = make_model()
-        prepare(model, TrainSettings(method="freeze", freeze=level))
+        prepare(model, TrainSettings(method="freeze", freeze_level=level))
         counts.append(count_parameters(model)[0])
     assert counts[0] > counts[1] > counts[2] > 0
 
@@ -261,17 +264,17 @@ def test_shares_of_the_training_set_are_nested_and_differ_by_seed() -> None:
     assert len(chosen(0.001, seed=4)) == 1
 
 
-def test_a_share_of_the_data_is_trained_on(files: dict, tmp_path: Path) -> None:
+def test_a_share_of_the_data_is_trained_on(files: dict, inputs: dict, tmp_path: Path) -> None:
     """Equal to training on a file of those structures; a pack needs one share."""
     whole = TrainSettings(rank=2, **QUICK)
     half = replace(whole, train_fraction=0.5)
-    assert train(half, out=tmp_path / "half", **files)["n_train"] == 5
+    assert train(half, out=tmp_path / "half", **inputs)["n_train"] == 5
     chosen = nested(load_structures(files["train_file"]), 0.5, half.seed)
     write_structures(tmp_path / "half.xyz", chosen)
-    train(whole, out=tmp_path / "alone", **files | {"train_file": tmp_path / "half.xyz"})
+    train(whole, out=tmp_path / "alone", **with_files(inputs, train=tmp_path / "half.xyz"))
     losses = [[x["valid_loss"] for x in lines_of(tmp_path / n)] for n in ("half", "alone")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-10)
-    with pytest.raises(UserError, match="pack: its points need the same train_fraction"):
-        train_pack({tmp_path / "a": whole, tmp_path / "b": half}, work=tmp_path / "w", **files)
-    with pytest.raises(UserError, match=r"train_fraction: 1\.5 must be above 0, at most 1"):
+    with pytest.raises(UserError, match="pack: points that train together need the same train_fraction"):
+        train_pack({tmp_path / "a": whole, tmp_path / "b": half}, work=tmp_path / "w", **inputs)
+    with pytest.raises(UserError, match=r"train_fraction: 1\.5 must be above 0 and at most 1"):
         replace(whole, train_fraction=1.5).resolved()

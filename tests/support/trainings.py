@@ -1,6 +1,7 @@
 """Data that LoRA can learn, the files of a training, and what it leaves behind."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from lora.files.sealed import write_sealed
 from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
+from lora.steps.common import Base
+from lora.training.session import TrainFiles
 from tests.support.models import make_model, perturb
 
 EPOCHS = 4
@@ -57,6 +60,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.fixture(scope="module")
+def inputs(files: dict[str, Path]) -> dict[str, Base | TrainFiles]:
+    """Foundation model and data of a training, as `train` takes them."""
+    data = TrainFiles(files["train_file"], files["valid_file"], files["e0s_file"])
+    return {"base": Base(files["foundation"]), "files": data}
+
+
 def lines_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -71,3 +81,8 @@ def same(a: Path, b: Path) -> bool:
     ]
     tensors = [(x / "adapter/adapter.safetensors").read_bytes() for x in (a, b)]
     return histories[0] == histories[1] and tensors[0] == tensors[1]
+
+
+def with_files(inputs: dict, **changed: Path) -> dict:
+    """The inputs of a training with other files: train, valid, e0s or replay."""
+    return inputs | {"files": replace(inputs["files"], **changed)}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
 
 
-@pytest.mark.parametrize("method", ["lora", "naive"])
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_two_processes_equal_one(
     files: dict[str, Path],
     tmp_path: Path,

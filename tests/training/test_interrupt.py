@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import lora.steps.train
+import lora.training.session
 from lora.errors import EXIT_CODE, Paused
 from lora.files.lock import Lock
 from lora.plan.settings import TrainSettings
@@ -22,7 +22,7 @@ from tests.support.trainings import QUICK, same
 
 
 def test_stopped_after_every_step(
-    files: dict[str, Path],
+    inputs: dict,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -32,7 +32,7 @@ def test_stopped_after_every_step(
     pack = {"a": one, "b": replace(one, rank=2, max_num_epochs=3, lr=0.02)}
 
     def run(home: Path) -> None:
-        train_pack({home / k: v for k, v in pack.items()}, **files, work=home / "work")
+        train_pack({home / k: v for k, v in pack.items()}, **inputs, work=home / "work")
 
     run(tmp_path / "whole")
     steps = [0]
@@ -83,34 +83,34 @@ def test_the_time_limit_leaves_time_for_the_longest_step(monkeypatch: pytest.Mon
 
 
 def test_long_epochs_are_saved_in_between(
-    files: dict[str, Path],
+    inputs: dict,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     saved, original = [], Fit.save
-    monkeypatch.setattr(lora.steps.train, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(lora.training.session, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(Fit, "save", lambda self, p: (saved.append(self.inside), original(self, p)))
-    train(TrainSettings(rank=1, **{**QUICK, "batch_size": 3}), **files, out=tmp_path / "p")
+    train(TrainSettings(rank=1, **{**QUICK, "batch_size": 3}), **inputs, out=tmp_path / "p")
     assert sum(bool(inside) for inside in saved) > 5
 
 
 def test_what_another_process_made_meanwhile_is_taken(
-    files: dict[str, Path],
+    inputs: dict,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = TrainSettings(rank=1, **QUICK)
-    first = train(settings, **files, out=tmp_path / "p")
+    first = train(settings, **inputs, out=tmp_path / "p")
     before = (tmp_path / "p/train.json").stat().st_mtime_ns
-    assert train(settings, **files, out=tmp_path / "p") != {}  # did not wait: trains again
+    assert train(settings, **inputs, out=tmp_path / "p") != {}  # did not wait: trains again
     again = (tmp_path / "p/train.json").stat().st_mtime_ns
     assert again > before
     monkeypatch.setattr(Lock, "__enter__", lambda self: (setattr(self, "waited", True), self)[1])
     monkeypatch.setattr(Lock, "__exit__", lambda self, *_: None)
-    taken = train(settings, **files, out=tmp_path / "p")
+    taken = train(settings, **inputs, out=tmp_path / "p")
     assert (tmp_path / "p/train.json").stat().st_mtime_ns == again
     assert taken["best"]["valid_loss"] == first["best"]["valid_loss"]
-    other = train(replace(settings, rank=2), **files, out=tmp_path / "p")  # of other settings
+    other = train(replace(settings, rank=2), **inputs, out=tmp_path / "p")  # of other settings
     assert other["settings"]["rank"] == 2
 
 

@@ -1,0 +1,310 @@
+"""One training from its files to its files: of a point, or of a pack of points.
+
+    session = Session(inputs, stop).load()
+    results = session.resume().run().save()
+
+A session that breaks off is written down by `fail`, from its checkpoint.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from torch import nn
+
+from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
+from lora.errors import Paused, UserError
+from lora.files.provenance import facts
+from lora.files.sealed import digest, read_json
+from lora.mace.device import check_device
+from lora.mace.elements import get_e0s, set_e0s, trim_elements
+from lora.mace.fast.convolution import message_width
+from lora.mace.foundation import load_foundation
+from lora.mace.graphs import graphs
+from lora.mace.heads import mark_replay, two_heads
+from lora.mace.kernels import to_kernel
+from lora.mace.loss import STRESS_LOSSES
+from lora.mace.modules import count_parameters
+from lora.plan.commands import Base
+from lora.plan.endings import Ending
+from lora.plan.settings import TrainSettings
+from lora.training.capacity import fit_cache, fit_memory
+from lora.training.checkpoint import FILE, read_checkpoint
+from lora.training.course import Course
+from lora.training.distributed import is_first, join_others
+from lora.training.interrupt import Interrupt
+from lora.training.loop import Fit
+from lora.training.progress import Progress
+from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
+from lora.training.setup import common, nested
+from lora.training.state import TrainingState
+from lora.training.trainees import make_trainee
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 600.0  # seconds between checkpoints within a long epoch
+
+# (name of the point, key of its training, settings, line of metrics.jsonl)
+Watch = Callable[[str, str, TrainSettings, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainFiles:
+    """The files that a training reads.
+
+    Attributes:
+        train: Training set of a split; free atoms in it are not trained on.
+        valid: Validation set of a split; free atoms in it are left out.
+        e0s: e0s.json.
+        replay: Labelled structures of the foundation model's own kind, where points replay.
+    """
+
+    train: str | Path
+    valid: str | Path
+    e0s: str | Path
+    replay: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is trained, and on what.
+
+    Attributes:
+        points: {folder of the point: its settings}.
+        base: The foundation model.
+        files: The data.
+        work: The folder of the checkpoint.
+        give_up: True at the last try: points that fail are marked, and the session ends well.
+        watch: Called after each epoch of a point, in the first process.
+    """
+
+    points: dict[Path, TrainSettings]
+    base: Base
+    files: TrainFiles
+    work: Path
+    give_up: bool = False
+    watch: Watch | None = None
+
+
+class Session:
+    """A training of some points over one foundation model, each as it would train alone.
+
+    Args:
+        inputs: What is trained, and on what.
+        stop: Says when to stop early.
+    """
+
+    def __init__(self, inputs: Inputs, stop: Interrupt) -> None:
+        self.inputs, self.stop = inputs, stop
+        self.folders = list(inputs.points)
+        self.checkpoint = inputs.work / FILE
+        self.keys: list[str] = []
+        self.running: list[TrainingState] = []
+        self.saved = time.monotonic()
+
+    # --- from top to bottom
+
+    def load(self) -> "Session":
+        """Read settings, structures and the foundation model.
+
+        Raises:
+            UserError: The settings do not fit together, or not the data; or a file is missing.
+        """
+        files = self.inputs.files
+        self.settings = [one.resolved() for one in self.inputs.points.values()]
+        self.shared = s = common(self.settings)
+        check_device(s.device)
+        self.device = join_others(s.device)
+        torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
+        self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
+        stress = any(one.loss in STRESS_LOSSES for one in self.settings)
+        if stress and not has_stress(self.train + self.valid):
+            raise UserError(f"{files.train}: loss {s.loss} needs a stress on every structure")
+        base = self.inputs.base
+        self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
+        self.replayed: list[Atoms] = []
+        if s.replay:
+            if not files.replay:
+                raise UserError("replay: true needs structures to replay; set replay.file")
+            self.replayed = mark_replay(load_structures(files.replay), s.replay_weight)
+        self.keys = self._keys()
+        return self
+
+    def made_meanwhile(self) -> list[dict[str, Any]]:
+        """Return the results, if another process has just made them; else []."""
+        return results_of(self.folders, self.keys)
+
+    def resume(self) -> "Session":
+        """Build the model, and go on from the checkpoint, if there is one."""
+        self._build(self.device)
+        fit = self.fit
+        fit.notes["machine"] = facts(self.shared.device)
+        if not fit.resume(self.checkpoint):
+            if self.shared.device.startswith("cuda"):
+                fit_memory(fit)
+            else:
+                fit_cache(fit, message_width(self.model))
+        return self
+
+    def run(self) -> "Session":
+        """Train to the end, with a checkpoint at every epoch, every `SAVE_EVERY` and at a stop.
+
+        Raises:
+            Paused: It stopped early, with a checkpoint.
+            UserError: The data, or no room in memory.
+        """
+        with Progress(self.shared.max_num_epochs) as self.progress:
+            try:
+                self.fit.run(self._each_epoch, self._each_step)
+            except Paused:
+                if not self.stop.lost():
+                    self._save_checkpoint()
+                raise
+        return self
+
+    def save(self) -> list[dict[str, Any]]:
+        """Write adapters and train.json of all points.  Return the contents of each train.json.
+
+        Raises:
+            UserError: Points have failed, and this is not the last try.
+        """
+        if not is_first():
+            return []
+        named = zip(self.folders, self.running, strict=True)
+        failed = {out.name: point.reason for out, point in named if point.failed}
+        if failed and not self.inputs.give_up:
+            raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+        notes = self._notes()
+        return [self._write(i, point, notes) for i, point in enumerate(self.running)]
+
+    def fail(self, why: str) -> list[dict[str, Any]]:
+        """Write down a session that broke off, from its checkpoint alone.
+
+        Points that had not ended have failed: no model of them is built or kept.  Those that had
+        ended before keep their best weights, which a model on the CPU takes from the checkpoint,
+        because a GPU may be of no use after a crash.
+
+        Args:
+            why: What stands in train.json.
+
+        Returns:
+            The contents of each train.json; [] where the checkpoint does not have all points.
+        """
+        state = read_checkpoint(self.checkpoint, "cpu")
+        every = list(zip(self.keys, self.settings, strict=True)) if self.keys else []
+        courses = {key: Course.of(one, state[key]) for key, one in every if key in state}
+        alone = zip(self.keys, self.running, strict=False)  # failed before the crash
+        courses |= {key: point for key, point in alone if point.failed}
+        if not state or not self.keys or courses.keys() != set(self.keys):
+            return []
+        for course in courses.values():
+            if not course.ended():
+                course.fail(why)
+        if not all(course.failed for course in courses.values()):
+            self._build("cpu")
+            for key, point in zip(self.keys, self.running, strict=True):
+                if key in state:
+                    point.load_state(state[key])
+                    point.load_best()
+        notes = state["notes"]
+        return [self._write(i, courses[key], notes) for i, key in enumerate(self.keys)]
+
+    # --- the parts of it
+
+    def _keys(self) -> list[str]:
+        """Return a digest of what each training is of: settings, foundation model, data."""
+        files, s = self.inputs.files, self.shared
+        replay = [files.replay] if s.replay and files.replay else []
+        self.data = digest(files.train, files.valid, files.e0s, *replay)
+        rank = str(max(one.rank for one in self.settings))  # a pack pads to it
+        parts = " ".join([rank, str(self.base.base_fingerprint), self.data])
+        texts = [json.dumps(asdict(one), sort_keys=True) + parts for one in self.settings]
+        return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+
+    def _build(self, device: str) -> None:
+        """Make the model with its new E0s on the data's elements, its graphs, and their `Fit`."""
+        s, self.full = self.shared, two_heads(self.base) if self.shared.replay else self.base
+        every = self.train + self.valid + self.replayed
+        self.model = _trimmed(self.full, every, self.inputs.files.e0s)
+        if s.enable_cueq:
+            self.model = to_kernel(self.model, "cueq", device)
+        self.model.to(device)
+        before = count_parameters(self.model)[1]
+        self.trainee, counted = make_trainee(self.model, self.settings)
+        self.running = [
+            TrainingState(trained, one)
+            for trained, one in zip(self.trainee.trained(), self.settings, strict=True)
+        ]
+        share = nested(self.train, s.train_fraction, s.seed)
+        shown, seen = graphs(share + self.replayed, self.model), graphs(self.valid, self.model)
+        self.fit = Fit(self.trainee, self.running, shown, seen, self.keys)
+        self.fit.notes = {
+            "base_fingerprint": self.base.base_fingerprint,
+            "data_digest": self.data,
+            "parameters_before": before,
+            "parameters": counted,
+            "n_train": len(share),
+            "n_valid": len(self.valid),
+            "n_replay": len(self.replayed),
+        }
+
+    def _each_step(self) -> None:
+        self.stop.check()
+        if time.monotonic() - self.saved > SAVE_EVERY:
+            self._save_checkpoint()
+
+    def _each_epoch(self, points: list[TrainingState]) -> None:
+        self._save_checkpoint()
+        for point in points if is_first() else []:
+            i = self.running.index(point)
+            out = self.folders[i]
+            write_history(out, point)
+            self.progress.show(out.name, point.history)
+            if self.inputs.watch:
+                self.inputs.watch(out.name, self.keys[i], point.settings, point.history[-1])
+        self.stop.check()
+
+    def _save_checkpoint(self) -> None:
+        if is_first():
+            self.fit.notes = self._notes()
+            self.fit.save(self.checkpoint)
+        self.saved = time.monotonic()
+
+    def _notes(self) -> dict[str, Any]:
+        """Return what train.json says of all points, as it stands now."""
+        now = {"pack_size": self.fit.together, "peak_memory_mb": peak_memory(self.shared.device)}
+        return self.fit.notes | now
+
+    def _write(self, i: int, point: Course, notes: dict[str, Any]) -> dict[str, Any]:
+        """Write the adapter of a point that did not fail, and its train.json."""
+        out, spectra = self.folders[i], {}
+        if point.ended() != Ending.FAILED:
+            names = [chemical_symbols[z] for z in elements_of(self.train + self.valid)]
+            card = {"base_name": str(self.inputs.base.model), "best_epoch": point.best_epoch}
+            folder = out / ADAPTER
+            spectra = self.trainee.save(i, point.settings, self.full, folder, names, card)
+        trainable, total = notes["parameters"][i]
+        counted = {"trainable_parameters": trainable, "total_parameters": total}
+        shared = {name: value for name, value in notes.items() if name != "parameters"}
+        return write_result(out, point, counted | shared | {"key": self.keys[i]} | spectra)
+
+
+def _without_atoms(path: str | Path) -> list[Atoms]:
+    """Return the structures of a set that are no free atoms."""
+    return [atoms for atoms in load_structures(path) if not is_isolated_atom(atoms)]
+
+
+def _trimmed(base: nn.Module, structures: list[Atoms], e0s_file: str | Path) -> nn.Module:
+    """Return a copy of a model for the elements of some structures, with the new E0s (eV)."""
+    model = trim_elements(base, elements_of(structures))
+    e0s = read_json(e0s_file)["E0s"]
+    set_e0s(model, {x: energy for x, energy in e0s.items() if x in get_e0s(model)})
+    return model
