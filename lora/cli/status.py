@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.endings import Ending
 from lora.errors import UserError
 from lora.files.lock import STALE
 from lora.files.sealed import read_json
@@ -51,7 +52,7 @@ def _state(results: Path, pack: str, point: str, config: dict) -> dict[str, Any]
     state, note = "waiting", ""
     if _is_fresh(work / "lock"):
         state = "training"
-    elif trained.get("ended_by") == "failed":
+    elif trained.get("ended_by") == Ending.FAILED:
         state, note = "failed", trained["reason"]
     elif made:
         state = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}[made[-1]]

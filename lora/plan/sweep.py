@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.endings import Ending
 from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
 from lora.plan.checking import resolve
@@ -223,7 +224,7 @@ class Sweep:
         """Return the points of a pack whose training failed, with the reasons."""
         path = self.layout.receipt("train", pack)
         results = read_json(path) if path.is_file() else {}
-        return {x: r["reason"] for x, r in results.items() if r["ended_by"] == "failed"}
+        return {x: r["reason"] for x, r in results.items() if r["ended_by"] == Ending.FAILED}
 
     def receipts(self, *steps: str) -> list[str]:
         """Return the receipts of all jobs of some steps."""

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.endings import Ending
 from lora.files.sealed import check_file, digest, read_json
 from lora.tracking.names import epoch_metrics, params_of
 
@@ -36,8 +37,7 @@ class Record:
 def read_record(results: Path, point: str, chosen: bool) -> Record:
     """Read what the steps wrote about a point; of the chosen one figures and model, too."""
     evaluated = results / "evaluate" / f"{point}.json"
-    ended = int(1000 * evaluated.stat().st_mtime)
-    started, trained = ended, {}
+    trained: dict[str, Any] = {}
     history: list[dict] = []
     if (results / "train" / point / "train.json").is_file():
         trained = read_json(results / "train" / point / "train.json")
@@ -45,13 +45,15 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
         history = read_history(epochs)
         ended = int(1000 * history[-1]["timestamp"])
         started = ended - int(1000 * trained["seconds"])
+    else:  # the foundation model
+        started = ended = int(1000 * evaluated.stat().st_mtime)
     params = params_of(trained.get("settings", {"method": "foundation"}))
     prints = {
         "provenance/base": trained.get("base_fingerprint"),
         "provenance/data": trained.get("data_digest"),
     }
     params |= {k: v for k, v in prints.items() if v}
-    failed = trained.get("ended_by") == "failed"  # such a point has no errors to be compared
+    failed = trained.get("ended_by") == Ending.FAILED  # later steps leave such a point out
     metrics = [] if failed else _errors(read_json(evaluated)["sets"], ended)
     checked = {} if failed else _checks(results, point)
     metrics += [(f"check/{name}", float(x["value"]), ended, 0) for name, x in checked.items()]
@@ -62,7 +64,7 @@ def read_record(results: Path, point: str, chosen: bool) -> Record:
         tags["mlflow.source.git.commit"] = tags.pop("machine/commit")
     tags["chosen"] = str(chosen)
     tags |= {trained["ended_by"]: trained["reason"]} if "reason" in trained else {}
-    files = _files(results, point)
+    files = _files(results, point, failed)
     if chosen:
         files += sorted(x for x in (results / "report").glob("*") if x.is_file())
     return Record(
@@ -115,13 +117,16 @@ def _checks(results: Path, point: str) -> dict[str, dict]:
     return found
 
 
-def _files(results: Path, point: str) -> list[Path]:
-    """What a run is made of, in a fixed order."""
+def _files(results: Path, point: str, failed: bool) -> list[Path]:
+    """What a run is made of, in a fixed order; of a point that failed, of its training alone."""
     trained = results / "train" / point
-    candidates = [
+    later = [
         results / "evaluate" / f"{point}.json",
         results / "check" / f"{point}.json",
         results / "merge" / point / "merge.json",
+    ]
+    candidates = [
+        *([] if failed else later),  # an earlier training may have left some
         trained / "train.json",
         trained / "metrics.jsonl",
         trained / "adapter" / "adapter.json",

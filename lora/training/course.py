@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from lora.plan.endings import Ending
+from lora.catalogue.endings import Ending
 from lora.plan.settings import TrainSettings
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from lora.catalogue.endings import Ending
 from lora.files.sealed import count_up, read_json, write_sealed, write_text
-from lora.plan.endings import Ending
 from lora.training.course import Course
 
 log = logging.getLogger(__name__)

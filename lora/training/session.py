@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import nn
 
+from lora.catalogue.endings import Ending
 from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
 from lora.errors import Paused, UserError
 from lora.files.provenance import facts
@@ -34,7 +35,6 @@ from lora.mace.kernels import to_kernel
 from lora.mace.loss import STRESS_LOSSES
 from lora.mace.modules import count_parameters
 from lora.plan.commands import Base
-from lora.plan.endings import Ending
 from lora.plan.settings import TrainSettings
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.checkpoint import FILE, read_checkpoint

@@ -1,0 +1,21 @@
+"""Say which points of a trained pack have a model."""
+
+from pathlib import Path
+
+from lora.catalogue.endings import Ending
+from lora.files.sealed import read_json
+
+
+def finished(receipt: str | Path) -> list[str]:
+    """Return the points of a pack whose training did not fail, in the order of the pack.
+
+    Later steps merge, evaluate and check these alone; the table has the others as failed.
+
+    Args:
+        receipt: The receipt of the pack's training, {point: contents of its train.json}.
+
+    Raises:
+        UserError: The receipt is missing or damaged.
+    """
+    results = read_json(receipt)
+    return [point for point, result in results.items() if result["ended_by"] != Ending.FAILED]
