@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,12 +145,13 @@ def steps_break(method: str) -> None:
 class Chain:
     """Every step from data to export on a tiny model, in a folder."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, later: Sequence[str] = ("a", "b")) -> None:
+        """`later`: the points that are merged and evaluated."""
         self.home = home
         base = ["--foundation", "base.model", "--threads", "1"]
         sets = ["--valid_file", "out/data/valid.xyz", "--test_file", "out/data/test.xyz"]
         points = {"a": {"rank": 2, "lr": 0.02}, "b": {"rank": 1, "alpha": 4.0}}
-        merged = [f"out/merge/{x}/{x}.model" for x in points]
+        merged = [f"out/merge/{x}/{x}.model" for x in later]
         self.steps = {
             "split": ["data.xyz", "--out", "out/data", "--valid_fraction", "0.25"],
             "e0s": ["out/data/train.xyz", *base, "--out", "out/e0s/e0s.json"],
@@ -164,12 +165,12 @@ class Chain:
             "truncate": [*base, "--adapter", "out/train/a/adapter", "--rank", "1"]
             + ["--out", "out/truncate/a1"],
             "merge": [
-                *(*base, "--adapter", *(f"out/train/{x}/adapter" for x in points)),
+                *(*base, "--adapter", *(f"out/train/{x}/adapter" for x in later)),
                 *("--check_file", "out/data/valid.xyz", "--out", *merged),
                 *("--receipt", "out/merge/packs/p.json"),
             ],
             "evaluate": [*merged, *sets, "--threads", "1"]
-            + ["--out", *(f"out/evaluate/{x}.json" for x in points)]
+            + ["--out", *(f"out/evaluate/{x}.json" for x in later)]
             + ["--receipt", "out/evaluate/packs/p.json"],
             "check": [
                 *("out/merge/a/a.model", "--names", "gradients", "--threads", "1"),

@@ -1,17 +1,24 @@
 """Trainings that go wrong, and data at their edge: said, and the points beside them go on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
+from torch import OutOfMemoryError
 
 from lora.data.structures import ENERGY, FORCES, write_structures
+from lora.files.sealed import Receipt, read_json
+from lora.plan.finished import finished
 from lora.plan.settings import TrainSettings
-from lora.steps.train import train, train_pack
+from lora.steps.train import Limits, Run, train, train_pack
+from lora.tracking.record import read_record
+from lora.training.loop import Fit
+from lora.training.session import Session
 from lora.training.state import EXPLODED
-from tests.support.trainings import EPOCHS, QUICK, teacher_data, with_files
+from tests.support.trainings import EPOCHS, QUICK, lines_of, same, teacher_data, with_files
 
 CALM = TrainSettings(rank=2, lr=0.02, **QUICK)
 
@@ -72,3 +79,124 @@ def test_a_validation_set_of_one(inputs: dict, tmp_path: Path, told: Callable) -
     found = train(CALM, **with_files(inputs, valid=one), out=tmp_path / "p")
     assert found["n_valid"] == 1 and found["best_epoch"] > 0
     told("a validation set of one structure", 1, "no fault", "trained")
+
+
+class Pack:
+    """Two points trained together, of which `a` ends earlier; what they leave is under `home`."""
+
+    def __init__(self, home: Path, inputs: dict) -> None:
+        self.home, self.inputs = home, inputs
+        self.receipt = home / "pack.json"
+        short = replace(CALM, max_num_epochs=1, rank=1)
+        self.points = {home / "a": short, home / "b": CALM}
+
+    def train(self, give_up: bool = False) -> list[dict]:
+        """Train them, at the last try or at an earlier one."""
+        run, limits = Run(receipt=Receipt(self.receipt)), Limits(give_up=give_up)
+        return train_pack(self.points, **self.inputs, work=self.home, run=run, limits=limits)
+
+    def failed(self, name: str, why: str, epochs: int) -> bool:
+        """Whether a point is written down as failed, without a model."""
+        result = read_json(self.home / name / "train.json")
+        lines = lines_of(self.home / name)
+        assert result["best"] == lines[result["best_epoch"]]
+        assert result["trainable_parameters"] > 0 and result["n_train"] == 9
+        assert (result["epochs"], result["reason"]) == (epochs, why) and len(lines) == epochs + 1
+        return result["ended_by"] == "failed" and not (self.home / name / "adapter").exists()
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices on which sessions build their models, as they do."""
+    devices, build = [], Session._build
+
+    def counted(self: Session, device: str) -> None:
+        devices.append(device)
+        build(self, device)
+
+    monkeypatch.setattr(Session, "_build", counted)
+    return devices
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Let the first step of an epoch crash."""
+    backward = Fit._backward
+
+    def broken(self: Fit, batch: object, group: list[int]) -> list:
+        if self.points[group[0]].epoch + 1 == epoch:
+            raise RuntimeError("CUDA error: an illegal memory access\nmore")
+        return backward(self, batch, group)
+
+    monkeypatch.setattr(Fit, "_backward", broken)
+
+
+CRASH = "RuntimeError: CUDA error: an illegal memory access"
+
+
+def test_a_crash_is_written_down_from_the_checkpoint(
+    inputs: dict,
+    tmp_path: Path,
+    built: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable,
+) -> None:
+    """No model is built for it; what ended before the crash is kept; then all as undisturbed."""
+    whole = Pack(tmp_path / "whole", inputs)
+    whole.train()
+    built.clear()
+    for name, epoch, left in (("both", 1, []), ("one", 3, ["a"])):
+        pack = Pack(tmp_path / name, inputs)
+        with monkeypatch.context() as patch:
+            breaks(patch, epoch)
+            with pytest.raises(RuntimeError):
+                pack.train()
+            assert not pack.receipt.exists()
+            for folder in pack.points:  # of an earlier training with other settings
+                (folder / "adapter").mkdir()
+            pack.train(give_up=True)
+        assert built == ["cpu", "cpu", *(["cpu"] if left else [])]  # each try, and what had ended
+        built.clear()
+        assert finished(pack.receipt) == left
+        assert pack.failed("b", CRASH, epoch - 1)
+        assert same(whole.home / "a", pack.home / "a") if left else pack.failed("a", CRASH, 0)
+        assert read_json(pack.home / "failed.json")["times"] == 1
+        pack.train()  # from the checkpoint
+        assert all(same(whole.home / x, pack.home / x) for x in "ab")
+        assert finished(pack.receipt) == ["a", "b"]
+        built.clear()
+    told("a crash at the last try, before and after a point ended", 2, "marked failed", "equal")
+
+
+def test_a_crash_after_a_point_had_no_room(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is written down with its own reason, and MLflow gets it."""
+    pack = Pack(tmp_path / "train", inputs)
+    breaks(monkeypatch, epoch=3)
+    backward = Fit._backward
+
+    def no_room(self: Fit, batch: object, group: list[int]) -> list:
+        if self.points[group[0]].epoch == 0 and 1 in [self.points[i].settings.rank for i in group]:
+            raise OutOfMemoryError("full")
+        return backward(self, batch, group)
+
+    monkeypatch.setattr(Fit, "_backward", no_room)
+    pack.train(give_up=True)
+    why = "memory ran out in epoch 1 with batch_size 3, valid_batch_size 32; lower them"
+    assert pack.failed("a", why, 0) and pack.failed("b", CRASH, 2)
+    assert finished(pack.receipt) == []
+    record = read_record(tmp_path, "b", chosen=False)
+    assert record.tags["failed"] == CRASH
+    assert [x.name for x in record.files] == ["train.json", "metrics.jsonl"]
+    assert max(epoch for *_, epoch in record.metrics) == 2  # what it measured while it trained
+    assert not any("val_final" in name for name, *_ in record.metrics)
+
+
+def test_a_crash_without_a_checkpoint_is_raised(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = Pack(tmp_path, inputs)
+    monkeypatch.setattr(Fit, "_validate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pack.train(give_up=True)
+    assert not pack.receipt.exists()
