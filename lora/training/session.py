@@ -116,7 +116,7 @@ class Session:
         """Read settings, structures and the foundation model.
 
         Raises:
-            UserError: The settings do not fit together, or not the data; or a file is missing.
+            UserError: Settings that do not fit together or to the data, or a file that is missing.
         """
         files = self.inputs.files
         self.settings = [one.resolved() for one in self.inputs.points.values()]
@@ -223,15 +223,16 @@ class Session:
         """Return a digest of what each training is of: settings, foundation model, data."""
         files, s = self.inputs.files, self.shared
         replay = [files.replay] if s.replay and files.replay else []
-        self.data = digest(files.train, files.valid, files.e0s, *replay)
+        self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
         rank = str(max(one.rank for one in self.settings))  # a pack pads to it
-        parts = " ".join([rank, str(self.base.base_fingerprint), self.data])
+        parts = " ".join([rank, str(self.base.base_fingerprint), self.data_digest])
         texts = [json.dumps(asdict(one), sort_keys=True) + parts for one in self.settings]
         return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
 
     def _build(self, device: str) -> None:
         """Make the model with its new E0s on the data's elements, its graphs, and their `Fit`."""
-        s, self.full = self.shared, two_heads(self.base) if self.shared.replay else self.base
+        s = self.shared
+        self.full = two_heads(self.base) if s.replay else self.base
         every = self.train + self.valid + self.replayed
         self.model = _trimmed(self.full, every, self.inputs.files.e0s)
         if s.enable_cueq:
@@ -244,11 +245,11 @@ class Session:
             for trained, one in zip(self.trainee.trained(), self.settings, strict=True)
         ]
         share = nested(self.train, s.train_fraction, s.seed)
-        shown, seen = graphs(share + self.replayed, self.model), graphs(self.valid, self.model)
-        self.fit = Fit(self.trainee, self.running, shown, seen, self.keys)
+        train, valid = graphs(share + self.replayed, self.model), graphs(self.valid, self.model)
+        self.fit = Fit(self.trainee, self.running, train, valid, self.keys)
         self.fit.notes = {
             "base_fingerprint": self.base.base_fingerprint,
-            "data_digest": self.data,
+            "data_digest": self.data_digest,
             "parameters_before": before,
             "parameters": counted,
             "n_train": len(share),
@@ -257,11 +258,13 @@ class Session:
         }
 
     def _each_step(self) -> None:
+        """Stop where there is a reason to, and save within a long epoch."""
         self.stop.check()
         if time.monotonic() - self.saved > SAVE_EVERY:
             self._save_checkpoint()
 
     def _each_epoch(self, points: list[TrainingState]) -> None:
+        """Save and show what the points have just done, and stop where there is a reason to."""
         self._save_checkpoint()
         for point in points if is_first() else []:
             i = self.running.index(point)
@@ -273,6 +276,7 @@ class Session:
         self.stop.check()
 
     def _save_checkpoint(self) -> None:
+        """Write the checkpoint, in the first process."""
         if is_first():
             self.fit.notes = self._notes()
             self.fit.save(self.checkpoint)
@@ -298,7 +302,7 @@ class Session:
 
 
 def _without_atoms(path: str | Path) -> list[Atoms]:
-    """Return the structures of a set that are no free atoms."""
+    """Return the structures of a set, without its free atoms."""
     return [atoms for atoms in load_structures(path) if not is_isolated_atom(atoms)]
 
 
