@@ -52,6 +52,12 @@ class Point:
         return self.group.replace("_replay", "", 1) if self.replays else self.group
 
     @property
+    def family(self) -> str:
+        """Return the group's name as it would be with all data: a line of a learning curve."""
+        share = self.settings.train_fraction if self.settings else 1
+        return self.group.replace(_mark(False, share), "", 1) if share != 1 else self.group
+
+    @property
     def replays(self) -> bool:
         """Return True where old structures are replayed beside the new data."""
         return self.settings is not None and self.settings.replay

@@ -116,9 +116,12 @@ class Sweep:
 
     @classmethod
     def load(cls, path: str | Path) -> "Sweep":
-        """Read a plan.  Raises UserError: it is missing or damaged."""
+        """Read a plan; its results are where it lies, whatever the config called the folder.
+
+        Raises UserError: it is missing or damaged.
+        """
         found = read_json(path)
-        config = Config.model_validate(found["config"])
+        config = Config.model_validate(found["config"] | {"results": str(Path(path).parent)})
         points = make_points(config)
         packs = {
             name: Pack(name, tuple(_member(x, s, points) for x, s in members.items()), trains)

@@ -1,137 +1,122 @@
-"""The table of points, and which of them is chosen.  Used by the scripts of the report."""
+"""The table of points, a row a point and set, which the report shows and the choice is made from.
 
-import re
-from collections.abc import Callable
+sweep.csv holds it without the names of groups; who reads it back gets those from the plan.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lora.errors import UserError
-from lora.files.sealed import check_file, read_json
+from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FAILED, FORCE, ROWS, VALID
+from lora.files.sealed import write_text
+from lora.plan.points import Point
+from lora.plan.sweep import Sweep
+from lora.selection.results import Results
 
-COLUMNS = ["point", "method", "rank", "alpha", "scaling", "seed", "train_fraction"]
-COUNTS = ["n_train", "trainable_parameters", "total_parameters"]
-ENDS = ["epochs", "best_epoch", "ended_by", "peak_memory_mb"]
-TIMES = ["train_seconds", "gpu_hours", *ENDS, "reason"]
-ORDER = {
-    "lora": 0,
-    "lora_replay": 1,
-    "cut": 2,
-    "full": 3,
-    "full_replay": 4,
-    "freeze": 5,
-    "foundation": 6,
-}
+# the kinds of points, in the order of the table
+ORDER = ("lora", "lora_replay", "cut", "full", "full_replay", "freeze", "foundation")
 LORA = ("lora", "lora_replay")
-LABELS = {
-    "rmse_e_mev_per_atom": "energy RMSE (meV/atom)",
-    "rmse_f_mev_per_a": "force RMSE (meV/Å)",
-    "mae_e_mev_per_atom": "energy MAE (meV/atom)",
-    "mae_f_mev_per_a": "force MAE (meV/Å)",
-}
-QUANTITIES = {name: LABELS[name] for name in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a")}
+BASELINES = ("full", "full_replay", "freeze")  # that are trained
+QUANTITIES = {name: BY_KEY[name].heading for name in (ENERGY, FORCE)}
+NAMES = ["group", "plain", "family"]  # columns that sweep.csv does not have
 
 
-def read(path: str | Path) -> dict:
-    """A JSON file of the sweep; one that is damaged ends the script, in one line."""
-    return _or_end(read_json, path)
+def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> pd.DataFrame:
+    """Return a row a point and set, the validation set among them as `valid`.
 
+    A training that failed has rows with its reason and without errors.
 
-def read_beside(path: str | Path) -> Path:
-    """A file that the JSON beside it keeps the digest of, if it is the same still."""
-    _or_end(check_file, path)
-    return Path(path)
+    Args:
+        points: The points of the sweep, by name.
+        results: What the steps found of them.
+        gpus: The number of GPUs of one training.
 
-
-def _or_end(reader: Callable, path: str | Path) -> Any:
-    try:
-        return reader(path)
-    except UserError as error:
-        raise SystemExit(f"report: {error}") from None
-
-
-def receipts(paths: list[str]) -> dict[str, dict]:
-    """What a step found of each point, from the receipts of all packs."""
-    return {point: found for path in paths for point, found in read(path).items()}
-
-
-def row_of(point: str, record: dict | None, gpus: int) -> dict:
-    """What the columns say of a point, apart from its errors; `foundation` was not trained."""
-    if record is None:
-        return {"point": point, "method": "foundation", "trainable_parameters": 0}
-    settings = record["settings"]
-    row = {"point": point, "method": method_of(settings), "seed": settings["seed"]}
-    if settings["method"] in ("lora", "cut"):
-        row |= {k: settings[k] for k in ("rank", "alpha", "scaling")}
-    row["train_fraction"] = settings.get("train_fraction", 1.0)
-    row |= {k: record[k] for k in [*COUNTS, *ENDS]} | {"reason": record.get("reason")}
-    used = gpus if settings["device"].startswith("cuda") else 0
-    hours = record["seconds"] * used / 3600
-    return row | {"train_seconds": record["seconds"], "gpu_hours": hours}
-
-
-def method_of(settings: dict) -> str:
-    """What was done, in one word: of the method and the protocol."""
-    replays = settings["replay"] and settings["method"] in ("lora", "full")
-    return f"{settings['method']}_replay" if replays else str(settings["method"])
-
-
-def cut_record(record: dict, rank: int) -> dict:
-    """The record of a training whose adapter was cut: fewer numbers, no training of its own."""
-    settings = record["settings"] | {"method": "cut", "rank": rank}
-    share = rank / record["settings"]["rank"]
-    kept = {"trainable_parameters": round(share * record["trainable_parameters"])}
-    return record | {"settings": settings} | kept
-
-
-def records_of(trainings: list[str], cuts: dict[str, tuple[str, int]]) -> dict[str, dict]:
-    """The record of every training, and of what was cut from one: {cut: (training, rank)}."""
-    records = receipts(trainings)
-    return records | {name: cut_record(records[x], rank) for name, (x, rank) in cuts.items()}
-
-
-def make_table(evaluated: list[dict], records: dict[str, dict], gpus: int = 1) -> pd.DataFrame:
-    """One row a point and test set, the validation set among them as `valid`.
-
-    A training that failed has no errors: it is not to be compared.
+    Returns:
+        The columns of sweep.csv and those of `NAMES`.
     """
     rows = []
-    for result in evaluated:
-        row = row_of(result["point"], records.get(result["point"]), gpus)
-        for test_set, errors in result["sets"].items():
-            numbers = {k: v for k, v in errors.items() if isinstance(v, float)}
-            if row.get("ended_by") == "failed":
-                numbers = dict.fromkeys(numbers, float("nan"))
-            rows.append(row | {"test_set": test_set} | numbers)
-    table = pd.DataFrame(rows).reindex(
-        columns=[*COLUMNS, *COUNTS, "test_set", *_errors(rows), *TIMES]
-    )
-    table = table.assign(_order=table["method"].map(ORDER)).sort_values(
+    sets = results.sets or [VALID]
+    for point in points.values():
+        row = _row(point, results.trained, gpus)
+        errors = results.evaluated.get(point.name, {})
+        rows += [row | {"test_set": x} | _numbers(errors.get(x, {})) for x in sets]
+    present = {key for row in rows for key in row}
+    columns = [x.key for x in ROWS if not x.error or x.key in {*present, ENERGY, FORCE}]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    ranks = table["method"].map(ORDER.index)
+    table = table.assign(_order=ranks).sort_values(
         ["_order", "rank", "alpha", "point"], kind="stable"
     )
-    return table.drop(columns="_order").astype(
-        dict.fromkeys(("rank", "seed", "epochs", "best_epoch", "peak_memory_mb", *COUNTS), "Int64")
-    )
+    table = table.drop(columns="_order").astype({x.key: "Int64" for x in ROWS if x.integer})
+    return with_names(table, points)
 
 
-def _errors(rows: list[dict]) -> list[str]:
-    names = dict.fromkeys(k for row in rows for k in row if k.startswith(("rmse_", "mae_")))
-    return sorted(names, key=lambda k: (k.startswith("mae_"), k))
+def _row(point: Point, trained: Mapping[str, dict[str, Any]], gpus: int) -> dict[str, Any]:
+    """Return what the columns say of a point, apart from its errors."""
+    row: dict[str, Any] = {"point": point.name, "method": point.kind}
+    if point.settings is None:
+        return row | {"trainable_parameters": 0}
+    result = trained[point.cut_from or point.name]
+    adapted = point.settings.method == "lora"
+    for column in ROWS:
+        if column.source and (adapted or not column.adapter):
+            row[column.key] = _value(column.source, point, result)
+    if point.cut_from:  # the settings of its training are there with that training's rank
+        share = point.settings.rank / result["settings"]["rank"]
+        row["trainable_parameters"] = round(share * result["trainable_parameters"])
+    used = gpus if point.settings.device.startswith("cuda") else 0
+    return row | {"gpu_hours": result["seconds"] * used / 3600}
+
+
+def _value(source: str, point: Point, result: dict[str, Any]) -> Any:
+    setting = source.removeprefix("settings.")
+    return getattr(point.settings, setting) if setting != source else result.get(source)
+
+
+def _numbers(errors: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in errors.items() if key in ERRORS}
+
+
+def with_names(table: pd.DataFrame, points: Mapping[str, Point]) -> pd.DataFrame:
+    """Return the table with what points have in common: group, plain and family."""
+    names = {x: [getattr(points[name], x) for name in table["point"]] for x in NAMES}
+    return table.assign(**names)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write sweep.csv, whole or not at all."""
+    write_text(path, table.drop(columns=NAMES).to_csv(index=False, float_format="%.6g"))
+
+
+def read_table(sweep: Sweep) -> pd.DataFrame:
+    """Read sweep.csv, with the names of groups from the plan."""
+    return with_names(pd.read_csv(sweep.layout.table), sweep.points)
+
+
+def sound(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of points whose training did not fail."""
+    return table.loc[table["ended_by"] != FAILED]
 
 
 def of_all_data(table: pd.DataFrame) -> pd.DataFrame:
-    """The points that trained on the largest share of the data, and those that did not train."""
+    """Return the rows of points that trained on the largest share of the data, or not at all."""
     share = table["train_fraction"]
-    return table[share.isna() | (share == share.max())]
+    whole: pd.DataFrame = table.loc[share.isna() | (share == share.max())]
+    return whole
 
 
-def setting_of(point: str) -> str:
-    """What a point has in common with those of other seeds: its name without the seed."""
-    return re.sub(r"_s\d+(?=_cut|$)", "", point)
+def by_group(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Return mean and standard deviation over seeds.
 
+    Args:
+        table: The table.
+        metrics: The columns to average.
 
-def by_setting(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
-    """Mean and standard deviation over seeds: a row a setting and set, columns (metric, stat)."""
-    named = table.assign(setting=table["point"].map(setting_of))
-    return named.groupby(["setting", "test_set"], sort=False)[metrics].agg(["mean", "std", "count"])
+    Returns:
+        A row a group and set, columns (metric, mean | std | count).
+    """
+    grouped = table.groupby(["group", "test_set"], sort=False)
+    found: pd.DataFrame = grouped[metrics].agg(["mean", "std", "count"])
+    return found

@@ -1,21 +1,31 @@
-"""Which points keep the limits of the checks, and which of those is chosen.
+"""Judge points by the limits of the checks, and put them in the order of choice.
 
 A limit holds for a number itself, for its ratio to the foundation model's number, or for its
 excess over it, as the check says.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from lora.selection.table import by_setting, of_all_data, setting_of
+from lora.catalogue.columns import VALID
+from lora.plan.points import FOUNDATION
+from lora.selection.table import by_group, of_all_data
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One check of one point: the number that is compared, and its limit (None: lifted).
+    """One check of one point.
 
-    Where the comparison needs the foundation model's number and there is none, compared is None.
+    check:    its name
+    value:    what was measured
+    unit:     of the value
+    compared: the number that is held against the limit; None where that takes the foundation
+              model's number and there is none
+    limit:    None where it is lifted
+    compare:  absolute, ratio or excess
     """
 
     check: str
@@ -24,54 +34,53 @@ class Verdict:
     compared: float | None
     limit: float | None
     compare: str
-    note: str = ""
 
     @property
     def passed(self) -> bool:
+        """Return True where the limit is kept, lifted or cannot be applied."""
         return self.limit is None or self.compared is None or self.compared <= self.limit
 
-    def said(self) -> str:
-        """forgetting 5.6 times the foundation's (507 meV/Å), limit 3."""
+    def text(self) -> str:
+        """Return the verdict in words.
+
+        For example: forgetting 5.6 times the foundation model's (507 meV/Å), limit 3.
+        """
         if self.compared is None:
             return f"{self.check} {self.value:.3g} {self.unit}"
-        how = {
-            "absolute": f"{self.value:.3g} {self.unit}",
-            "ratio": f"{self.compared:.3g} times the foundation's ({self.value:.3g} {self.unit})",
-            "excess": f"{self.value:.3g} {self.unit}, {self.compared:+.3g} against the foundation",
+        value = f"{self.value:.3g} {self.unit}"
+        compared = {
+            "absolute": value,
+            "ratio": f"{self.compared:.3g} times the foundation model's ({value})",
+            "excess": f"{value}, {self.compared:+.3g} against the foundation model",
         }[self.compare]
         limit = f", limit {self.limit:g}" if self.limit is not None else ""
-        return f"{self.check} {how}{limit}"
-
-
-def gather(tiers: list[dict[str, dict]], points: list[str]) -> dict[str, dict[str, dict]]:
-    """What the checks of all tiers found of each point: {point: {check: finding}}."""
-    return {
-        point: {
-            name: one
-            for tier in tiers
-            for name, one in tier.get(point, {}).get("checks", {}).items()
-        }
-        for point in points
-    }
+        return f"{self.check} {compared}{limit}"
 
 
 def judge(
-    found: dict[str, dict[str, dict]], limits: dict[str, float | None]
+    checks: Mapping[str, dict[str, Any]], limits: Mapping[str, float | None]
 ) -> dict[str, dict[str, Verdict]]:
-    """A verdict of each check of each point; the foundation model is measured, not judged."""
-    base = found.get("foundation", {})
+    """Return a verdict on each check of each point; the foundation model is only measured.
+
+    Args:
+        checks: {point: {check: finding}}.
+        limits: {check: limit} in place of the checks' own; None lifts a limit.
+    """
+    base = checks.get(FOUNDATION.name, {})
     return {
         point: {
-            name: _verdict(name, one, base.get(name), limits.get(name, one["limit"]))
-            for name, one in checks.items()
+            name: _verdict(name, finding, base.get(name), limits.get(name, finding["limit"]))
+            for name, finding in findings.items()
         }
-        for point, checks in found.items()
-        if point != "foundation"
+        for point, findings in checks.items()
+        if point != FOUNDATION.name
     }
 
 
-def _verdict(name: str, one: dict, base: dict | None, limit: float | None) -> Verdict:
-    value, compare = one["value"], one["compare"]
+def _verdict(
+    name: str, finding: dict[str, Any], base: dict[str, Any] | None, limit: float | None
+) -> Verdict:
+    value, compare = float(finding["value"]), finding["compare"]
     compared: float | None = value
     if compare != "absolute":
         compared = None
@@ -79,33 +88,46 @@ def _verdict(name: str, one: dict, base: dict | None, limit: float | None) -> Ve
             compared = value - base["value"]
         if base is not None and compare == "ratio":
             compared = value / base["value"] if base["value"] else float("inf")
-    return Verdict(name, value, one["unit"], compared, limit, compare)
+    return Verdict(name, value, finding["unit"], compared, limit, compare)
 
 
 def ranking(
-    table: pd.DataFrame, metric: str, verdicts: dict[str, dict[str, Verdict]]
+    table: pd.DataFrame, metric: str, verdicts: Mapping[str, dict[str, Verdict]]
 ) -> tuple[list[str], list[str]]:
-    """Points in the order of choice: those that keep every limit, and those that do not.
+    """Return points in the order of choice.
 
-    Settings by their mean over seeds of `metric` on the validation set, and in each its seeds by
-    the same; a setting goes by its best seed that keeps the limits.  Test sets have no say, and
-    trainings that failed are not there.
+    Groups come by their mean over seeds of the metric on the validation set, and in each its seeds
+    by the same, so that a group goes by its best seed that keeps the limits.  Test sets have no
+    say, and trainings that failed are left out.
+
+    Args:
+        table: The table of points.
+        metric: The error that is compared; the lowest comes first.
+        verdicts: The verdicts of the checks.
+
+    Returns:
+        The points that keep every limit, and those that do not.
     """
-    valid = of_all_data(table[(table["test_set"] == "valid") & table[metric].notna()])
-    means = by_setting(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
+    valid = of_all_data(table[(table["test_set"] == VALID) & table[metric].notna()])
+    means = by_group(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
     kept: list[str] = []
     refused: list[str] = []
-    for setting in means.index:
-        members = valid[valid["point"].map(setting_of) == setting].sort_values(metric)
+    for group in means.index:
+        members = valid[valid["group"] == group].sort_values(metric)
         for point in members["point"]:
-            fine = all(verdict.passed for verdict in verdicts.get(point, {}).values())
-            (kept if fine else refused).append(str(point))
+            passed = all(verdict.passed for verdict in verdicts.get(point, {}).values())
+            (kept if passed else refused).append(str(point))
     return kept, refused
 
 
-def best_of_each(points: list[str]) -> list[str]:
-    """The first point of each setting, in their order."""
+def best_of_each(points: Iterable[str], group_of: Mapping[str, str]) -> list[str]:
+    """Return the first point of each group, in their order.
+
+    Args:
+        points: The names of points.
+        group_of: {point: its group}.
+    """
     firsts: dict[str, str] = {}
     for point in points:
-        firsts.setdefault(setting_of(point), point)
+        firsts.setdefault(group_of[point], point)
     return list(firsts.values())

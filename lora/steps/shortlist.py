@@ -1,21 +1,35 @@
-"""The points that get the long checks: the best so far, and the foundation model beside them.
+"""Step `shortlist`: name the points for the long checks, the best so far.
 
-Called by the rule `shortlist` with what it names in `snakemake`.
+check/shortlist.json
 """
 
-from lora.files.sealed import write_sealed
-from lora.selection.table import make_table, receipts, records_of
-from lora.selection.verdict import best_of_each, gather, judge, ranking
+from lora.files.sealed import Receipt
+from lora.plan.points import FOUNDATION
+from lora.plan.sweep import Sweep
+from lora.selection.results import read_results
+from lora.selection.table import make_table
+from lora.selection.verdict import best_of_each, judge, ranking
 
 
-def main(snakemake: object) -> None:
-    p = snakemake.params
-    evaluated = receipts(snakemake.input.errors)
-    records = records_of(snakemake.input.trainings, p.cuts)
-    table = make_table([evaluated[point] for point in p.points], records)
-    verdicts = judge(gather([receipts(snakemake.input.checks)], p.points), p.select["limits"])
-    kept, refused = ranking(table, p.select["metric"], verdicts)
-    first = [x for x in best_of_each(kept) if x != "foundation"] or best_of_each(refused)
-    chosen = first[: p.winners] + (["foundation"] if "foundation" in p.points else [])
-    models = {point: f"{p.results}/merge/{point}/{point}.model" for point in chosen}
-    write_sealed(snakemake.output[0], {"models": models})
+def shortlist(sweep: Sweep, receipt: Receipt) -> None:
+    """Write the names and models of the best point of each of the best groups.
+
+    The foundation model is beside them, as checks compare with it.
+
+    Args:
+        sweep: The sweep.
+        receipt: Where to write {"models": {point: file}}.
+
+    Raises:
+        UserError: A receipt of an earlier step is missing or damaged.
+    """
+    config, layout = sweep.config, sweep.layout
+    results = read_results(sweep, "shortlist")
+    table = make_table(sweep.points, results)
+    verdicts = judge(results.checks, config.select.limits.given())
+    kept, refused = ranking(table, config.select.metric, verdicts)
+    groups = {point.name: point.group for point in sweep.points.values()}
+    best = [x for x in best_of_each(kept, groups) if x != FOUNDATION.name]
+    chosen = (best or best_of_each(refused, groups))[: config.checks.winners]
+    chosen += [FOUNDATION.name] if FOUNDATION.name in sweep.points else []
+    receipt.write({"models": {point: str(layout.model(point)) for point in chosen}})
