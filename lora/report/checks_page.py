@@ -1,58 +1,78 @@
-"""What every check found, as a page."""
+"""Write what every check found, as a page."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from lora.report.page import page, rows_of
+from lora.files.sealed import write_text
+from lora.report.page import page, paragraph, rows_of
+from lora.selection.choose import Verdicts
 from lora.selection.verdict import Verdict
 
 
 def write_checks(
-    checks: dict[str, dict[str, dict]], verdicts: dict[str, dict[str, Verdict]], path: str
-) -> None:
-    """What every check found, a row a point, and what each means; the numbers as csv beside it."""
-    rows = [
-        {"point": point, "check": name, "value": one["value"], "unit": one["unit"]}
-        | {"passed": verdicts[point][name].passed if point in verdicts else None}
-        | {"compared": verdicts[point][name].compared if point in verdicts else None}
-        for point, found in checks.items()
-        for name, one in found.items()
-    ]
+    checks: Mapping[str, dict[str, Any]], verdicts: Verdicts, path: Path
+) -> list[Path]:
+    """Write what every check found, a row a point, and what each means.
+
+    Args:
+        checks: {point: {check: finding}}.
+        verdicts: Those on every point but the foundation model.
+        path: The page; the numbers stand as csv beside it.
+
+    Returns:
+        Both files.
+    """
+    rows = []
+    for point, findings in checks.items():
+        for name, one in findings.items():
+            verdict = verdicts.get(point, {}).get(name)
+            row = {"point": point, "check": name, "value": one["value"], "unit": one["unit"]}
+            row["passed"] = verdict.passed if verdict else None
+            row["compared"] = verdict.compared if verdict else None
+            rows.append(row)
     columns = ["point", "check", "value", "unit", "passed", "compared"]
+    numbers = path.with_suffix(".csv")
     data = pd.DataFrame(rows, columns=columns)
-    data.to_csv(Path(path).with_suffix(".csv"), index=False, float_format="%.6g")
-    facts = {name: one for found in checks.values() for name, one in found.items()}
-    shown = {
+    data.to_csv(numbers, index=False, float_format="%.6g")
+    write_text(path, page("Checks", *_tables(checks, verdicts)))
+    return [path, numbers]
+
+
+def _tables(checks: Mapping[str, dict[str, Any]], verdicts: Verdicts) -> list[Any]:
+    """Return the table of numbers and that of meanings."""
+    known = {name: one for findings in checks.values() for name, one in findings.items()}
+    if not known:
+        return [paragraph("The config asks for no checks.")]
+    numbers = {
         point: {
-            f"{name}\n{one['unit']}": _cell(found.get(name), verdicts.get(point, {}).get(name))
-            for name, one in facts.items()
+            f"{name}\n{one['unit']}": _cell(findings.get(name), verdicts.get(point, {}).get(name))
+            for name, one in known.items()
         }
-        for point, found in checks.items()
-        if found
+        for point, findings in checks.items()
+        if findings
     }
     meanings = {
         name: {"meaning": one["meaning"], "limit": _limit(one), "source": one["source"]}
-        for name, one in facts.items()
+        for name, one in known.items()
     }
-    body = "<p>None was asked for.</p>"
-    if shown:
-        body = rows_of(pd.DataFrame(shown).T) + rows_of(pd.DataFrame(meanings).T)
-    Path(path).write_text(page("Checks", body))
+    return [rows_of(pd.DataFrame(numbers).T), rows_of(pd.DataFrame(meanings).T)]
 
 
-def _cell(one: dict | None, verdict: Verdict | None) -> str:
-    """A number, marked where it is over its limit."""
+def _cell(one: dict[str, Any] | None, verdict: Verdict | None) -> str:
+    """Return a number, marked where it is over its limit."""
     if one is None:
         return ""
     mark = "" if verdict is None or verdict.passed else " ✗"
     return f"{one['value']:.3g}{mark}"
 
 
-def _limit(one: dict) -> str:
-    """The limit that a check has by itself."""
+def _limit(one: dict[str, Any]) -> str:
+    """Return the limit that a check has by itself."""
     return {
         "absolute": f"{one['limit']:g} {one['unit']}",
-        "ratio": f"{one['limit']:g} times the foundation's",
-        "excess": f"{one['limit']:g} more than the foundation's",
-    }[one["compare"]]
+        "ratio": f"{one['limit']:g} times the foundation model's",
+        "excess": f"{one['limit']:g} more than the foundation model's",
+    }[str(one["compare"])]

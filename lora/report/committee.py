@@ -1,9 +1,9 @@
-"""The LoRA points of a sweep as a committee: does their spread tell where they are wrong?
+"""Tell whether the spread of the LoRA points, as a committee, shows where they are wrong.
 
-Called by the rule `committee` with what it names in `snakemake`.  Uses the parity data of the
-points; nothing is evaluated again.
+The parity data of the points are used; nothing is evaluated again.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,21 +11,60 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
+from lora.catalogue.columns import FAILED, VALID
 from lora.files.sealed import write_sealed
+from lora.plan.sweep import Sweep
 from lora.report.figures import COLOURS, save
-from lora.selection.table import read_beside, receipts
+from lora.selection.results import intact, read_receipts
 
 ENOUGH = 0.5  # rank correlation that has to be exceeded, to be called an uncertainty
 RESAMPLED = 200  # bootstrap samples of structures
+JOB = "report/committee"
+Measured = dict[str, dict[str, dict[str, float]]]  # {set: {quantity: {number: value}}}
 
 
-def read(paths: list[str]) -> pd.DataFrame:
-    """Spread and error: a row an atom (force, eV/Å) and a row a structure (energy, eV/atom).
+def write(sweep: Sweep) -> list[Path]:
+    """Write the figure, its numbers, and committee.json with what the spread is worth.
+
+    Args:
+        sweep: The sweep, with its trainings and evaluations.
+
+    Returns:
+        The files.
+    """
+    layout = sweep.layout
+    members = sound(sweep)
+    data = read([layout.parity(x) for x in members]) if len(members) > 1 else NONE
+    measured = measure(data)
+    sentences = verdict(measured, len(members))
+    result = layout.report("committee.json")
+    write_sealed(result, {"members": len(members), "sets": measured, "sentences": sentences})
+    return [result, *draw(data, measured, layout.report("committee.svg"))]
+
+
+def sound(sweep: Sweep) -> list[str]:
+    """Return the members of the committee: the points of its job whose training did not fail."""
+    trained = read_receipts(sweep, JOB, "train")
+    members: list[str] = sweep.jobs[JOB].settings["points"]
+    return [x for x in members if trained[x]["ended_by"] != FAILED]
+
+
+NONE = pd.DataFrame(columns=["test_set", "structure", "quantity", "atom", "spread", "error"])
+
+
+def read(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return spread and error of a committee.
 
     The spread is the standard deviation over the points, the error that of their mean; for
     forces both are roots of sums over components.
+
+    Args:
+        paths: The parity data of at least two points.
+
+    Returns:
+        A row an atom (force, eV/Å) and a row a structure (energy, eV/atom).
     """
-    tables = [pd.read_parquet(read_beside(path)) for path in paths]
+    tables = [pd.read_parquet(intact(path)) for path in paths]
     first = tables[0][tables[0]["quantity"] != "stress"].copy()
     predicted = np.stack([t.loc[t["quantity"] != "stress", "predicted"] for t in tables])  # [K, n]
     first["error"] = (predicted.mean(axis=0) - first["reference"]) ** 2
@@ -36,14 +75,8 @@ def read(paths: list[str]) -> pd.DataFrame:
     return first.groupby(keys, sort=False)[["spread", "error"]].sum().pow(0.5).reset_index()
 
 
-def sound(paths: list[str], records: dict[str, dict]) -> list[str]:
-    """The members whose training did not fail; all, where that leaves fewer than two."""
-    kept = [path for path in paths if records[Path(path).stem]["ended_by"] != "failed"]
-    return kept if len(kept) > 1 else paths
-
-
 def rank_correlation(part: pd.DataFrame) -> tuple[float, float, float]:
-    """Spearman's rho of spread and error, and its 95 % interval over resampled structures."""
+    """Return Spearman's rho of spread and error, with its 95 % interval over structures."""
     ranks = part[["spread", "error"]].rank()
     by_structure = [group.to_numpy() for _, group in ranks.groupby(part["structure"])]
     rng, rhos = np.random.default_rng(0), []
@@ -55,52 +88,67 @@ def rank_correlation(part: pd.DataFrame) -> tuple[float, float, float]:
     return float(np.corrcoef(ranks.to_numpy().T)[0, 1]), float(low), float(high)
 
 
-def measure(data: pd.DataFrame) -> dict:
-    """Of each test set and quantity: the correlation, and how many times too small the spread is.
+def measure(data: pd.DataFrame) -> Measured:
+    """Return the correlation of spread and error, and how many times too small the spread is.
 
     The validation set, on which points were chosen, counts only where there is no other.
+
+    Args:
+        data: What `read` returns.
+
+    Returns:
+        rho, rho_low, rho_high and error_to_spread of each test set and quantity.
     """
-    out: dict = {}
-    tests = data[data["test_set"] != "valid"]
+    out: Measured = {}
+    tests = data[data["test_set"] != VALID]
     data = data if tests.empty else tests
     for (test_set, quantity), part in data.groupby(["test_set", "quantity"], sort=False):
         rho, low, high = rank_correlation(part)
         ratio = np.sqrt(part["error"].pow(2).mean() / max(part["spread"].pow(2).mean(), 1e-30))
         numbers = {"rho": rho, "rho_low": low, "rho_high": high, "error_to_spread": float(ratio)}
-        out.setdefault(test_set, {})[quantity] = numbers
+        out.setdefault(str(test_set), {})[str(quantity)] = numbers
     return out
 
 
-def verdict(measured: dict, n: int) -> list[str]:
-    """What the spread is worth, said plainly."""
+def verdict(measured: Measured, n: int) -> list[str]:
+    """Say what the spread is worth.
+
+    Args:
+        measured: What `measure` returns.
+        n: The number of points.
+    """
+    if not measured:
+        return [f"There is no committee: {n} of the LoRA trainings did not fail, it takes two."]
     forces = {name: numbers["force"] for name, numbers in measured.items()}
-    said = ", ".join(
+    correlations = ", ".join(
         f"{name} {x['rho']:.2f} ({x['rho_low']:.2f} to {x['rho_high']:.2f})"
         for name, x in forces.items()
     )
     lines = [
-        f"Committee of the {n} LoRA points: rank correlation of force spread and force error {said}"
+        f"Committee of the {n} LoRA points: the rank correlation of force spread and force error "
+        f"is {correlations}."
     ]
     weak = [name for name, x in forces.items() if not x["rho_low"] > ENOUGH]
     if weak:
         lines.append(
-            f"So its spread is no uncertainty: the correlation is not surely over {ENOUGH:g} on: "
-            f"{', '.join(weak)}"
+            "Its spread is no uncertainty: the 95 % interval of the correlation is not above "
+            f"{ENOUGH:g} on {', '.join(weak)}."
         )
     else:
         factors = ", ".join(f"{name} {x['error_to_spread']:.1f}" for name, x in forces.items())
         lines.append(
-            f"So its spread can serve as an uncertainty of forces (over {ENOUGH:g} on every set); "
-            f"the error is larger than the spread by a factor of: {factors}"
+            f"Its spread can serve as an uncertainty of forces: the correlation is above {ENOUGH:g}"
+            f" on every set. The error is larger than the spread by a factor of {factors}."
         )
     return lines
 
 
-def draw(data: pd.DataFrame, measured: dict, path: str) -> None:
-    """Force error of each atom against the spread, and the RMS error in bins of the spread."""
-    figure, axes = plt.subplots(
-        1, len(measured), figsize=(3.6 * len(measured), 3.6), squeeze=False, sharey=True
-    )
+def draw(data: pd.DataFrame, measured: Measured, path: Path) -> list[Path]:
+    """Draw the force error of each atom against the spread, and the RMS error in bins of it."""
+    n = max(1, len(measured))
+    figure, axes = plt.subplots(1, n, figsize=(3.6 * n, 3.6), squeeze=False, sharey=True)
+    if not measured:
+        return save(figure, data, path)
     forces = data[data["quantity"] == "force"]
     for (test_set, numbers), ax in zip(measured.items(), axes[0], strict=True):
         part = forces[forces["test_set"] == test_set].sort_values("spread")
@@ -119,13 +167,4 @@ def draw(data: pd.DataFrame, measured: dict, path: str) -> None:
             axis.set_minor_formatter(ticker.NullFormatter())
     axes[0][0].set_ylabel("force error of its mean (meV/Å)")
     axes[0][-1].legend()
-    save(figure, data, path)
-
-
-def main(snakemake: object) -> None:
-    paths = sound(snakemake.params.parity, receipts(snakemake.input.trainings))
-    data = read(paths)
-    measured = measure(data)
-    result = {"members": len(paths), "sets": measured, "said": verdict(measured, len(paths))}
-    write_sealed(snakemake.output.measured, result)
-    draw(data, measured, snakemake.output.figure)
+    return save(figure, data, path)

@@ -1,10 +1,9 @@
-"""Figures of a sweep, each an SVG with its numbers beside it as csv.
-
-Called by the rule `figures` with what it names in `snakemake`.
-"""
+"""Draw the figures of a sweep, each an SVG with its numbers beside it as csv."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib
 
@@ -13,14 +12,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from lora.selection.table import QUANTITIES, of_all_data, read, read_beside, receipts
+from lora.catalogue.columns import ENERGY, FORCE, VALID
+from lora.plan.sweep import Sweep
+from lora.selection.choose import Choice, read_choice
+from lora.selection.results import intact, read_receipts
+from lora.selection.table import NAMES, QUANTITIES, of_all_data, read_table, sound
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
 plt.rcParams.update(
     {
-        "axes.prop_cycle": plt.cycler(color=COLOURS),
+        "axes.prop_cycle": matplotlib.rcsetup.cycler(color=COLOURS),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "font.size": 12,
@@ -33,23 +38,54 @@ plt.rcParams.update(
 )
 
 
-def save(figure: plt.Figure, data: pd.DataFrame, path: str) -> None:
-    """Write the figure, and the numbers in it as csv beside it."""
+LINES = {"full": "--", "freeze": ":", "full_replay": "-."}  # of the baselines, in black
+
+
+def write(sweep: Sweep) -> list[Path]:
+    """Write the figures of every sweep.
+
+    Args:
+        sweep: The sweep, with its table of points and the choice.
+
+    Returns:
+        The files.
+    """
+    table, choice, layout = sound(read_table(sweep)), read_choice(sweep), sweep.layout
+    whole, path = of_all_data(table), layout.report
+    trained = [x for x in sweep.trained_points if x in set(table["point"])]
+    curves = {x: layout.training(x) / "metrics.jsonl" for x in trained}
+    of_best = pd.read_parquet(intact(layout.parity(choice.point)))
+    result = read_receipts(sweep, "report/figures", "train").get(choice.lora or "", {})
+    dashed = {x for x in trained if not sweep.points[x].is_lora}
+    return [
+        *heatmap(whole, path("heatmap.svg")),
+        *parameters(whole, path("parameters.svg")),
+        *forgetting(whole, choice, path("forgetting.svg")),
+        *learning_curves(curves, dashed, path("learning_curves.svg")),
+        *parity(of_best, choice.point, path("parity.svg")),
+        *spectrum(choice.lora, result, path("spectrum.svg")),
+    ]
+
+
+def save(figure: Figure, data: pd.DataFrame, path: Path) -> list[Path]:
+    """Write a figure, and the numbers in it as csv beside it; return both files."""
+    numbers = path.with_suffix(".csv")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
-    data.to_csv(Path(path).with_suffix(".csv"), index=False, float_format="%.6g")
+    data.to_csv(numbers, index=False, float_format="%.6g")
+    return [path, numbers]
 
 
-def plain(ax: plt.Axes) -> None:
-    """Plain numbers on a logarithmic axis: 60 and not 6 x 10^1."""
+def plain(ax: Axes) -> None:
+    """Put plain numbers on a logarithmic axis: 60 and not 6 x 10^1."""
     if ax.get_xscale() == "log":
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         axis(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 
-def heatmap(table: pd.DataFrame, path: str) -> None:
-    """Mean over seeds of the errors at each rank and alpha: a row a set, a column a quantity."""
+def heatmap(table: pd.DataFrame, path: Path) -> list[Path]:
+    """Draw the mean over seeds at each rank and alpha: a row a set, a column a quantity."""
     lora = table[table["method"] == "lora"]
     sets = list(dict.fromkeys(table["test_set"]))
     figure, axes = plt.subplots(
@@ -71,23 +107,23 @@ def heatmap(table: pd.DataFrame, path: str) -> None:
                 ax.text(j, i, f"{value:.3g}", ha="center", va="center", color=colour)
             ax.set(xlabel="rank", ylabel="alpha", title=f"{test_set}: {label}")
             ax.spines[:].set_visible(False)
-    save(figure, lora, path)
+    return save(figure, lora.drop(columns=NAMES), path)
 
 
-def parameters(table: pd.DataFrame, path: str) -> None:
-    """Force error against trainable parameters; the baselines as lines.
+def parameters(table: pd.DataFrame, path: Path) -> list[Path]:
+    """Draw force errors against trainable parameters; the baselines are lines.
 
     The foundation model's error is written above: on the axis it would flatten all the others.
     """
-    sets = [s for s in dict.fromkeys(table["test_set"]) if s != "valid"]
+    sets = [s for s in dict.fromkeys(table["test_set"]) if s != VALID]
     figure, axes = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 2, 3.4), squeeze=False)
     for test_set, ax in zip(sets, axes[0], strict=True):
         part = table[table["test_set"] == test_set]
         for alpha, line in part[part["method"] == "lora"].groupby("alpha"):
-            mean = line.groupby("trainable_parameters")["rmse_f_mev_per_a"].mean()
+            mean = line.groupby("trainable_parameters")[FORCE].mean()
             ax.plot(mean.index, mean.to_numpy(), "o-", label=f"LoRA, alpha {alpha:g}")
-        means = part.groupby("method")["rmse_f_mev_per_a"].mean()
-        for method, style in {"full": "--", "freeze": ":", "full_replay": "-."}.items():
+        means = part.groupby("method")[FORCE].mean()
+        for method, style in LINES.items():
             if method in means:
                 ax.axhline(means[method], color="black", linestyle=style, label=method)
         title = test_set
@@ -97,75 +133,84 @@ def parameters(table: pd.DataFrame, path: str) -> None:
         counts = sorted(part.loc[part["method"] == "lora", "trainable_parameters"].unique())
         ax.set_xticks(counts, [f"{n / 1000:.3g}k" for n in counts], minor=False)
         plain(ax)
-    axes[0][0].set_ylabel(QUANTITIES["rmse_f_mev_per_a"])
+    axes[0][0].set_ylabel(QUANTITIES[FORCE])
     axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    columns = ["point", "method", "alpha", "trainable_parameters", "test_set", "rmse_f_mev_per_a"]
-    save(figure, table[columns], path)
+    columns = ["point", "method", "alpha", "trainable_parameters", "test_set", FORCE]
+    return save(figure, table[columns], path)
 
 
-def forgetting(table: pd.DataFrame, checks: pd.DataFrame, path: str) -> None:
-    """Force error on the first test set against forgetting, with the Pareto front.
+def forgetting(table: pd.DataFrame, choice: Choice, path: Path) -> list[Path]:
+    """Draw force errors on the first test set against forgetting, with the Pareto front.
 
     Forgetting is the error on structures of the foundation model's own level of theory, as a ratio
     to its own where that is known (meV/Å else); points that a check refused are hollow.
     """
-    own = checks[(checks["check"] == "forgetting") & (checks["point"] != "foundation")]
-    test_set = next((s for s in table["test_set"] if s != "valid"), "valid")
+    test_set = next((s for s in table["test_set"] if s != VALID), VALID)
     errors = table[table["test_set"] == test_set].set_index("point")
-    judged = checks[checks["passed"].notna()].groupby("point")["passed"].agg(lambda x: bool(all(x)))
-    x = own["compared"].where(own["compared"].notna(), own["value"])
-    data = own.assign(forgetting=x).set_index("point")[["forgetting"]]
-    data = data.join(errors[["method", "rank", "alpha", "rmse_f_mev_per_a"]]).join(judged)
+    verdicts = {x: v for x, v in choice.verdicts.items() if x in errors.index}
+    found = {x: v["forgetting"] for x, v in verdicts.items() if "forgetting" in v}
+    relative = any(v.compared is not None for v in found.values())
+    measured = [v.value if v.compared is None else v.compared for v in found.values()]
+    data = pd.DataFrame({"point": list(found), "forgetting": measured}).set_index("point")
+    data = data.join(errors[["method", "rank", "alpha", FORCE]])
+    data["passed"] = [all(v.passed for v in verdicts[x].values()) for x in data.index]
     data = data.sort_values("forgetting")
-    data["front"] = data["rmse_f_mev_per_a"] <= data["rmse_f_mev_per_a"].cummin()
+    data["front"] = data[FORCE] <= data[FORCE].cummin()
     figure, ax = plt.subplots(figsize=(7, 4.6))
     for (method, part), colour, marker in zip(
         data.groupby("method", sort=False), COLOURS, "osD^v<", strict=False
     ):
         for passed, group in part.groupby("passed"):
-            style = {"color": colour, "fillstyle": "full" if passed else "none"}
-            label = method if passed else f"{method}, refused"
-            ax.plot(group["forgetting"], group["rmse_f_mev_per_a"], marker, label=label, **style)
+            fill: Literal["full", "none"] = "full" if passed else "none"
+            label = str(method) if passed else f"{method}, refused"
+            x, y = group["forgetting"], group[FORCE]
+            ax.plot(x, y, marker, label=label, color=colour, fillstyle=fill)
     front = data[data["front"]]
-    ax.step(front["forgetting"], front["rmse_f_mev_per_a"], where="post", color="black", lw=0.8)
+    ax.step(front["forgetting"], front[FORCE], where="post", color="black", lw=0.8)
     for point, row in front.iterrows():
-        at = (row["forgetting"], row["rmse_f_mev_per_a"])
-        ax.annotate(point, at, xytext=(4, 4), textcoords="offset points", fontsize=9)
-    if own.empty:
+        at = (row["forgetting"], row[FORCE])
+        ax.annotate(str(point), at, xytext=(4, 4), textcoords="offset points", fontsize=9)
+    if data.empty:
         ax.text(0.5, 0.5, "forgetting was not checked", ha="center", transform=ax.transAxes)
     else:
         wide = data["forgetting"].max() > 3 * data["forgetting"].min()
         ax.set(xscale="log" if wide else "linear", yscale="log")
         plain(ax)
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    unit = "times the foundation's own" if own["compared"].notna().any() else "meV/Å"
-    ax.set_xlabel(f"force RMSE on the foundation's level of theory\n({unit})")
-    ax.set_ylabel(f"{test_set}: {QUANTITIES['rmse_f_mev_per_a']}")
-    save(figure, data.reset_index(), path)
+    unit = "times the foundation model's own" if relative else "meV/Å"
+    ax.set_xlabel(f"force RMSE on the foundation model's level of theory\n({unit})")
+    ax.set_ylabel(f"{test_set}: {QUANTITIES[FORCE]}")
+    return save(figure, data.reset_index(), path)
 
 
-def learning_curves(files: list[str], path: str) -> None:
-    """Validation errors of every training against the epoch."""
+def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> list[Path]:
+    """Draw the validation errors of every training against the epoch.
+
+    Args:
+        files: {point: its metrics.jsonl}.
+        dashed: The points whose lines are dashed.
+        path: The file.
+    """
     parts = []
-    for name in files:
-        lines = [json.loads(line) for line in read_beside(name).read_text().splitlines()]
-        parts.append(pd.DataFrame(lines).assign(point=Path(name).parent.name))
-    data = pd.concat(parts)
+    for point, file in files.items():
+        lines = [json.loads(line) for line in intact(file).read_text().splitlines()]
+        parts.append(pd.DataFrame(lines).assign(point=point))
+    names = [f"valid_{ENERGY}", f"valid_{FORCE}"]
+    data = pd.concat(parts) if parts else pd.DataFrame(columns=["epoch", *names, "point"])
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
-    names = ["valid_rmse_e_mev_per_atom", "valid_rmse_f_mev_per_a"]
     for column, (_, label), ax in zip(names, QUANTITIES.items(), axes, strict=True):
-        for i, (point, part) in enumerate(data.groupby("point", sort=False)):
-            style = "-" if point.startswith("lora") else "--"
-            ax.plot(part["epoch"], part[column], style, color=COLOURS[i % 8], label=point)
+        for i, (name, part) in enumerate(data.groupby("point", sort=False)):
+            line = "--" if name in dashed else "-"
+            ax.plot(part["epoch"], part[column], line, color=COLOURS[i % 8], label=name)
         ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
         plain(ax)
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    save(figure, data, path)
+    return save(figure, data, path)
 
 
-def parity(table: pd.DataFrame, point: str, path: str) -> None:
-    """Predicted against reference, a colour each config_type, of one model on its test sets."""
-    table = table[table["test_set"] != "valid"]
+def parity(table: pd.DataFrame, point: str, path: Path) -> list[Path]:
+    """Draw predicted against reference of one model on its test sets, a colour a config_type."""
+    table = table[table["test_set"] != VALID]
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
     labels = {"energy": "energy (eV/atom), shifted by its mean", "force": "force component (eV/Å)"}
     for (quantity, label), ax in zip(labels.items(), axes, strict=True):
@@ -180,15 +225,15 @@ def parity(table: pd.DataFrame, point: str, path: str) -> None:
         ax.set(xlabel=f"reference {label}", ylabel="predicted")
     axes[0].legend(markerscale=3)
     figure.suptitle(point)
-    save(figure, table, path)
+    return save(figure, table, path)
 
 
-def spectrum(point: str | None, record: dict, path: str) -> None:
-    """Singular values of a LoRA point's weight changes, a line each layer and irrep."""
-    ranks = record.get("effective_rank", {})
+def spectrum(point: str | None, result: dict[str, Any], path: Path) -> list[Path]:
+    """Draw the singular values of a LoRA point's weight change, a line a layer and irrep."""
+    ranks = result.get("effective_rank", {})
     rows = [
         (point, layer, irrep, ranks[layer][irrep], i + 1, value)
-        for layer, parts in record.get("singular_values", {}).items()
+        for layer, parts in result.get("singular_values", {}).items()
         for irrep, values in parts.items()
         for i, value in enumerate(values)
     ]
@@ -206,20 +251,4 @@ def spectrum(point: str | None, record: dict, path: str) -> None:
         ax.legend(fontsize=8, title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
     ax.set(xlabel="index", title=point or "no LoRA point")
     ax.set_ylabel("singular value")
-    save(figure, data, path)
-
-
-def main(snakemake: object) -> None:
-    table = pd.read_csv(snakemake.input.table)
-    chosen = read(snakemake.input.best)
-    best, lora = chosen["point"], chosen["lora"]
-    whole = of_all_data(table)
-    heatmap(whole, snakemake.output.heatmap)
-    parameters(whole, snakemake.output.parameters)
-    checks = pd.read_csv(Path(snakemake.input.checks).with_suffix(".csv"))
-    forgetting(whole, checks[checks["point"].isin(whole["point"])], snakemake.output.forgetting)
-    learning_curves(snakemake.params.metrics, snakemake.output.curves)
-    of_best = next(path for path in snakemake.params.parity if Path(path).stem == best)
-    parity(pd.read_parquet(read_beside(of_best)), best, snakemake.output.parity)
-    record = receipts(snakemake.input.trainings).get(lora, {})
-    spectrum(lora, record, snakemake.output.spectrum)
+    return save(figure, data, path)

@@ -1,8 +1,8 @@
-"""Tables and paragraphs as small HTML pages, for the report and by themselves."""
-
-import html
+"""Small HTML pages of tables and paragraphs, which stand by themselves and inside the report."""
 
 import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
 
 STYLE = """<style>
 .sweep {font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 75em; margin: 1em}
@@ -15,21 +15,57 @@ STYLE = """<style>
 .sweep tr.chosen {background: #fff3c4; font-weight: bold}
 .sweep .note {color: #666}
 </style>"""
+TEMPLATES = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+PAGE = TEMPLATES.from_string(
+    "<meta charset=utf-8>{{ style }}<div class=sweep><h1>{{ title }}</h1>"
+    "{% for part in parts %}{{ part }}{% endfor %}</div>\n"
+)
+TABLE = TEMPLATES.from_string("""\
+<table><thead><tr>{% for name in head %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
+{% for name, cells in rows %}
+<tr{% if name == chosen %} class=chosen{% endif %}><th>{{ name }}</th>
+{%- for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table>
+""")
+PARAGRAPH = TEMPLATES.from_string(
+    "<p{% if note %} class=note{% endif %}>{% if lead %}<b>{{ lead }}</b> {% endif %}{{ text }}</p>"
+)
+CODE = TEMPLATES.from_string("<p>{{ title }}</p><pre>{{ code }}</pre>")
 
 
-def page(title: str, body: str) -> str:
-    """A page that also stands as a part of another."""
-    return (
-        f"<meta charset=utf-8>{STYLE}<div class=sweep><h1>{html.escape(title)}</h1>{body}</div>\n"
-    )
+def page(title: str, *parts: Markup) -> str:
+    """Return a page.
+
+    Args:
+        title: Its heading.
+        parts: What `paragraph`, `rows_of` and `listing` return.
+    """
+    return PAGE.render(style=Markup(STYLE), title=title, parts=parts)
 
 
-def rows_of(table: pd.DataFrame, chosen: str | None = None) -> str:
-    """A table as HTML, its index first, one row marked."""
-    head = "".join(f"<th>{html.escape(str(x))}</th>" for x in ["", *table.columns])
-    rows = []
-    for name, *values in table.itertuples():
-        cells = "".join(f"<td>{html.escape(str(x))}</td>" for x in values)
-        mark = " class=chosen" if name == chosen else ""
-        rows.append(f"<tr{mark}><th>{html.escape(str(name))}</th>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+def paragraph(text: str, lead: str = "", note: bool = False) -> Markup:
+    """Return a paragraph.
+
+    Args:
+        text: Its text.
+        lead: A word in bold before it.
+        note: Whether it is grey.
+    """
+    return Markup(PARAGRAPH.render(text=text, lead=lead, note=note))
+
+
+def rows_of(table: pd.DataFrame, chosen: str | None = None) -> Markup:
+    """Return a table, its index first.
+
+    Args:
+        table: The table; every cell is shown as `str` gives it.
+        chosen: The row that is marked.
+    """
+    rows = [(name, cells) for name, *cells in table.itertuples()]
+    return Markup(TABLE.render(head=["", *table.columns], rows=rows, chosen=chosen))
+
+
+def listing(title: str, code: str) -> Markup:
+    """Return lines of code under a title."""
+    return Markup(CODE.render(title=title, code=code))

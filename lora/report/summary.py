@@ -1,131 +1,147 @@
-"""What won and by how much: in words and one table.
+"""Write what won and by how much, every point and every check, as pages and as text."""
 
-Called by the rule `report` with what it names in `snakemake`.  Writes sweep.csv (a row a point
-and test set), choice.html (the first page of the report), sweep.html (a row a point), checks.html,
-best.json and summary.txt.
-"""
-
-import html
 from pathlib import Path
 
 import pandas as pd
 
-from lora.files.sealed import write_sealed
+from lora.catalogue.columns import ENERGY, FORCE, shown_on
+from lora.files.sealed import read_json, write_text
+from lora.plan.layout import Layout
+from lora.plan.sweep import Sweep
 from lora.report.checks_page import write_checks
-from lora.report.page import page, rows_of
-from lora.report.words import ENERGY, FORCE, Errors, forgetting, replay_and_lora, words
-from lora.selection.choose import choose
-from lora.selection.table import make_table, of_all_data, read, receipts, records_of, setting_of
-from lora.selection.verdict import Verdict, best_of_each, gather, judge
+from lora.report.page import page, paragraph, rows_of
+from lora.report.words import Errors, forgetting, replay_and_lora, words
+from lora.selection.choose import Choice, Verdicts, read_choice
+from lora.selection.results import read_results
+from lora.selection.table import BASELINES, make_table, of_all_data
+from lora.selection.verdict import best_of_each
+
+NOTE = (
+    "RMSE of energy (meV/atom) | forces (meV/Å), a column for each set, sorted by the error on the "
+    "validation set."
+)
 
 
-def settings_table(errors: Errors, failed: dict[str, list[Verdict]]) -> pd.DataFrame:
-    """A row a setting, best first: RMSE of energy | forces on every set, with spreads.
+def write(sweep: Sweep) -> list[Path]:
+    """Write choice.html (the first page of the report), sweep.html, checks.html and summary.txt.
 
-    The last column names the checks that one of its seeds failed.
+    Args:
+        sweep: The sweep, with the choice.
+
+    Returns:
+        The files.
     """
-    facts = errors.table.assign(setting=errors.table["point"].map(setting_of)).groupby("setting")
-    first = facts[["rank", "alpha", "trainable_parameters"]].first()
-    first["seeds"] = facts["point"].nunique()
-    first["trainable_parameters"] = [f"{x:,}" for x in first["trainable_parameters"]]
-    first["alpha"] = [f"{x:g}" if pd.notna(x) else "" for x in first["alpha"]]
-    out = first.loc[errors.settings].astype(object)
+    layout, choice = sweep.layout, read_choice(sweep)
+    results = read_results(sweep, "choose")  # in full digits, where sweep.csv has six
+    errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), choice.metric)
+    sentences = words(errors, choice, _forgetting(errors, choice))
+    if "report/committee" in sweep.jobs:
+        sentences += read_json(layout.report("committee.json"))["sentences"]
+    note = paragraph(NOTE, note=True)
+    groups = groups_table(errors, choice.reasons)
+    texts = {
+        "choice.html": page(
+            "What won",
+            *map(paragraph, sentences),
+            note,
+            rows_of(groups, chosen=errors.group_of[choice.point]),
+        ),
+        "sweep.html": page(
+            "Every point", note, rows_of(points_table(errors.table), chosen=choice.point)
+        ),
+        "summary.txt": summary(groups, sentences, layout, choice.point),
+    }
+    for name, text in texts.items():
+        write_text(layout.report(name), text)
+    checks = write_checks(results.checks, choice.verdicts, layout.report("checks.html"))
+    return [*(layout.report(name) for name in texts), *checks]
+
+
+def _forgetting(errors: Errors, choice: Choice) -> list[str]:
+    """Return what there is to say of forgetting: of the chosen points and the best baselines."""
+    whole = of_all_data(errors.table)
+    trained = whole.loc[whole["method"].isin(BASELINES), "point"]
+    lora = [choice.lora] if choice.lora else []
+    shown = [choice.point, *lora, *best_of_each(trained, errors.group_of)]
+    return forgetting(choice.verdicts, shown) + replay_and_lora(errors, choice)
+
+
+def groups_table(errors: Errors, reasons: Verdicts) -> pd.DataFrame:
+    """Return a row a group, best first: RMSE of energy | forces on every set, with spreads.
+
+    Args:
+        errors: The errors of every group.
+        reasons: {point: {check: verdict}}, what points were refused for; the last column names
+            those checks.
+    """
+    columns = shown_on("groups")
+    grouped = errors.table.groupby("group")
+    first = grouped[[x.key for x in columns]].first()
+    first = first.rename(columns={x.key: x.heading for x in columns})
+    first["trainable"] = [f"{x:,}" for x in first["trainable"]]
+    first["seeds"] = grouped["point"].nunique()
+    out = _shown(first.loc[errors.groups])
     for s in errors.sets:
         out[s] = [
-            f"{errors.text(x, s, ENERGY, 2)} | {errors.text(x, s, FORCE, 1)}"
-            for x in errors.settings
+            f"{errors.text(x, s, ENERGY, 2)} | {errors.text(x, s, FORCE, 1)}" for x in errors.groups
         ]
-    refusals = {
-        x: {v.check for p, f in failed.items() if setting_of(p) == x for v in f} for x in out.index
+    refused = {
+        group: {
+            name for x, found in reasons.items() if errors.group_of[x] == group for name in found
+        }
+        for group in errors.groups
     }
-    if any(refusals.values()):
-        out["refused for"] = [", ".join(sorted(refusals[x])) for x in out.index]
-    out = out.where(out.notna(), "").rename(columns={"trainable_parameters": "trainable"})
+    if any(refused.values()):
+        out["refused for"] = [", ".join(sorted(refused[x])) for x in out.index]
     return out.rename_axis(None)
 
 
 def points_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a point: RMSE of energy | forces on every set, and what its training was."""
-    shown = table.assign(
-        both=[
-            f"{e:.2f} | {f:.1f}" if pd.notna(f) else ""
-            for e, f in zip(table[ENERGY], table[FORCE], strict=True)
-        ]
-    )
-    sets = list(dict.fromkeys(shown["test_set"]))
-    errors = shown.pivot(index="point", columns="test_set", values="both")[sets]
-    facts = table.drop_duplicates("point").set_index("point")
-    facts = facts[["rank", "alpha", "trainable_parameters", "train_seconds", "best_epoch"]]
-    facts = facts.assign(alpha=[f"{x:g}" if pd.notna(x) else "" for x in facts["alpha"]])
-    out = facts.join(errors).astype(object)
-    if len(told := notes(table)):
-        out["note"] = pd.Series(told)
-    out = out.where(out.notna(), "").loc[list(dict.fromkeys(table["point"]))]
-    names = {"trainable_parameters": "trainable", "train_seconds": "train s"}
-    return out.rename(columns=names).rename_axis(None)
+    """Return a row a point: RMSE of energy | forces on every set, and what its training was."""
+    both = [
+        f"{e:.2f} | {f:.1f}" if pd.notna(f) else ""
+        for e, f in zip(table[ENERGY], table[FORCE], strict=True)
+    ]
+    sets = list(dict.fromkeys(table["test_set"]))
+    errors = table.assign(both=both).pivot(index="point", columns="test_set", values="both")[sets]
+    columns = shown_on("points")
+    points = table.drop_duplicates("point").set_index("point")
+    points = points[[x.key for x in columns]].rename(columns={x.key: x.heading for x in columns})
+    out = points.join(errors).astype(object)
+    if len(remarks := notes(table)):
+        out["note"] = pd.Series(remarks)
+    return _shown(out.loc[list(dict.fromkeys(table["point"]))]).rename_axis(None)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as it is shown: short numbers, and nothing where there is none."""
+    table = table.astype(object)
+    table = table.where(table.notna(), "")
+    return table.map(lambda x: f"{x:.10g}" if isinstance(x, float) else x)
 
 
 def notes(table: pd.DataFrame) -> dict[str, str]:
-    """What there is to say of single trainings: that they failed, and why, or diverged."""
-    points = table.drop_duplicates("point").set_index("point")
-    points = points.dropna(subset="reason")
-    return {x: f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
+    """Return how a training ended where that needs a reason, {point: that it failed, and why}."""
+    points = table.drop_duplicates("point").set_index("point").dropna(subset="reason")
+    return {str(x): f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
 
 
-def main(snakemake: object) -> None:
-    p, out = snakemake.params, snakemake.output
-    records = records_of(snakemake.input.trainings, p.cuts)
-    evaluated = receipts(snakemake.input.errors)
-    table = make_table([evaluated[point] for point in p.points], records, p.gpus)
-    table.to_csv(out.table, index=False, float_format="%.6g")
-
-    metric, thorough = p.select["metric"], receipts(snakemake.input.thorough)
-    checks = gather([receipts(snakemake.input.checks), thorough], p.points)
-    if table.loc[table["test_set"] == "valid", metric].isna().all():
-        raise SystemExit(f"report: every training failed: {table['reason'].iloc[0]}")
-    verdicts = judge(checks, p.select["limits"])
-    best, best_lora, failed = choose(table, metric, verdicts, thorough)
-    model = Path(p.results) / "merge" / best / f"{best}.model"
-    found = {"point": best, "lora": best_lora, "metric": metric, "model": str(model)}
-    write_sealed(out.best, found)
-
-    errors = Errors(table, metric)
-    whole = of_all_data(table)
-    baselines = best_of_each(
-        whole.loc[whole["method"].isin(["full", "full_replay", "freeze"]), "point"]
-    )
-    forgotten = forgetting(verdicts, [best, *([best_lora] if best_lora else []), *baselines])
-    forgotten += replay_and_lora(errors, verdicts, best_lora)
-    said = words(errors, best, best_lora, failed, forgotten)
-    for path in snakemake.input.committee:
-        said += read(path)["said"]
-    people = settings_table(errors, failed)
-    paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in said)
-    note = "<p class=note>RMSE of energy (meV/atom) | forces (meV/Å), a column each set; best first"
-    note += ", by the validation set.</p>"
-    body = paragraphs + note + rows_of(people, chosen=setting_of(best))
-    Path(out.choice).write_text(page("What won", body))
-    points = rows_of(points_table(table), chosen=best)
-    Path(out.html).write_text(page("Every point", note + points))
-    write_checks(checks, verdicts, out.checks)
-    Path(out.summary).write_text(summary(people, said, model, p.results, out.table))
-
-
-def summary(people: pd.DataFrame, said: list[str], model: Path, results: str, table: str) -> str:
-    """What is printed at the end of a sweep."""
+def summary(groups: pd.DataFrame, sentences: list[str], layout: Layout, best: str) -> str:
+    """Return what is printed at the end of a sweep."""
+    database = layout.database.resolve()
     lines = [
         "",
-        "RMSE of energy (meV/atom) | forces (meV/Å), a column each set, best first:",
-        people.to_string(),
+        NOTE,
+        groups.to_string(),
         "",
-        *said,
+        *sentences,
         "",
-        f"model     {model}  (each point's is {results}/merge/POINT/POINT.model)",
-        f"table     {table}",
+        f"model     {layout.model(best)}  (of each point: {layout.model('POINT')})",
+        f"table     {layout.table}",
         "report    snakemake --report report.html",
-        f"compare   mace-lora ui {results}",
+        f"compare   mace-lora ui {layout.results}",
         "          (or MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui -w 1 "
-        f"--backend-store-uri 'sqlite:///{Path(results).resolve()}/track/mlflow.db')",
+        f"--backend-store-uri 'sqlite:///{database}')",
         "",
     ]
     return "\n".join(lines)

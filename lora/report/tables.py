@@ -1,51 +1,62 @@
-"""What the sweep cost, the new E0s and the split, as tables; the numbers beside each as csv.
-
-Called by the rule `tables` with what it names in `snakemake`.
-"""
+"""Write what the sweep cost, the new E0s and the split, as pages with their numbers as csv."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from lora.report.page import page, rows_of
-from lora.selection.table import read
+from lora.catalogue.columns import shown_on
+from lora.files.sealed import read_json, write_text
+from lora.plan.sweep import Sweep
+from lora.report.page import page, paragraph, rows_of
+from lora.selection.table import read_table
 
 
-def save(title: str, note: str, table: pd.DataFrame, path: str) -> None:
-    """Write a table as a page, and as csv beside it."""
-    table.to_csv(Path(path).with_suffix(".csv"), float_format="%.6g")
-    shown = table.astype(object).where(table.notna(), "")
-    shown = shown.map(lambda x: f"{x:,.4g}" if isinstance(x, float) else x)
-    Path(path).write_text(page(title, f"<p class=note>{note}</p>" + rows_of(shown)))
+def write(sweep: Sweep) -> list[Path]:
+    """Write the pages.
+
+    Args:
+        sweep: The sweep, with its table of points, E0s and split.
+
+    Returns:
+        The files.
+    """
+    layout = sweep.layout
+    return [
+        *cost(read_table(sweep), layout.report("cost.html")),
+        *e0s(read_json(layout.receipt("e0s")), layout.report("e0s.html")),
+        *split(read_json(layout.receipt("split")), layout.report("split.html")),
+    ]
 
 
-def cost(table: pd.DataFrame, path: str) -> None:
-    """Time, memory and GPU hours of every point."""
-    facts = table.drop_duplicates("point").set_index("point")
-    facts = facts[facts["method"] != "cut"]
-    names = {
-        "trainable_parameters": "trainable",
-        "total_parameters": "parameters",
-        "train_seconds": "seconds",
-        "gpu_hours": "GPU hours",
-        "peak_memory_mb": "memory (MB)",
-        "epochs": "epochs",
-        "best_epoch": "best epoch",
-        "ended_by": "ended by",
-    }
-    out = facts[list(names)].rename(columns=names)
-    total = f"{facts['train_seconds'].sum() / 3600:.2f} hours of training in all"
-    if facts["gpu_hours"].sum():
-        total += f", {facts['gpu_hours'].sum():.2f} GPU hours"
+def save(title: str, note: str, table: pd.DataFrame, path: Path) -> list[Path]:
+    """Write a table as a page, and as csv beside it; return both files."""
+    numbers = path.with_suffix(".csv")
+    table.to_csv(numbers, float_format="%.6g")
+    cells = table.astype(object).where(table.notna(), "")
+    cells = cells.map(lambda x: f"{x:,.4g}" if isinstance(x, float) else x)
+    write_text(path, page(title, paragraph(note, note=True), rows_of(cells)))
+    return [path, numbers]
+
+
+def cost(table: pd.DataFrame, path: Path) -> list[Path]:
+    """Write time, memory and GPU hours of every point that was trained, or not at all."""
+    points = table.drop_duplicates("point").set_index("point")
+    points = points[points["method"] != "cut"]
+    headings = {column.key: column.heading for column in shown_on("cost")}
+    out = points[list(headings)].rename(columns=headings)
+    total = f"{points['train_seconds'].sum() / 3600:.2f} hours of training in all"
+    if points["gpu_hours"].sum():
+        total += f", {points['gpu_hours'].sum():.2f} GPU hours"
     note = (
-        f"{total}. Seconds are a point's share of its pack's; memory is the whole pack's: of the "
-        "GPU where one was used, else of the process."
+        f"{total}. The time of a point is its share of the time of its pack. Memory is that of the "
+        "whole pack: of the GPU where one was used, else of the process."
     )
-    save("What it cost", note, out.rename_axis(None), path)
+    return save("What it cost", note, out.rename_axis(None), path)
 
 
-def e0s(found: dict, path: str) -> None:
-    """The atomic reference energies, before and after."""
+def e0s(found: dict[str, Any], path: Path) -> list[Path]:
+    """Write the atomic reference energies, before and after."""
     out = pd.DataFrame(
         {
             "foundation (eV)": found["foundation_E0s"],
@@ -58,14 +69,14 @@ def e0s(found: dict, path: str) -> None:
         f"{found['n_structures']} training structures: "
         f"{found['rmse_before_mev_per_atom']:,.1f} meV/atom before, "
         f"{found['rmse_after_mev_per_atom']:,.1f} after. The compositions determine "
-        f"{found['rank']} of {found['n_elements']} values; where that is fewer, single values mean "
-        "nothing, only their sums over such compositions."
+        f"{found['rank']} of {found['n_elements']} values. Where that is fewer, the single values "
+        "are arbitrary; only their sums over such compositions have a meaning."
     )
-    save("Atomic reference energies (E0s)", note, out, path)
+    return save("Atomic reference energies (E0s)", note, out, path)
 
 
-def split(found: dict, path: str) -> None:
-    """How many structures each set has, and what the leakage check found."""
+def split(found: dict[str, Any], path: Path) -> list[Path]:
+    """Write how many structures each set has, and what the leakage check found."""
     counts = {k: v for k, v in found["counts"].items() if k != "test"} | found["test_sets"]
     out = pd.DataFrame({"structures": counts})
     leak = found["leakage"]
@@ -74,10 +85,4 @@ def split(found: dict, path: str) -> None:
         f"duplicates, {leak['near_duplicates']} near duplicates (no sorted distance differs by "
         f"more than {leak['tolerance_angstrom']:g} Å)."
     )
-    save("The split", note, out, path)
-
-
-def main(snakemake: object) -> None:
-    cost(pd.read_csv(snakemake.input.table), snakemake.output.cost)
-    e0s(read(snakemake.input.e0s), snakemake.output.e0s)
-    split(read(snakemake.input.split), snakemake.output.split)
+    return save("The split", note, out, path)

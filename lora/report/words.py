@@ -1,41 +1,71 @@
-"""What won and by how much, in words."""
+"""Say in words what won and by how much, what was refused, and how LoRA stands."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
-from lora.selection.table import LABELS, by_setting, setting_of
-from lora.selection.verdict import Verdict
+from lora.catalogue.columns import BY_KEY, ENERGY, FAILED, FORCE, VALID
+from lora.plan.points import FOUNDATION
+from lora.selection.choose import Choice, Verdicts
+from lora.selection.table import BASELINES, by_group, of_all_data
 
-ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"
 SHOWN = 6  # refused points that are named
 WORTH = 0.8  # of the forgetting that replay has to get below, to be worth an error
 CHANCE = 0.05  # of a difference by the seeds alone, under which it is called one
+CLOSE = 0.05  # relative difference that another seed can make
+TITLES = {
+    "foundation": "the foundation model",
+    "full": "full fine-tuning",
+    "full_replay": "full fine-tuning with replay",
+    "freeze": "freezing",
+}
 
 
 class Errors:
-    """Mean and spread over seeds of each setting on each set."""
+    """Mean and spread over seeds of each group on each set.
+
+    Attributes:
+        table: The table of points.
+        metric: The error that is compared.
+        sets: The names of the sets.
+        tests: The test sets; the validation set where there are none.
+        groups: The groups, the lowest error on the validation set first; without those of which
+            every training failed.
+        group_of: {point: its group}.
+    """
 
     def __init__(self, table: pd.DataFrame, metric: str) -> None:
         self.metric, self.table = metric, table
         metrics = list(dict.fromkeys([ENERGY, FORCE, metric]))
-        self.found = by_setting(table, metrics)
+        self.found = by_group(table, metrics)
         self.sets = list(dict.fromkeys(table["test_set"]))
-        self.tests = [s for s in self.sets if s != "valid"] or self.sets
-        rank = self.found.xs("valid", level="test_set")[(metric, "mean")].sort_values()
-        self.settings = list(rank.dropna().index)  # best first; what failed is not there
+        self.tests = [s for s in self.sets if s != VALID] or self.sets
+        rank = self.found.xs(VALID, level="test_set")[(metric, "mean")].sort_values()
+        self.groups: list[str] = list(rank.dropna().index)
+        self.group_of: dict[str, str] = dict(zip(table["point"], table["group"], strict=True))
 
-    def of(self, setting: str, test_set: str, metric: str) -> tuple[float, float, int]:
-        mean, std, n = self.found.loc[(setting, test_set), metric].tolist()
+    def of(self, group: str, test_set: str, metric: str) -> tuple[float, float, int]:
+        """Return mean, standard deviation and number of seeds of an error."""
+        mean, std, n = self.found[metric].loc[(group, test_set)].tolist()
         return float(mean), float(std), int(n)
 
-    def text(self, setting: str, test_set: str, metric: str, digits: int) -> str:
-        """63.3 ± 1.2, or without a spread where there is one seed."""
-        mean, std, n = self.of(setting, test_set, metric)
+    def mean(self, group: str, test_set: str, metric: str = FORCE) -> float:
+        """Return the mean of an error over seeds."""
+        return self.of(group, test_set, metric)[0]
+
+    def text(self, group: str, test_set: str, metric: str, digits: int) -> str:
+        """Return an error as 63.3 ± 1.2, without a spread where there is one seed."""
+        mean, std, n = self.of(group, test_set, metric)
         return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if n > 1 else "")
 
     def versus(self, one: str, other: str, test_set: str, metric: str) -> str:
-        """better, worse, or equal within what the seeds tell (Welch's t-test, 5 %); "" with one."""
+        """Compare two groups by Welch's t-test at 5 %.
+
+        Returns:
+            better, worse, or equal within the spread over seeds; "" where one has a single seed.
+        """
         (a, sa, na), (b, sb, nb) = (self.of(x, test_set, metric) for x in (one, other))
         if min(na, nb) < 2:
             return ""
@@ -45,149 +75,177 @@ class Errors:
                 return "equal"
         return "equal" if a == b else "better" if a < b else "worse"
 
+    def close(self, one: str, other: str, test_set: str, metric: str) -> bool:
+        """Return True where another seed could turn the order of two groups round."""
+        a, b = (self.mean(x, test_set, metric) for x in (one, other))
+        return abs(a - b) < CLOSE * min(a, b)
 
-def words(
-    errors: Errors,
-    best: str,
-    best_lora: str | None,
-    refused: dict[str, list[Verdict]] | None = None,
-    forgotten: list[str] | None = None,
-) -> list[str]:
-    """What won and by how much, what was refused, and how LoRA stands against the baselines.
+    def kind_of(self, group: str) -> str:
+        """Return what the points of a group are."""
+        return str(self.table.loc[self.table["group"] == group, "method"].iloc[0])
 
-    refused: {point: the verdicts that it failed}
-    forgotten: what there is to say of forgetting, see `forgetting`
+    def of_kind(self, kind: str) -> list[str]:
+        """Return the groups of a kind that trained on all data, the lowest error first."""
+        whole = of_all_data(self.table)
+        members = set(whole.loc[whole["method"] == kind, "group"])
+        return [group for group in self.groups if group in members]
+
+
+def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list[str]:
+    """Return what won and by how much, what was refused, and how LoRA stands.
+
+    Args:
+        errors: The errors of every group.
+        choice: The decision.
+        forgotten: What there is to say of forgetting, see `forgetting`.
     """
-    metric, chosen = errors.metric, setting_of(best)
-    n = errors.of(chosen, "valid", metric)[2]
-    value = errors.text(chosen, "valid", metric, 1)
-    seeds = f", mean of {n} seeds; {best} is the best of them" if n > 1 else ""
-    rule = f"the lowest {LABELS[metric]} on the validation set, {value}{seeds}"
-    lines, refused = [f"Chosen: {best}. It has {rule}."], refused or {}
-    if best in refused:
-        lines = [f"No point keeps all limits of the checks. Of all, {best} has {rule}."]
-    elif refused:
-        lines = [f"Chosen: {best}. Of the points that keep the limits of the checks it has {rule}."]
-        lines += _refusals(errors, refused)
-    others = [x for x in errors.settings if x != chosen]
+    chosen = errors.group_of[choice.point]
+    one_seed = errors.of(chosen, VALID, errors.metric)[2] == 1
+    lines = [_chosen(errors, choice), *_refusals(choice)]
+    others = [x for x in errors.groups if x != chosen]
     if others:
-        lines.append(_next(errors, chosen, others[0], metric))
-    lines += _failures(errors.table) + (forgotten or [])
-    if best_lora is None:
+        lines.append(_next(errors, chosen, others[0]))
+    lines += [*_failures(errors.table), *forgotten]
+    if choice.lora is None:
         return lines
-    lora = setting_of(best_lora)
+    lora = errors.group_of[choice.lora]
     if lora != chosen:
-        lines.append(f"The best LoRA point by the same rule is {best_lora}.")
-    for rival in ("foundation", "full", "full_replay", "freeze"):
-        if rival in errors.settings:
-            lines.append(_against(errors, lora, rival))
-    if n == 1:
-        lines.append("One seed only: differences of a few percent are within what a seed changes.")
-    diverged = errors.table[errors.table["ended_by"] == "diverged"].drop_duplicates("point")
-    if len(diverged):
-        named = zip(diverged["point"], diverged["reason"], strict=True)
-        said = ", ".join(sorted(f"{point} ({why})" for point, why in named))
-        lines.append(f"Diverged, best epoch before that shown: {said}.")
-    return lines
+        lines.append(f"The best LoRA point by the same rule is {choice.lora}.")
+    for kind in (FOUNDATION.kind, *BASELINES):
+        for rival in errors.of_kind(kind):
+            lines += _against(errors, lora, rival)
+    if one_seed:
+        lines.append("With one seed, differences of a few percent are noise.")
+    return lines + _diverged(errors.table)
 
 
-def _refusals(errors: Errors, refused: dict[str, list[Verdict]]) -> list[str]:
-    """The points that were refused, those with the lower errors first, and why."""
-    order = {setting: i for i, setting in enumerate(errors.settings)}
-    names = sorted(refused, key=lambda point: order[setting_of(point)])
+def _chosen(errors: Errors, choice: Choice) -> str:
+    """Return the rule by which the point was chosen, and its error."""
+    group = errors.group_of[choice.point]
+    n = errors.of(group, VALID, errors.metric)[2]
+    value = errors.text(group, VALID, errors.metric, 1)
+    seeds = f", the mean of {n} seeds, of which {choice.point} is the best" if n > 1 else ""
+    rule = f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {value}{seeds}"
+    if choice.point in choice.refused:
+        return f"No point passes all checks. Of all points, {choice.point} has {rule}."
+    if choice.refused:
+        return f"Chosen: {choice.point}. Of the points that pass all checks, it has {rule}."
+    return f"Chosen: {choice.point}. It has {rule}."
+
+
+def _refusals(choice: Choice) -> list[str]:
+    """Return the points that were refused, those with the lower errors first, and why."""
+    if not choice.refused:
+        return ["All points pass the checks."] if any(choice.verdicts.values()) else []
+    reasons = choice.reasons
     lines = [
-        f"Refused: {point}: {'; '.join(verdict.said() for verdict in refused[point])}."
-        for point in names[:SHOWN]
+        f"Refused: {point}: {'; '.join(verdict.text() for verdict in reasons[point].values())}."
+        for point in choice.refused[:SHOWN]
     ]
-    more = len(names) - SHOWN
-    return lines + ([f"Refused: {more} more, see the table of checks."] if more > 0 else [])
+    more = len(choice.refused) - SHOWN
+    return lines + ([f"Refused: {more} more; see the table of checks."] if more > 0 else [])
 
 
 def _failures(table: pd.DataFrame) -> list[str]:
-    """The trainings that failed, and why."""
-    failed = table[table["ended_by"] == "failed"].drop_duplicates("point")
+    """Return the trainings that failed, and why."""
+    failed = table[table["ended_by"] == FAILED].drop_duplicates("point")
     lines = [
-        f"Failed, and not compared: {point}: {why}."
+        f"Failed, and left out of all comparisons: {point}: {why}."
         for point, why in zip(failed["point"], failed["reason"], strict=True)
     ]
-    return lines + (["The next start of snakemake trains it again."] if lines else [])
+    return lines + (["The next snakemake run trains what failed again."] if lines else [])
 
 
-def _next(errors: Errors, first: str, second: str, metric: str) -> str:
-    value = errors.text(second, "valid", metric, 1)
-    verdict = errors.versus(first, second, "valid", metric)
-    said = {
-        "equal": "; the seeds do not tell the two apart",
-        "better": "; the seeds tell the two apart",
-        "": "; one seed cannot tell so little apart" if _close(errors, first, second) else "",
+def _diverged(table: pd.DataFrame) -> list[str]:
+    """Return the trainings that diverged, and where."""
+    diverged = table[table["ended_by"] == "diverged"].drop_duplicates("point")
+    named = zip(diverged["point"], diverged["reason"], strict=True)
+    points = ", ".join(sorted(f"{point} ({why})" for point, why in named))
+    return [f"Diverged; the best epoch before is shown: {points}."] if points else []
+
+
+def _next(errors: Errors, first: str, second: str) -> str:
+    value = errors.text(second, VALID, errors.metric, 1)
+    verdict = errors.versus(first, second, VALID, errors.metric)
+    close = errors.close(first, second, VALID, errors.metric)
+    remark = {
+        "equal": "; the difference is within the spread over seeds",
+        "better": "; the difference is larger than the spread over seeds explains",
+        "": "; with one seed, differences this small are noise" if close else "",
     }
-    return f"Next is {second} with {value}{said.get(verdict, '')}."
+    return f"The next best is {second} with {value}{remark.get(verdict, '')}."
 
 
-def _close(errors: Errors, first: str, second: str) -> bool:
-    a, b = (errors.of(x, "valid", errors.metric)[0] for x in (first, second))
-    return abs(a - b) < 0.05 * a
-
-
-def _against(errors: Errors, lora: str, rival: str) -> str:
-    """LoRA against a baseline on every test set, and who loses where."""
+def _against(errors: Errors, lora: str, rival: str) -> list[str]:
+    """Return LoRA against a baseline on every test set, and who is ahead where."""
     parts = []
     for s in errors.tests:
         verdict = errors.versus(lora, rival, s, FORCE)
         pair = " against ".join(errors.text(x, s, FORCE, 1) for x in (lora, rival))
         parts.append(f"{s} {pair}" + (f" ({verdict})" if verdict else ""))
+    numbers = f"Force RMSE (meV/Å) of {lora} against {rival}: {', '.join(parts)}."
     lost = [
         s
         for s in errors.tests
         if errors.versus(lora, rival, s, FORCE) in ("worse", "")
-        and errors.of(lora, s, FORCE)[0] > errors.of(rival, s, FORCE)[0]
+        and errors.mean(lora, s) > errors.mean(rival, s)
     ]
-    line = f"Force RMSE (meV/Å) of {lora} against {rival}: {', '.join(parts)}."
-    return line + (f" LoRA loses to {rival} on: {', '.join(lost)}." if lost else "")
+    single = all(errors.versus(lora, rival, s, FORCE) == "" for s in errors.tests)
+    if single and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
+        return [numbers, _level(errors, rival, lost)]
+    return [f"{numbers} LoRA loses to {rival} on: {', '.join(lost)}." if lost else numbers]
 
 
-def forgetting(verdicts: dict[str, dict[str, Verdict]], shown: list[str]) -> list[str]:
-    """What some points forgot of the foundation model's own level of theory."""
+def _level(errors: Errors, rival: str, lost: list[str]) -> str:
+    """Say that one seed does not tell LoRA and a baseline apart, and who is ahead where."""
+    title = TITLES.get(errors.kind_of(rival), rival)
+    won = [s for s in errors.tests if s not in lost]
+    ahead = [f"{who} is better on {', '.join(x)}" for who, x in (("LoRA", won), (title, lost)) if x]
+    return f"With one seed, LoRA and {title} cannot be told apart: {'; '.join(ahead)}."
+
+
+def forgetting(verdicts: Verdicts, points: Sequence[str]) -> list[str]:
+    """Say what some points forgot of the foundation model's own level of theory."""
     parts = [
         f"{point} {one.compared:.1f}"
-        for point in dict.fromkeys(shown)
+        for point in dict.fromkeys(points)
         if (one := verdicts.get(point, {}).get("forgetting")) and one.compared is not None
     ]
     if not parts:
         return []
-    said = ", ".join(parts)
     return [
-        f"Force error at the foundation's own level of theory, in multiples of its own: {said}."
+        "Force error at the foundation model's own level of theory, in multiples of its own: "
+        f"{', '.join(parts)}."
     ]
 
 
-def replay_and_lora(
-    errors: Errors, verdicts: dict[str, dict[str, Verdict]], best: str | None
-) -> list[str]:
-    """Whether replay pays for the best LoRA setting, by what it keeps and what it costs.
+def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
+    """Say whether replay pays for the best LoRA settings, by what it keeps and what it costs.
 
     MACE's guidance advises against the two together; here the numbers of the sweep speak.
     """
-    plain = setting_of(best).replace("_replay", "") if best else ""
-    kept = {}
-    for setting in errors.settings:
-        if setting.replace("_replay", "") == plain:
-            points = {p for p in errors.table["point"] if setting_of(p) == setting}
-            found = [verdicts.get(p, {}).get("forgetting") for p in points]
-            kept["replay" if "_replay" in setting else "naive"] = (
-                setting,
-                float(np.mean([v.compared for v in found if v and v.compared is not None] or [0])),
-            )
-    if len(kept) < 2:
+    table = errors.table
+    plain = table.loc[table["point"] == choice.lora, "plain"]
+    pair = table[table["plain"].isin(plain) & table["group"].isin(errors.groups)]
+    groups = dict(zip(pair["method"], pair["group"], strict=True))
+    if len(groups) < 2:
         return []
-    (without, before), (with_it, after) = kept["naive"], kept["replay"]
+    with_it, without = groups["lora_replay"], groups["lora"]
+    after, before = (_forgotten(errors, choice.verdicts, x) for x in (with_it, without))
     test_set = errors.tests[0]
     cost = " against ".join(errors.text(x, test_set, FORCE, 1) for x in (with_it, without))
     line = f"Replay with LoRA, {with_it} against {without}: {test_set} force RMSE {cost} meV/Å"
     if not before:
-        return [f"{line}; what it keeps was not measured (checks.holdout_file)."]
-    line += f", forgetting {after:.1f} against {before:.1f} times the foundation's error."
-    worse = errors.of(with_it, test_set, FORCE)[0] > errors.of(without, test_set, FORCE)[0]
+        return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
+    line += f", forgetting {after:.1f} against {before:.1f} times the foundation model's error."
+    worse = errors.mean(with_it, test_set) > errors.mean(without, test_set)
     if worse and after > before * WORTH:
-        line += " It costs accuracy and keeps little: together they make little sense here."
+        line += " Replay costs accuracy and keeps little: with LoRA it does not pay here."
     return [line]
+
+
+def _forgotten(errors: Errors, verdicts: Verdicts, group: str) -> float:
+    """Return the mean forgetting over the seeds of a group, 0 where it was not measured."""
+    members = sorted(point for point, x in errors.group_of.items() if x == group)
+    found = [verdicts.get(point, {}).get("forgetting") for point in members]
+    return float(np.mean([v.compared for v in found if v and v.compared is not None] or [0]))
