@@ -70,28 +70,32 @@ def evaluate_models(n: int) -> None:
 def track_points(n: int) -> None:
     """n points of 100 epochs into a new store, then again."""
     from lora.files.sealed import write_sealed, write_text
-    from lora.plan.settings import TrainSettings
-    from lora.steps.track import track
+    from lora.plan.config import Config
+    from lora.plan.sweep import Sweep
+    from lora.steps.track import TrackSettings, track
 
-    out = WORK / f"track{n}"
-    settings = {"method": "lora", "rank": 4, "alpha": 1.0} | vars(TrainSettings())
-    settings["targets"] = {}
+    raw = {"foundation": {"model": "base.model"}, "data": {"file": "data.xyz"}}
+    raw |= {"results": str(WORK / f"track{n}"), "baselines": []}
+    raw["grid"] = {"rank": list(range(1, n + 1))}
+    sweep = Sweep.from_config(Config.model_validate(raw))
     line = {"train_loss": 1.0, "valid_loss": 1.0, "lr": 0.01, "timestamp": 1.7e9}
     line |= {"valid_rmse_e_mev_per_atom": 1.0, "valid_rmse_f_mev_per_a": 1.0}
     history = "".join(json.dumps(line | {"epoch": e}) + "\n" for e in range(101))
     numbers = {f"{k}_{q}": 1.0 for k in ("rmse", "mae") for q in ("e_mev_per_atom", "f_mev_per_a")}
-    record = {"settings": settings, "trainable_parameters": 1, "total_parameters": 2}
-    record |= {"seconds": 1.0, "peak_memory_mb": 1}
-    points = [f"lora_r{i}_a1_s3" for i in range(n)]
-    for point in points:
-        write_text(out / "train" / point / "metrics.jsonl", history)
-        write_sealed(out / "train" / point / "train.json", record)
-        write_sealed(out / f"evaluate/{point}.json", {"sets": {"valid": numbers, "test": numbers}})
+    result = {"trainable_parameters": 1, "total_parameters": 2}
+    result |= {"seconds": 1.0, "peak_memory_mb": 1}
+    for point in sweep.points.values():
+        folder = sweep.layout.training(point.name)
+        write_text(folder / "metrics.jsonl", history)
+        write_sealed(folder / "train.json", result | {"settings": point.values()})
+        sets = {"valid": numbers, "test": numbers}
+        write_sealed(sweep.layout.errors(point.name), {"sets": sets})
+    settings = TrackSettings(experiment="growth")
     started = time.perf_counter()
-    track(out, points, None, "growth")
+    track(sweep, settings)
     first = time.perf_counter() - started
     started = time.perf_counter()
-    track(out, points, None, "growth")
+    track(sweep, settings)
     print(json.dumps({"first": round(first, 1), "again": round(time.perf_counter() - started, 1)}))
 
 

@@ -116,16 +116,11 @@ def _train(**args: Any) -> None:
         points = {out / name: _over(settings, x) for name, x in _json(own, "points").items()}
     points = {folder: one.resolved() for folder, one in points.items()}
     from lora.steps.train import Base, Limits, Run, TrainFiles, train_pack
-    from lora.tracking.live import Live
 
     files = TrainFiles(*(args[x] for x in ("train_file", "valid_file", "e0s_file", "replay_file")))
     base, work = Base(args["foundation"], args["head"]), Path(args["work"] or out)
-    run, limits = (
-        Run(args["threads"], args["receipt"]),
-        Limits(args["time_limit"], bool(args["give_up"])),
-    )
-    with Live(args["live"], out.parent) as live:
-        train_pack(points, base, files, work, run, limits, watch=live)
+    run = Run(args["threads"], args["receipt"])
+    train_pack(points, base, files, work, run, Limits(args["time_limit"], bool(args["give_up"])))
 
 
 def _over(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
@@ -171,6 +166,14 @@ def _check(**args: Any) -> None:
     check(dict(zip(outs, models, strict=True)), **args)
 
 
+def _track(results: str, **args: Any) -> None:
+    from lora.plan.layout import Layout
+    from lora.plan.sweep import Sweep
+    from lora.steps.track import TrackSettings, track
+
+    track(Sweep.load(Layout(Path(results)).plan), TrackSettings(**args))
+
+
 def _status(**args: Any) -> None:
     from lora.cli.status import show
 
@@ -186,6 +189,7 @@ _STEPS = {
     "merge": _merge,
     "evaluate": _evaluate,
     "check": _check,
+    "track": _track,
     "status": _status,
 }
 

@@ -111,7 +111,6 @@ def _train(p: argparse.ArgumentParser) -> None:
         default=0,
         help="1: mark points that fail and end well; the same command trains them again",
     )
-    p.add_argument("--live", help="JSON file with uri and experiment of an MLflow server to tell")
     _receipt(p)
     for name, option in OPTIONS.items():
         _setting(p, name, option)
@@ -185,7 +184,6 @@ def _export(p: argparse.ArgumentParser) -> None:
 
 def _track(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", help="results folder of the sweep")
-    p.add_argument("--points", nargs="+", required=True)
     p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
     p.add_argument("--experiment", default="mace-lora-sweep")
     p.add_argument("--model", help="name to register the chosen model by")

@@ -1,31 +1,44 @@
-"""An MLflow store filled from the files of a sweep."""
+"""Fill an MLflow store from the files of a sweep."""
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from lora.files.sealed import digest, read_json
-from lora.tracking.record import Record, datasets, read_record
+from lora.plan.sweep import Sweep
+from lora.tracking.run import Run, datasets, read_run
 from lora.tracking.store import DIGEST, KEY, Store
 from lora.tracking.view import compare_page, model_card, view_of
 
 ALIAS = "best"
 
 
-def fill_store(store: Store, points: list[str], model: str) -> dict:
-    """Runs, registered model and view of the sweep, all as the files say."""
-    best = store.results / "report" / "best.json"
+def fill_store(store: Store, sweep: Sweep, model: str) -> dict[str, Any]:
+    """Make runs, registered model and view of a sweep what its files say.
+
+    Args:
+        store: The store, connected.
+        sweep: The sweep.
+        model: The name to register the chosen model by.
+
+    Returns:
+        experiment_id, model, page, charts, compare and runs, {point: run id}.
+
+    Raises:
+        UserError: A file is missing, damaged or edited.
+    """
+    best = sweep.layout.receipt("choose")
     chosen = read_json(best)["point"] if best.is_file() else ""
     known = store.runs()
     runs, metrics = {}, set()
-    for point in points:
-        record = read_record(store.results, point, point == chosen)
-        metrics |= {name for name, *_ in record.metrics}
-        runs[point] = _log_point(store, point, record, known.pop(point, []))
+    for point in sweep.tracked:
+        run = read_run(sweep.layout, point, point == chosen)
+        metrics |= {name for name, *_ in run.metrics}
+        runs[point] = _log_point(store, sweep, point, run, known.pop(point, []))
     for gone in known.values():  # of points that are no longer in the sweep
         _delete(store, gone)
     if chosen in runs:
-        _register(store, model, chosen, runs[chosen])
+        _register(store, sweep, model, chosen, runs[chosen])
     page = store.show(view_of(store.sweep, metrics))
     registered = f"models:/{model}@{ALIAS}" if chosen in runs else None
     pages = {"page": page, "charts": f"{page}&compareRunsMode=CHART"}
@@ -34,33 +47,32 @@ def fill_store(store: Store, points: list[str], model: str) -> dict:
     return ids | pages | {"runs": runs}
 
 
-def _log_point(store: Store, point: str, record: Record, known: list[Any]) -> str:
-    """Find, fill up or make the run of one point.  Returns its id."""
+def _log_point(store: Store, sweep: Sweep, point: str, run: Run, known: list[Any]) -> str:
+    """Find, fill up or make the run of one point; return its id."""
     finished = [x for x in known if x.info.status == "FINISHED"]
-    same = [x for x in finished if x.data.tags.get(DIGEST) == record.content]
+    same = [x for x in finished if x.data.tags.get(DIGEST) == run.content]
     begun = [
         x
         for x in known
-        if x.info.status == "RUNNING" and record.key and x.data.tags.get(KEY) == record.key
+        if x.info.status == "RUNNING" and run.key and x.data.tags.get(KEY) == run.key
     ]
     kept = str((same or begun)[0].info.run_id) if same or begun else ""
     if not same:
-        kept = kept or store.start(point, {KEY: record.key}, record.started)
-        _fill(store, kept, point, record)
-        store.finish(kept, {DIGEST: record.content}, record.ended)
+        kept = kept or store.start(point, {KEY: run.key}, run.started)
+        _fill(store, sweep, kept, run)
+        store.finish(kept, {DIGEST: run.content}, run.ended)
     _delete(store, [x for x in known if x.info.run_id != kept])
     return kept
 
 
-def _fill(store: Store, run_id: str, point: str, record: Record) -> None:
+def _fill(store: Store, sweep: Sweep, run_id: str, run: Run) -> None:
     """Write all of a point to its run; what is there already stays as it is."""
-    store.log(run_id, record.params, record.metrics, record.tags)
-    store.log_datasets(run_id, datasets(store.results))
-    for path in record.files:
-        store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(store.results)))
-    config = store.results / "config.json"
-    if config.is_file():
-        store.client.log_artifact(run_id, str(config))
+    results = sweep.layout.results
+    store.log(run_id, run.params, run.metrics, run.tags)
+    store.log_datasets(run_id, datasets(results))
+    for path in run.files:
+        store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(results)))
+    store.client.log_dict(run_id, sweep.config.to_dict(), "config.json")
 
 
 def _delete(store: Store, runs: list[Any]) -> None:
@@ -68,16 +80,16 @@ def _delete(store: Store, runs: list[Any]) -> None:
         store.client.delete_run(run.info.run_id)
 
 
-def _register(store: Store, name: str, point: str, run_id: str) -> None:
-    """The chosen model as the newest version of a registered one, with how to load it."""
-    file = store.results / "merge" / point / f"{point}.model"
+def _register(store: Store, sweep: Sweep, name: str, point: str, run_id: str) -> None:
+    """Make the chosen model the newest version of a registered one, with how to load it."""
+    file = sweep.layout.model(point)
     content = digest(file)
     versions = store.versions_of(name)
     same = [v for v in versions if v.run_id == run_id and v.tags.get(DIGEST) == content]
     if same:
         version = same[0].version
     else:
-        evaluated = read_json(store.results / "evaluate" / f"{point}.json")["sets"]
+        evaluated = read_json(sweep.layout.errors(point))["sets"]
         merged = read_json(file.with_name("merge.json"))
         card = model_card(name, store.uri, point, evaluated, merged)
         with tempfile.TemporaryDirectory() as folder:

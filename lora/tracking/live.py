@@ -1,4 +1,4 @@
-"""Epochs of a training sent to an MLflow server while it runs.
+"""Send the epochs of a training to an MLflow server while it runs.
 
 A thread of its own sends them, so that a slow server costs no training; one that is down is said
 once and tried again now and then.  What never got there, `track` fills in from the files.
@@ -9,11 +9,11 @@ import queue
 import threading
 import time
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 from lora.errors import UserError
-from lora.files.sealed import read_json
 from lora.plan.settings import TrainSettings
+from lora.plan.sweep import Sweep
 from lora.tracking.names import epoch_metrics, params_of
 from lora.tracking.store import KEY, Store
 
@@ -23,40 +23,49 @@ PAUSE = 60.0  # seconds after a fault before the server is tried again
 LAST_TRY = 20.0  # seconds that the end of a training waits for what was not yet sent
 
 
+Line = dict[str, Any]  # of metrics.jsonl
+Epoch = tuple[str, str, TrainSettings, Line]  # point, key of its training, settings, line
+
+
 class Live:
     """Context that takes the epochs of points and sends them on; it never raises and never waits.
 
     Args:
-        file: {"uri", "experiment"} as JSON, written where the sweep was started; where there is
-            none, nothing is sent
-        results: the results folder of the sweep
+        sweep: The sweep, whose config names the server; nothing is sent where it turns that off.
+            None is a training by hand.
     """
 
-    def __init__(self, file: str | Path | None, results: str | Path) -> None:
-        self.where = read_json(file) if file and Path(file).is_file() else None  # null: turned off
-        self.results = Path(results)
-        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
+    def __init__(self, sweep: Sweep | None) -> None:
+        self.sweep = sweep if sweep and sweep.config.tracking.live else None
+        self.waiting: queue.SimpleQueue[Epoch | None] = queue.SimpleQueue()
         self.runs: dict[str, str] = {}
         self.warned = False
         self.thread = threading.Thread(target=self._send_all, daemon=True)
 
     def __enter__(self) -> "Live":
-        if self.where:
+        if self.sweep:
             self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.where:
+        if self.sweep:
             self.waiting.put(None)
             self.thread.join(LAST_TRY)
 
-    def __call__(self, point: str, key: str, settings: TrainSettings, line: dict) -> None:
-        """Take an epoch of a point: its line in metrics.jsonl."""
-        if self.where:
+    def __call__(self, point: str, key: str, settings: TrainSettings, line: Line) -> None:
+        """Take an epoch of a point.
+
+        Args:
+            point: Its name.
+            key: That of its training.
+            settings: Those of its training.
+            line: The epoch, as metrics.jsonl holds it.
+        """
+        if self.sweep:
             self.waiting.put((point, key, settings, line))
 
     def _send_all(self) -> None:
-        pending: list[tuple] = []
+        pending: list[Epoch] = []
         ended, again = False, 0.0
         while not ended:
             wait = max(0.0, again - time.monotonic()) if pending else None
@@ -74,26 +83,28 @@ class Live:
                 else:
                     again = time.monotonic() + PAUSE
 
-    def _send(self, pending: list[tuple]) -> bool:
-        """Send what is waiting.  Returns whether it arrived."""
-        assert self.where
+    def _send(self, pending: list[Epoch]) -> bool:
+        """Send what is waiting; return whether it arrived."""
+        assert self.sweep
+        where = self.sweep.config.tracking
         try:
-            with Store(self.results, **self.where).writing() as store:
+            results = self.sweep.layout.results
+            with Store(results, where.uri, where.experiment).writing() as store:
                 for point, key, settings, line in pending:
                     if point not in self.runs:
                         self.runs[point] = _run_of(store, point, key, settings)
                     store.log(self.runs[point], metrics=epoch_metrics(line))
         except Exception as error:  # whatever it is, it must not end a training
             if not self.warned:
-                said = error if isinstance(error, UserError) else f"tracking: {error!r}"
-                log.warning("%s; the training goes on", said)
+                cause = error if isinstance(error, UserError) else f"tracking: {error!r}."
+                log.warning("%s The training goes on.", cause)
                 self.warned = True
             return False
         return True
 
 
 def _run_of(store: Store, point: str, key: str, settings: TrainSettings) -> str:
-    """The run of this training, begun before an interruption or made now; older ones go."""
+    """Return the run of this training, begun before an interruption or made now; delete others."""
     begun = ""
     for run in store.runs().get(point, []):
         if run.data.tags.get(KEY) == key and run.info.status == "RUNNING" and not begun:

@@ -1,19 +1,20 @@
-"""What settings and epochs are called in MLflow."""
+"""Name settings and epochs as MLflow shows them."""
 
 import json
 from typing import Any
 
-EPOCH_METRICS = {
-    "train_loss": "train/loss",
-    "valid_loss": "val/loss",
-    "valid_rmse_e_mev_per_atom": "val/rmse_e_mev_per_atom",
-    "valid_rmse_f_mev_per_a": "val/rmse_f_mev_per_a",
-    "lr": "train/lr",
-}
+from lora.catalogue.columns import EPOCH_METRICS, ROWS
+
+Metric = tuple[str, float, int, int]  # name, value, milliseconds, epoch
+PLAIN = ("lr", "seed", "targets")  # settings that are shown by their own names
 
 
-def epoch_metrics(line: dict[str, Any]) -> list[tuple[str, float, int, int]]:
-    """The metrics of an epoch, from its line in metrics.jsonl."""
+def epoch_metrics(line: dict[str, Any]) -> list[Metric]:
+    """Return the metrics of an epoch.
+
+    Args:
+        line: Its line in metrics.jsonl.
+    """
     stamp = int(1000 * line["timestamp"])
     return [
         (name, line[key], stamp, line["epoch"])
@@ -23,13 +24,21 @@ def epoch_metrics(line: dict[str, Any]) -> list[tuple[str, float, int, int]]:
 
 
 def params_of(settings: dict[str, Any]) -> dict[str, str]:
-    """Params of a run.  MLflow's contour plot takes the first two: rank and alpha."""
+    """Return the params of a run.
+
+    MLflow's contour plot takes the first two: rank and alpha.
+
+    Args:
+        settings: The settings of a training; of the foundation model its method alone.
+    """
     left = json.loads(json.dumps(settings))  # as they stand in train.json
-    method, first = left.pop("method"), {}
-    for name in ("rank", "alpha", "scaling"):
-        value = left.pop(name, None)
-        if method == "lora":
-            first[f"lora_{name}"] = value
-    own = {name: left.pop(name) for name in ("lr", "seed", "targets") if name in left}
-    params = first | {"method": method} | own | {f"train/{k}": v for k, v in left.items()}
+    method = left.pop("method")
+    first = {}
+    for column in ROWS:
+        if column.adapter:
+            value = left.pop(column.key, None)
+            if method == "lora":
+                first[column.param] = value
+    plain = {name: left.pop(name) for name in PLAIN if name in left}
+    params = first | {"method": method} | plain | {f"train/{k}": v for k, v in left.items()}
     return {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in params.items()}

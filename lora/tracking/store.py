@@ -1,4 +1,4 @@
-"""The MLflow store: experiments, runs found again by their tags, metrics in batches.
+"""Talk to an MLflow store: experiments, runs found again by their tags, metrics in batches.
 
 The only module that imports mlflow.  What a sweep writes there comes from its files (`track`), or,
 while it runs, from its trainings (`live`); both name metrics alike and stamp them with the time
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from lora.errors import UserError
 from lora.files.lock import Lock
+from lora.plan.layout import Layout
 
 # a server that is down shall cost seconds, not minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -32,11 +33,12 @@ class Store:
     """One experiment in an MLflow store, and in it the runs of one sweep.
 
     Args:
-        results: the results folder of the sweep
-        uri: http(s)://server or sqlite:///file; None is an SQLite file under `results`
-        experiment: its name; made if need be
+        results: The results folder of the sweep.
+        uri: http(s)://server or sqlite:///file; None is an SQLite file in the results folder.
+        experiment: Its name; it is made if need be.
 
-    Raises UserError: a uri with a password in it.
+    Raises:
+        UserError: The uri has a password in it.
     """
 
     def __init__(self, results: str | Path, uri: str | None, experiment: str) -> None:
@@ -47,9 +49,10 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator["Store"]:
-        """Be connected; in an SQLite file alone, as its writers would hurt each other.
+        """Connect; in an SQLite file alone, as its writers would hurt each other.
 
-        Raises UserError: the store cannot be reached, or did not take something.
+        Raises:
+            UserError: The store could not be reached, or refused something.
         """
         import mlflow
         from mlflow.exceptions import MlflowException
@@ -58,7 +61,7 @@ class Store:
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry
-        alone: AbstractContextManager = nullcontext()
+        alone: AbstractContextManager[Any] = nullcontext()
         file = Path(self.uri.removeprefix("sqlite:///"))
         if self.uri.startswith("sqlite:"):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,14 +74,14 @@ class Store:
                 self.experiment_id = self._find_or_make_experiment()
                 yield self
         except (MlflowException, RequestException, SQLAlchemyError) as error:
-            said = str(error).splitlines()[0]
+            cause = str(error).splitlines()[0]
             raise UserError(
-                f"tracking: {self.uri} did not take the runs ({said}); nothing is lost, "
-                "it is done when it is back and this is run again"
+                f"tracking: MLflow at {self.uri} could not be reached ({cause}). Results are safe "
+                "on disk; run snakemake again once it is up, and the missing runs are uploaded."
             ) from None
 
     def runs(self) -> dict[str, list[Any]]:
-        """The runs of this sweep by point, newest first."""
+        """Return the runs of this sweep by point, newest first."""
         found: dict[str, list[Any]] = {}
         where, page = f"tags.{SWEEP} = '{self.sweep}'", None
         while page is None or page.token:
@@ -89,7 +92,7 @@ class Store:
         return found
 
     def start(self, point: str, tags: dict[str, str], started: int | None = None) -> str:
-        """Make a run for a point, begun at `started` (ms).  Returns its id."""
+        """Make a run for a point, begun at `started` (ms); return its id."""
         own = {SWEEP: self.sweep, POINT: point, "results": str(self.results.resolve())}
         run = self.client.create_run(
             self.experiment_id, run_name=point, start_time=started, tags=own | tags
@@ -103,7 +106,14 @@ class Store:
         metrics: list[tuple[str, float, int, int]] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Write params, metrics (name, value, milliseconds, epoch) and tags to a run."""
+        """Write to a run.
+
+        Args:
+            run_id: Its id.
+            params: {name: value}.
+            metrics: Name, value, milliseconds and epoch of each.
+            tags: {name: value}.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         named = [Param(k, str(v)) for k, v in (params or {}).items()]
@@ -114,7 +124,7 @@ class Store:
             self.client.log_batch(run_id, metrics=values[begin : begin + 1000])
 
     def log_datasets(self, run_id: str, datasets: list[dict[str, str]]) -> None:
-        """Name the sets that a run was made from: context, name, digest, source.
+        """Name the sets that a run was made from, each with context, name, digest and source.
 
         Two that name the same set for the first time at once hurt each other in MLflow's server,
         which refuses one of them; that one tries again.
@@ -144,7 +154,7 @@ class Store:
         self.client.set_terminated(run_id, "FINISHED", ended)
 
     def versions_of(self, name: str) -> list[Any]:
-        """The versions of a registered model, which is made if need be."""
+        """Return the versions of a registered model, which is made if need be."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -154,7 +164,7 @@ class Store:
         return list(self.client.search_model_versions(f"name = '{name}'"))
 
     def show(self, view: dict[str, Any]) -> str:
-        """Keep how the UI shall show this sweep: columns, order, charts.  Returns the link to it.
+        """Keep how the UI shall show this sweep: columns, order, charts; return the link to it.
 
         MLflow does not document this; where it no longer works, the plain page opens.
         """
@@ -167,7 +177,8 @@ class Store:
         found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
             local = self.uri == store_uri(self.results)
-            place = (self.results.resolve() / "track" / "artifacts").as_uri() if local else None
+            folder = Layout(self.results).database.resolve().with_name("artifacts")
+            place = folder.as_uri() if local else None
             try:
                 return str(self.client.create_experiment(self.experiment, artifact_location=place))
             except MlflowException:  # another process was faster, or a true fault: then again
@@ -180,7 +191,7 @@ class Store:
 
 
 def _make_database(file: Path) -> None:
-    """A new SQLite store, whole or not at all: MLflow cannot go on with half of its tables."""
+    """Make an SQLite store, whole or not at all: MLflow cannot go on with half of its tables."""
     import mlflow
 
     beside = file.with_name(f".{file.name}.part")
@@ -190,29 +201,30 @@ def _make_database(file: Path) -> None:
 
 
 def page_of(experiment_id: str, sweep: str) -> str:
-    """The page of a sweep in MLflow's UI, from the server's address on."""
+    """Return the page of a sweep in MLflow's UI, from the server's address on."""
     view = f"?workflowType=machine_learning&viewStateShareKey={sweep}"
     return f"/#/experiments/{experiment_id}/runs{view}"
 
 
 def check_uri(uri: str | None) -> str | None:
-    """The uri, once it is clear that no password stands in it.
+    """Return a uri, once it is clear that no password stands in it.
 
-    Raises UserError: one does; it would end up in logs, commands and reports.
+    Raises:
+        UserError: One does; it would end up in logs, commands and reports.
     """
     if uri and "@" in urlsplit(uri).netloc:
         raise UserError(
-            "tracking: uri: no user or password in it, please; set MLFLOW_TRACKING_USERNAME and "
+            "tracking: uri: it must not hold a user or password; set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
         )
     return uri
 
 
 def store_uri(results: Path) -> str:
-    """The store that needs no server: an SQLite file under the results folder."""
-    return f"sqlite:///{results.resolve() / 'track' / 'mlflow.db'}"
+    """Return the store that needs no server: an SQLite file in the results folder."""
+    return f"sqlite:///{Layout(results).database.resolve()}"
 
 
 def sweep_id(results: Path) -> str:
-    """What ties the runs of a sweep together: a digest of where its results lie."""
+    """Return what ties the runs of a sweep together: a digest of where its results lie."""
     return hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]

@@ -1,50 +1,57 @@
-"""How a sweep shows in MLflow's UI, and what is written beside its registered model."""
+"""Describe how a sweep shows in MLflow's UI, and write what stands beside its registered model."""
 
 import json
 from typing import Any
 from urllib.parse import quote
 
-COLUMNS = [
-    "params.`method`",
-    "params.`lora_rank`",
-    "params.`lora_alpha`",
-    "params.`seed`",
-    "metrics.`test/rmse_e_mev_per_atom`",
-    "metrics.`test/rmse_f_mev_per_a`",
-    "metrics.`val_final/rmse_e_mev_per_atom`",
-    "metrics.`val_final/rmse_f_mev_per_a`",
-    "metrics.`trainable_parameters`",
-    "metrics.`seconds`",
-]
-FORCES = "test/rmse_f_mev_per_a"
+from lora.catalogue.columns import BY_KEY, ENERGY, EPOCH_METRICS, FINAL, FORCE, ROWS, VALID
+
+TEST = "test"  # the set whose errors the table and the charts show, beside the validation set
+EPOCHS = EPOCH_METRICS[f"valid_{FORCE}"]
+
+
+def _columns() -> list[str]:
+    """Return the columns of the table of runs: params, errors on two sets, counts."""
+    viewed = [row for row in ROWS if row.viewed]
+    errors = [row.metric for row in viewed if row.error]
+    params = [f"params.`{row.param}`" for row in viewed if row.param]
+    sets = [f"metrics.`{folder}/{name}`" for folder in (TEST, FINAL[VALID]) for name in errors]
+    counts = [f"metrics.`{row.metric}`" for row in viewed if row.metric and not row.error]
+    return params + sets + counts
+
+
+COLUMNS = _columns()
 
 
 def view_of(sweep: str, metrics: set[str]) -> dict[str, Any]:
-    """Columns, order and charts for the runs of a sweep, as MLflow's UI keeps them itself.
+    """Return columns, order and charts for the runs of a sweep, as MLflow's UI keeps them itself.
 
     Args:
-        metrics: names of the metrics that the runs have
+        sweep: The id of the sweep.
+        metrics: The names of the metrics that the runs have.
     """
     shown = [c for c in COLUMNS if not c.startswith("metrics.") or c[9:-1] in metrics]
-    forces = FORCES if FORCES in metrics else "val_final/rmse_f_mev_per_a"
+    forces = f"{TEST}/{FORCE}"
+    if forces not in metrics:
+        forces = f"{FINAL[VALID]}/{FORCE}"
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": True}
     charts: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
-            "selectedParams": ["lora_rank", "lora_alpha"],
+            "selectedParams": [BY_KEY["rank"].param, BY_KEY["alpha"].param],
             "selectedMetrics": [forces],
             "showAllRuns": False,
         },
         {"type": "BAR", "metricKey": forces},
         {
             "type": "SCATTER",
-            "xaxis": {"key": "trainable_parameters", "type": "METRIC"},
+            "xaxis": {"key": BY_KEY["trainable_parameters"].metric, "type": "METRIC"},
             "yaxis": {"key": forces, "type": "METRIC"},
         },
         {
             "type": "LINE",
-            "metricKey": "val/rmse_f_mev_per_a",
-            "selectedMetricKeys": ["val/rmse_f_mev_per_a"],
+            "metricKey": EPOCHS,
+            "selectedMetricKeys": [EPOCHS],
             "scaleType": "log",
             "xAxisKey": "step",
             "xAxisScaleType": "linear",
@@ -69,18 +76,27 @@ def view_of(sweep: str, metrics: set[str]) -> dict[str, Any]:
 
 
 def compare_page(experiment_id: str, runs: list[str]) -> str:
-    """The page that compares runs, from the server's address on."""
+    """Return the page that compares runs, from the server's address on."""
     chosen = quote(json.dumps(runs, separators=(",", ":")))
     experiments = quote(json.dumps([experiment_id]))
     query = f"?runs={chosen}&experiments={experiments}&workflowType=machine_learning"
     return f"/#/compare-runs{query}"
 
 
-def model_card(name: str, uri: str, point: str, sets: dict[str, dict], merged: dict) -> str:
-    """Markdown: what the registered model is, and how to load it."""
+def model_card(
+    name: str, uri: str, point: str, sets: dict[str, dict[str, Any]], merged: dict[str, Any]
+) -> str:
+    """Return in markdown what the registered model is, and how to load it.
+
+    Args:
+        name: The name of the registered model.
+        uri: The store.
+        point: The chosen point.
+        sets: {set: {error: value}}.
+        merged: The contents of merge.json.
+    """
     errors = "\n".join(
-        f"- {test_set}: {values['rmse_e_mev_per_atom']:.3g} meV/atom, "
-        f"{values['rmse_f_mev_per_a']:.3g} meV/Å"
+        f"- {test_set}: {values[ENERGY]:.3g} meV/atom, {values[FORCE]:.3g} meV/Å"
         for test_set, values in sets.items()
     )
     tuned = ", ".join(merged.get("fine_tuned_elements", [])) or "none"
