@@ -1,48 +1,47 @@
 """The tables of the study, from its results: python docs/study/tables.py."""
 
-import re
-from pathlib import Path
-
 import pandas as pd
 
-REPORT = Path("study/report")
+from lora.plan.sweep import Sweep
+from lora.selection.table import read_table
+
+SWEEP = Sweep.load("study/plan.json")
 SETS = ["test", "600K", "path"]
 FORCE, ENERGY = "rmse_f_mev_per_a", "rmse_e_mev_per_atom"
 
 
 def spread(values: pd.Series, digits: int = 1) -> str:
-    """Mean and standard deviation over the seeds."""
+    """Return mean and standard deviation over the seeds."""
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 
 def read() -> pd.DataFrame:
-    """A row a point, with the errors on every set and what it forgot."""
-    table = pd.read_csv(REPORT / "sweep.csv")
-    table["setting"] = [re.sub(r"(_f[\d.]+)?(_s\d+)?$", "", x) for x in table["point"]]
+    """Return a row a point, with the errors on every set and what it forgot."""
+    table = read_table(SWEEP)
     wide = table.pivot(index="point", columns="test_set", values=[FORCE, ENERGY])
     wide.columns = wide.columns.to_flat_index()  # (metric, set)
     facts = table.drop_duplicates("point").set_index("point")
-    facts = facts[["setting", "method", "rank", "alpha", "train_fraction", "n_train"]]
-    checks = pd.read_csv(REPORT / "checks.csv")
+    facts = facts[["family", "method", "rank", "alpha", "train_fraction", "n_train"]]
+    checks = pd.read_csv(SWEEP.layout.report("checks.csv"))
     for name, column in (("forgetting", "compared"), ("dimers", "value")):
         facts[name] = checks[checks["check"] == name].set_index("point")[column]
     return facts.join(wide)
 
 
 def errors(points: pd.DataFrame, metric: str, digits: int) -> None:
-    """One table of errors on the largest training set, a row a setting."""
+    """Print a table of errors on the largest training set, a row a family."""
     whole = points[points["train_fraction"].isna() | (points["train_fraction"] == 1)]
     print(f"| | {' | '.join(SETS)} | forgetting | dimer faults |\n|---|{'---|' * (len(SETS) + 2)}")
-    for setting, part in whole.groupby("setting", sort=False):
+    for family, part in whole.groupby("family", sort=False):
         cells = [spread(part[(metric, s)], digits) for s in SETS]
         cells += [spread(part["forgetting"]), spread(part["dimers"])]
-        print(f"| {setting} | {' | '.join(cells).replace(' ± nan', '').replace('nan', '')} |")
+        print(f"| {family} | {' | '.join(cells).replace(' ± nan', '').replace('nan', '')} |")
     print()
 
 
 def failures() -> None:
-    """How many points fail each check, of how many."""
-    checks = pd.read_csv(REPORT / "checks.csv").dropna(subset=["passed"])
+    """Print how many points fail each check, of how many."""
+    checks = pd.read_csv(SWEEP.layout.report("checks.csv")).dropna(subset=["passed"])
     print("| check | points | over the limit | largest value |\n|---|---|---|---|")
     for name, part in checks.groupby("check", sort=False):
         over = part.loc[~part["passed"].astype(bool), "point"]
@@ -53,12 +52,12 @@ def failures() -> None:
 
 
 def sizes(points: pd.DataFrame, column: object) -> None:
-    """One number against the size of the training set, a row a setting."""
+    """Print one number against the size of the training set, a row a family."""
     counts = sorted(points["n_train"].dropna().unique())
     print(f"| | {' | '.join(f'{n:g}' for n in counts)} |\n|---|{'---|' * len(counts)}")
-    for setting, part in points.dropna(subset=["n_train"]).groupby("setting", sort=False):
+    for family, part in points.dropna(subset=["n_train"]).groupby("family", sort=False):
         cells = [spread(part[part["n_train"] == n][column]) for n in counts]
-        print(f"| {setting} | {' | '.join(cells)} |")
+        print(f"| {family} | {' | '.join(cells)} |")
     print()
 
 

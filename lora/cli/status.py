@@ -1,4 +1,4 @@
-"""`mace-lora status`: where every point of a sweep is, read from its files; it may run elsewhere.
+"""`mace-lora status`: show where every point of a sweep is, from its files; it may run elsewhere.
 
 Nothing is asked of a cluster and nothing is written.
 """
@@ -9,54 +9,63 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.columns import ENERGY, FORCE
 from lora.catalogue.endings import Ending
 from lora.errors import UserError
 from lora.files.lock import STALE
 from lora.files.sealed import read_json
-from lora.tracking.record import read_history
+from lora.plan.layout import Layout
+from lora.plan.points import Point
+from lora.plan.sweep import Sweep
+from lora.tracking.run import read_history
 
 # in the order in which a point goes through them
 STATES = ["waiting", "failed", "stopped", "training", "trained", "merged", "evaluated"]
+DONE = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}
+LOG = re.compile(r"mace-lora train: (.*)|([\w.]*(?:Error|Exception)\b.*)")
 
 
 def status(results: str | Path) -> list[dict[str, Any]]:
-    """A row a point of a sweep.
+    """Return a row a point of a sweep.
 
-    Columns: point, state, epoch, epochs (at most), seconds_left (of its training),
-    rmse_e_mev_per_atom and rmse_f_mev_per_a (validation: of the last epoch, of the best once
-    trained), and note: why it failed, or that it was stopped and goes on.
+    Args:
+        results: The results folder.
 
-    Raises UserError: no sweep has begun there.
+    Returns:
+        point, state, epoch, epochs (at most), seconds_left (of its training), rmse_e_mev_per_atom
+        and rmse_f_mev_per_a (validation: of the last epoch, of the best once trained), and note:
+        why it failed, or that it was stopped and goes on.
+
+    Raises:
+        UserError: No sweep has begun there.
     """
-    results = Path(results)
-    record = results / "train" / "packs.json"
-    if not record.is_file():
-        raise UserError(f"status: {record} is missing; no sweep has begun there")
-    packs, config = read_json(record), results / "config.json"
-    settings = read_json(config) if config.is_file() else {}
+    plan = Layout(Path(results)).plan
+    if not plan.is_file():
+        raise UserError(f"status: {plan} is missing; no sweep has begun there")
+    sweep = Sweep.load(plan)
     return [
-        {"point": point} | _state(results, pack, point, settings)
-        for pack, members in packs.items()
-        for point in members
+        {"point": point.name} | _state(sweep.layout, pack.name, point)
+        for pack in sweep.packs.values()
+        for point in pack.points
     ]
 
 
-def _state(results: Path, pack: str, point: str, config: dict) -> dict[str, Any]:
-    folder, work = results / "train" / point, results / "train" / "packs" / pack
+def _state(layout: Layout, pack: str, point: Point) -> dict[str, Any]:
+    folder, work = layout.training(point.name), layout.work(pack)
     history = read_history(folder / "metrics.jsonl")
-    trained = read_json(folder / "train.json") if (folder / "train.json").is_file() else {}
+    result = read_json(folder / "train.json") if (folder / "train.json").is_file() else {}
     row: dict[str, Any] = {"epoch": None, "epochs": None, "seconds_left": None, "note": ""}
     if history:
-        row |= _progress(history, trained, _epochs(config, point))
-    made = [step for step in ("train", "merge", "evaluate") if _receipt(results, step, pack)]
+        row |= _progress(history, result, point.settings.max_num_epochs if point.settings else None)
+    made = [state for step, state in DONE.items() if layout.receipt(step, pack).is_file()]
     state, note = "waiting", ""
     if _is_fresh(work / "lock"):
         state = "training"
-    elif trained.get("ended_by") == Ending.FAILED:
-        state, note = "failed", trained["reason"]
+    elif result.get("ended_by") == Ending.FAILED:
+        state, note = "failed", result["reason"]
     elif made:
-        state = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}[made[-1]]
-    elif reason := _failure(results / "logs" / "train" / f"{pack}.log"):
+        state = made[-1]
+    elif reason := _failure(layout.log("train", pack)):
         state, note = "failed", reason
     elif (work / "checkpoint.pt").is_file():
         state, note = "stopped", "goes on when the sweep is started again"
@@ -65,33 +74,22 @@ def _state(results: Path, pack: str, point: str, config: dict) -> dict[str, Any]
     return row | {"state": state, "note": note}
 
 
-def _receipt(results: Path, step: str, pack: str) -> bool:
-    """Whether a step is done with a pack."""
-    return (results / step / "packs" / f"{pack}.json").is_file()
-
-
-def _progress(history: list[dict], trained: dict, epochs: int | None) -> dict[str, Any]:
-    """How far a training is, and its errors."""
+def _progress(
+    history: list[dict[str, Any]], result: dict[str, Any], epochs: int | None
+) -> dict[str, Any]:
+    """Return how far a training is, and its errors: of the best epoch, once that is known."""
     last = history[-1]
-    shown = history[trained["best_epoch"]] if trained else last
+    shown = history[result["best_epoch"]] if "best_epoch" in result else last
     left = None
     if epochs and last["epoch"]:
         pace = (last["timestamp"] - history[0]["timestamp"]) / last["epoch"]
         left = max(0.0, pace * (epochs - last["epoch"]) - (time.time() - last["timestamp"]))
-    names = ("rmse_e_mev_per_atom", "rmse_f_mev_per_a")
-    errors = {name: shown[f"valid_{name}"] for name in names}
+    errors = {name: shown[f"valid_{name}"] for name in (ENERGY, FORCE)}
     return {"epoch": last["epoch"], "epochs": epochs, "seconds_left": left} | errors
 
 
-def _epochs(config: dict, point: str) -> int | None:
-    """The most epochs that a point trains."""
-    common = config.get("train", {}) | config.get("methods", {}).get(point.split("_")[0], {})
-    found = common.get("max_num_epochs", 100)
-    return int(found) if config else None
-
-
 def _is_fresh(lock: Path) -> bool:
-    """Whether somebody keeps a lock alive."""
+    """Return True while somebody keeps a lock alive."""
     try:
         return time.time() - lock.stat().st_mtime < STALE
     except OSError:
@@ -99,12 +97,12 @@ def _is_fresh(lock: Path) -> bool:
 
 
 def _failure(log: Path) -> str:
-    """Why a training ended in an error, from the last line of its log; "" if it did not."""
+    """Return why a training ended in an error, by the last line of its log; "" if it did not."""
     try:
         last = log.read_text(errors="replace").strip().splitlines()[-1]
     except (OSError, IndexError):
         return ""
-    found = re.match(r"mace-lora train: (.*)|([\w.]*(?:Error|Exception)\b.*)", last)
+    found = LOG.match(last)
     if not found or last.endswith("run it again to go on"):
         return ""
     return str(found.group(1) or found.group(2))
@@ -142,8 +140,8 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         table.add_row(
             *(row["point"], row["state"], _of(row["epoch"], row["epochs"])),
-            *(as_time(row["seconds_left"]), _number(row, "rmse_e_mev_per_atom", 2)),
-            *(_number(row, "rmse_f_mev_per_a", 1), row["note"]),
+            *(as_time(row["seconds_left"]), _number(row, ENERGY, 2)),
+            *(_number(row, FORCE, 1), row["note"]),
         )
     return table
 
@@ -157,7 +155,7 @@ def _number(row: dict[str, Any], key: str, digits: int) -> str:
 
 
 def as_time(seconds: float | None) -> str:
-    """90 -> "1:30", 7200 -> "2:00:00"."""
+    """Return seconds as hours, minutes and seconds: 90 is "1:30", 7200 is "2:00:00"."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""`mace-lora ui`: MLflow's comparison UI on the store of a sweep, opened where the sweep is."""
+"""`mace-lora ui`: open MLflow's comparison UI on the store of a sweep."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lora.errors import UserError
 from lora.files.sealed import read_json
+from lora.plan.layout import Layout
 from lora.tracking.store import store_uri
 
 HOST = "127.0.0.1"  # for this machine alone; others come through ssh -L
@@ -25,24 +26,26 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     """Serve the store of a sweep until interrupted, and open its page; of a server just the page.
 
     Args:
-        port: the first to try
-        browser: whether to open one
+        results: The results folder of the sweep.
+        port: The first port to try.
+        browser: Whether to open a browser.
 
-    Raises UserError: there is no store yet, or MLflow does not start.
+    Raises:
+        UserError: There is no store yet, or MLflow does not start.
     """
     results = Path(results)
-    record = results / "track" / "runs.json"
-    if not record.is_file():
-        raise UserError(f"ui: {record} is missing; the sweep has not been tracked yet")
-    found = read_json(record)
+    tracked = Layout(results).receipt("track")
+    if not tracked.is_file():
+        raise UserError(f"ui: {tracked} is missing; the sweep has not been tracked yet")
+    found = read_json(tracked)
     pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
     pages |= {k: found[k] for k in ("charts", "compare") if k in found}
     if not found["uri"].startswith("sqlite:"):
         _open(found["uri"], pages, browser)
         return
-    own = found["uri"] if Path(found["uri"].removeprefix("sqlite:///")).is_file() else None
+    there = Path(found["uri"].removeprefix("sqlite:///")).is_file()  # else the folder was moved
     port = _free(port)
-    server = _serve(own or store_uri(results), port)
+    server = _serve(found["uri"] if there else store_uri(results), port)
     for kind in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first
         signal.signal(kind, signal.default_int_handler)
     try:
@@ -56,7 +59,7 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
         _end(server)
 
 
-def _serve(uri: str, port: int) -> subprocess.Popen:
+def _serve(uri: str, port: int) -> subprocess.Popen[bytes]:
     """Start MLflow's server, small: one worker, none of the others."""
     if not Path(uri.removeprefix("sqlite:///")).is_file():
         raise UserError(f"ui: {uri} is missing; the sweep has not been tracked yet")
@@ -71,7 +74,7 @@ def _serve(uri: str, port: int) -> subprocess.Popen:
 
 
 def _free(port: int) -> int:
-    """The first port from there on that nobody listens at."""
+    """Return the first port from there on that nobody listens at."""
     for candidate in range(port, port + 100):
         with socket.socket() as probe:
             if candidate not in BLOCKED and probe.connect_ex((HOST, candidate)):
@@ -79,7 +82,7 @@ def _free(port: int) -> int:
     raise UserError(f"ui: ports {port} to {port + 99} are taken; choose another with --port")
 
 
-def _wait_for(server: subprocess.Popen, url: str) -> None:
+def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
     end = time.monotonic() + START
     while time.monotonic() < end and server.poll() is None:
         try:
@@ -90,7 +93,7 @@ def _wait_for(server: subprocess.Popen, url: str) -> None:
     raise UserError("ui: MLflow did not start; try the command that the sweep printed at its end")
 
 
-def _end(server: subprocess.Popen) -> None:
+def _end(server: subprocess.Popen[bytes]) -> None:
     """End MLflow with its worker, at once: it waits for open pages otherwise."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
