@@ -1,0 +1,182 @@
+"""Results folders without trainings: what the steps write, with numbers that are given."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lora.catalogue.checks import BY_NAME
+from lora.files.sealed import Receipt, write_sealed, write_text
+from lora.plan.config import Config
+from lora.plan.freshness import Files
+from lora.plan.packs import Pack
+from lora.plan.points import Point
+from lora.plan.sweep import Sweep
+
+SETS = {"valid": 0.0, "test": 5.0}  # and how much larger the errors are there
+EPOCHS = 3
+
+
+def make_sweep(folder: Path, **config: Any) -> Sweep:
+    """Return the sweep of a small config, its plan written."""
+    raw = {
+        "results": str(folder / "results"),
+        "foundation": {"model": "base.model"},
+        "data": {"file": "data.xyz"},
+        "grid": {"rank": [2, 4], "alpha": [8]},
+        "baselines": ["foundation", "full"],
+        **config,
+    }
+    sweep = Sweep.from_config(Config.model_validate(raw))
+    sweep.save(Files())
+    return sweep
+
+
+def write_results(
+    sweep: Sweep,
+    errors: Mapping[str, float],
+    failed: Iterable[str] = (),
+    checks: Mapping[str, Mapping[str, float]] | None = None,
+    leftovers: bool = False,
+) -> None:
+    """Write what trainings, evaluations, checks, E0s and split leave.
+
+    Args:
+        sweep: The sweep.
+        errors: {point: force RMSE on the validation set}.
+        failed: The points whose training failed.
+        checks: {point: {check: value}}.
+        leftovers: Whether points that failed were evaluated all the same.
+    """
+    for pack in sweep.packs.values():
+        sound = [x.name for x in pack.points if leftovers or not _failed(x, failed)]
+        if pack.trains:
+            results = {x.name: train(sweep, x, x.name in failed) for x in pack.points}
+            _seal(sweep, "train", pack, results)
+        _seal(sweep, "evaluate", pack, {x: evaluate(sweep, x, errors[x]) for x in sound})
+        found = {x: {"checks": findings((checks or {}).get(x, {}))} for x in sound}
+        _seal(sweep, "check", pack, found)
+        for name in sound:
+            write_sealed(sweep.layout.checks(name), {"point": name, **found[name]})
+            write_sealed(sweep.layout.model(name).with_name("merge.json"), {"dtype": "float64"})
+    for step, content in {"e0s": E0S, "split": SPLIT}.items():
+        write_sealed(sweep.layout.receipt(step), content)
+    Receipt(sweep.layout.receipt("thorough")).write({})
+
+
+def _failed(point: Point, failed: Iterable[str]) -> bool:
+    return (point.cut_from or point.name) in failed
+
+
+def _seal(sweep: Sweep, step: str, pack: Pack, content: dict[str, Any]) -> None:
+    Receipt(sweep.layout.receipt(step, pack.name)).write(content)
+
+
+def train(sweep: Sweep, point: Point, failed: bool = False) -> dict[str, Any]:
+    """Write and return what the training of a point leaves."""
+    assert point.settings is not None
+    rank = point.settings.rank if point.is_lora else 100
+    lines = [epoch(i) for i in range(EPOCHS + 1)]
+    result = {"point": point.name, "settings": point.values(), "key": f"key of {point.name}"}
+    result |= {"trainable_parameters": 100 * rank, "total_parameters": 84208 + 100 * rank}
+    result |= {"n_train": round(40 * point.settings.train_fraction), "seconds": 12.5 + rank}
+    result |= {"epochs": EPOCHS, "best_epoch": EPOCHS, "ended_by": "patience"}
+    result |= {"peak_memory_mb": 700, "base_fingerprint": "b" * 16, "data_digest": "d" * 16}
+    result |= {"machine": {"host": "here", "commit": "c" * 40}}
+    if failed:
+        result |= {"ended_by": "failed", "reason": "memory ran out in epoch 3"}
+    if point.is_lora:
+        result |= {"singular_values": {"layer": {"0e": [2.0, 1.0]}}}
+        result |= {"effective_rank": {"layer": {"0e": 1.5}}}
+    folder = sweep.layout.training(point.name)
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_sealed(folder / "train.json", result, [folder / "metrics.jsonl"])
+    return result
+
+
+def epoch(i: int) -> dict[str, Any]:
+    """Return an epoch, as in metrics.jsonl."""
+    return {
+        "epoch": i,
+        "train_loss": None if i == 0 else 1.0 / i,
+        "valid_loss": 2.0 / (i + 1),
+        "valid_rmse_e_mev_per_atom": 3.0,
+        "valid_rmse_f_mev_per_a": 30.0 - i,
+        "lr": 0.01,
+        "timestamp": 1.7e9 + i,
+    }
+
+
+def evaluate(sweep: Sweep, point: str, error: float) -> dict[str, Any]:
+    """Write and return an evaluation; given is the force RMSE on the validation set."""
+    path = sweep.layout.parity(point)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parity(error).to_parquet(path)
+    numbers = {
+        name: {
+            "rmse_f_mev_per_a": error + more,
+            "mae_f_mev_per_a": 0.7 * (error + more),
+            "rmse_e_mev_per_atom": (error + more) / 50,
+            "mae_e_mev_per_atom": (error + more) / 70,
+        }
+        for name, more in SETS.items()
+    }
+    sets = {name: {"n_structures": 6, **x, "config_types": {}} for name, x in numbers.items()}
+    result = {"point": point, "sets": sets}
+    write_sealed(sweep.layout.errors(point), result, [path])
+    return result
+
+
+def parity(error: float, n: int = 6) -> pd.DataFrame:
+    """Return parity data of n structures of two atoms on each set, made from a seed."""
+    rng = np.random.default_rng(round(100 * error))
+    parts = []
+    for name in SETS:
+        for quantity, times in (("energy", 1), ("force", 6)):
+            reference = np.linspace(-1, 1, n * times)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "test_set": name,
+                        "config_type": "Default",
+                        "structure": np.repeat(range(n), times),
+                        "quantity": quantity,
+                        "reference": reference,
+                        "predicted": reference + 1e-3 * error * rng.normal(size=n * times),
+                    }
+                )
+            )
+    return pd.concat(parts)
+
+
+def findings(values: Mapping[str, float]) -> dict[str, Any]:
+    """Return findings of checks as the step check writes them, {check: finding}."""
+    found = {}
+    for name, value in values.items():
+        row = BY_NAME[name]
+        finding = {"value": value, "unit": row.unit, "limit": row.limit, "compare": row.compare}
+        found[name] = finding | {"meaning": row.meaning, "source": row.source}
+    return found
+
+
+E0S = {
+    "method": "estimated",
+    "E0s": {"H": -13.6},
+    "foundation_E0s": {"H": -10.7},
+    "correction": {"H": -2.9},
+    "rank": 1,
+    "n_elements": 1,
+    "n_structures": 40,
+    "rmse_before_mev_per_atom": 2900.0,
+    "rmse_after_mev_per_atom": 20.0,
+}
+SPLIT = {
+    "method": "random",
+    "seed": 0,
+    "counts": {"train": 40, "valid": 6, "test": 6},
+    "test_sets": {"test": 6},
+    "leakage": {"tolerance_angstrom": 0.01, "duplicates": 0, "near_duplicates": 0},
+}
