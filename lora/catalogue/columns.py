@@ -5,7 +5,6 @@ A number of train.json becomes a column of the table, of the pages and of MLflow
 
 from dataclasses import dataclass
 
-FAILED = "failed"  # the value of ended_by of a training that left no model
 VALID = "valid"  # the name of the validation set among the sets
 
 

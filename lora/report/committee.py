@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
-from lora.catalogue.columns import FAILED, VALID
+from lora.catalogue.columns import VALID
+from lora.catalogue.endings import Ending
 from lora.files.sealed import write_sealed
 from lora.plan.sweep import Sweep
 from lora.report.figures import COLOURS, save
@@ -46,7 +47,7 @@ def sound(sweep: Sweep) -> list[str]:
     """Return the members of the committee: the points of its job whose training did not fail."""
     trained = read_receipts(sweep, JOB, "train")
     members: list[str] = sweep.jobs[JOB].settings["points"]
-    return [x for x in members if trained[x]["ended_by"] != FAILED]
+    return [x for x in members if trained[x]["ended_by"] != Ending.FAILED]
 
 
 NONE = pd.DataFrame(columns=["test_set", "structure", "quantity", "atom", "spread", "error"])

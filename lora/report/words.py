@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
-from lora.catalogue.columns import BY_KEY, ENERGY, FAILED, FORCE, VALID
+from lora.catalogue.columns import BY_KEY, ENERGY, FORCE, VALID
+from lora.catalogue.endings import Ending
 from lora.plan.points import FOUNDATION
 from lora.selection.choose import Choice, Verdicts
 from lora.selection.table import BASELINES, by_group, of_all_data
@@ -148,7 +149,7 @@ def _refusals(choice: Choice) -> list[str]:
 
 def _failures(table: pd.DataFrame) -> list[str]:
     """Return the trainings that failed, and why."""
-    failed = table[table["ended_by"] == FAILED].drop_duplicates("point")
+    failed = table[table["ended_by"] == Ending.FAILED].drop_duplicates("point")
     lines = [
         f"Failed, and left out of all comparisons: {point}: {why}."
         for point, why in zip(failed["point"], failed["reason"], strict=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.columns import FAILED
+from lora.catalogue.endings import Ending
 from lora.files.sealed import check_file, read_json
 from lora.plan.sweep import Sweep
 
@@ -43,7 +43,7 @@ def read_results(sweep: Sweep, job: str) -> Results:
         UserError: A receipt is missing or damaged.
     """
     trained = read_receipts(sweep, job, "train")
-    failed = {name for name, result in trained.items() if result["ended_by"] == FAILED}
+    failed = {name for name, result in trained.items() if result["ended_by"] == Ending.FAILED}
     failed |= {cut.name for cut in sweep.cuts.values() if cut.cut_from in failed}
     evaluated = read_receipts(sweep, job, "evaluate")
     thorough = read_receipts(sweep, job, "thorough")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FAILED, FORCE, ROWS, VALID
+from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FORCE, ROWS, VALID
+from lora.catalogue.endings import Ending
 from lora.files.sealed import write_text
 from lora.plan.points import Point
 from lora.plan.sweep import Sweep
@@ -97,7 +98,7 @@ def read_table(sweep: Sweep) -> pd.DataFrame:
 
 def sound(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of points whose training did not fail."""
-    return table.loc[table["ended_by"] != FAILED]
+    return table.loc[table["ended_by"] != Ending.FAILED]
 
 
 def of_all_data(table: pd.DataFrame) -> pd.DataFrame:

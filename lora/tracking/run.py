@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.columns import FAILED, FINAL, FORCE, ROWS
+from lora.catalogue.columns import FINAL, FORCE, ROWS
+from lora.catalogue.endings import Ending
 from lora.files.sealed import check_file, digest, read_json
 from lora.plan.layout import Layout
 from lora.tracking.names import Metric, epoch_metrics, params_of
@@ -46,7 +47,7 @@ class _Training:
 
     @property
     def failed(self) -> bool:
-        return self.result.get("ended_by") == FAILED
+        return self.result.get("ended_by") == Ending.FAILED
 
     def times(self, files: list[Path]) -> tuple[int, int]:
         """Return start and end in milliseconds; without epochs, that of the newest file twice."""
