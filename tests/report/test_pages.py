@@ -1,0 +1,206 @@
+"""Every page of the report, written from small results folders."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lora.catalogue import engines
+from lora.errors import UserError
+from lora.files.sealed import Receipt, digest, read_json, read_seal, write_sealed
+from lora.plan.sweep import Sweep
+from lora.report import card_page, committee
+from lora.report.page import page, paragraph, rows_of
+from lora.steps.choose import choose
+from lora.steps.report import report
+from tests.support.results import make_sweep, write_results
+
+GRID = {"rank": [2, 4], "alpha": [8, 32], "seed": [3, 4], "train_fraction": [0.5, 1]}
+GRID["replay"] = [False, True]
+WHOLE = {
+    "grid": GRID,
+    "baselines": ["foundation", "full", "freeze", "full_replay"],
+    "replay": {"file": "replay.xyz"},
+    "rank_curve": True,
+}
+FILES = {
+    "summary": {"choice.html", "sweep.html", "checks.html", "checks.csv", "summary.txt"},
+    "tables": {f"{x}.{end}" for x in ("cost", "e0s", "split") for end in ("html", "csv")},
+    "figures": {
+        f"{x}.{end}"
+        for x in ("heatmap", "parameters", "forgetting", "learning_curves", "parity", "spectrum")
+        for end in ("svg", "csv")
+    },
+    "committee": {"committee.svg", "committee.csv", "committee.json"},
+    "rank_curve": {"rank_curve.svg", "rank_curve.csv"},
+    "data_size": {"data_size.svg", "data_size.csv"},
+}
+
+
+def write_all(sweep: Sweep) -> dict[str, set[str]]:
+    """Decide and write every page but the card's; return the files of each page."""
+    choose(sweep, Receipt(sweep.layout.receipt("choose")))
+    written = {}
+    names = [x.name for x in sweep.jobs.values() if x.step == "report" and x.name != "card_page"]
+    for name in names:
+        receipt = Receipt(sweep.layout.receipt("report", name))
+        report(sweep, name, receipt)
+        files = {x: digest(sweep.layout.report(x)) for x in read_json(receipt.path)["files"]}
+        assert read_seal(receipt.path)["files"] == files
+        written[name] = set(files)
+    return written
+
+
+def make(folder: Path, failed: tuple[str, ...] = (), **config: object) -> Sweep:
+    sweep = make_sweep(folder, **config)
+    errors = {name: 60.0 + i for i, name in enumerate(sweep.points)}
+    checks = {name: {"forgetting": 100.0 + i, "nve": 0.1} for i, name in enumerate(sweep.points)}
+    write_results(sweep, errors, failed, checks)
+    return sweep
+
+
+def test_every_page_of_a_large_sweep(tmp_path: Path) -> None:
+    sweep = make(tmp_path, **WHOLE)
+    assert write_all(sweep) == FILES
+    report_of = sweep.layout.report
+    for name in (x for files in FILES.values() for x in files):
+        text = report_of(name).read_text()
+        assert text.lstrip().startswith("<?xml") or not name.endswith(".svg")
+        assert text.startswith("<meta charset=utf-8>") or not name.endswith(".html")
+    best = read_json(sweep.layout.receipt("choose"))["point"]
+    choice, summary = (report_of(x).read_text() for x in ("choice.html", "summary.txt"))
+    for text in (choice, summary):
+        assert f"Chosen: {best}" in text and "Committee of the 8 LoRA points" in text
+        assert "Replay with LoRA, " in text and "nan" not in text
+    chosen = sweep.points[best].group
+    assert choice.count("class=chosen") == 1 and f"<tr class=chosen><th>{chosen}</th>" in choice
+    for words in (str(sweep.layout.model(best)), "snakemake --report", "mlflow ui"):
+        assert words in summary
+
+
+def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> None:
+    sweep = make(tmp_path, **WHOLE)
+    write_all(sweep)
+    data = pd.read_csv(sweep.layout.report("data_size.csv"))
+    lines = data.groupby("family")["n_train"].unique().map(sorted)
+    assert set(lines.index) == {
+        *(f"lora_r{r}_a{a}{x}" for r in (2, 4) for a in (8, 32) for x in ("", "_replay")),
+        *("full", "freeze", "full_replay"),
+    }
+    assert (lines.map(tuple) == (20, 40)).all()
+    assert "lora_r2_a8_f0.5" not in sweep.layout.report("data_size.svg").read_text()
+
+
+def test_figures_leave_out_what_failed(tmp_path: Path) -> None:
+    lost = "lora_r2_a8_s3"
+    sweep = make(tmp_path, (lost, "full_s3"))
+    assert write_all(sweep) == {x: FILES[x] for x in ("committee", "summary", "tables", "figures")}
+    for name in FILES["figures"] | FILES["committee"] | {"checks.csv"}:
+        assert lost not in sweep.layout.report(name).read_text(), name
+    for name in ("sweep.csv", "sweep.html", "cost.csv", "summary.txt"):
+        assert lost in sweep.layout.report(name).read_text(), name
+    curves = pd.read_csv(sweep.layout.report("learning_curves.csv"))
+    assert set(curves["point"]) == {"lora_r4_a8_s3"}
+
+
+def test_a_committee_of_one_is_none(tmp_path: Path) -> None:
+    sweep = make(tmp_path, ("lora_r2_a8_s3",))
+    write_all(sweep)
+    found = read_json(sweep.layout.report("committee.json"))
+    assert found["members"] == 1 and found["sets"] == {}
+    assert "There is no committee" in sweep.layout.report("summary.txt").read_text()
+
+
+def test_the_committee_is_of_the_points_of_its_job(tmp_path: Path) -> None:
+    sweep = make(tmp_path, **WHOLE)
+    assert committee.sound(sweep) == [
+        f"lora_r{r}_a{a}_s{s}" for r in (2, 4) for a in (8, 32) for s in (3, 4)
+    ]
+
+
+def test_a_sweep_of_the_foundation_model_and_failures(tmp_path: Path) -> None:
+    sweep = make(tmp_path, ("lora_r2_a8_s3", "lora_r4_a8_s3", "full_s3"))
+    write_all(sweep)
+    assert read_json(sweep.layout.receipt("choose"))["point"] == "foundation"
+    assert "Chosen: foundation." in sweep.layout.report("choice.html").read_text()
+
+
+def test_without_checks_it_is_said(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, checks={"quick": [], "standard": [], "thorough": []})
+    write_results(sweep, {name: 60.0 + i for i, name in enumerate(sweep.points)})
+    write_all(sweep)
+    assert "asks for no checks" in sweep.layout.report("checks.html").read_text()
+    assert "forgetting was not checked" in sweep.layout.report("forgetting.svg").read_text()
+    assert "pass the checks" not in sweep.layout.report("summary.txt").read_text()
+
+
+def test_a_damaged_file_is_said(tmp_path: Path) -> None:
+    sweep = make(tmp_path)
+    choose(sweep, Receipt(sweep.layout.receipt("choose")))
+    history = sweep.layout.training("full_s3") / "metrics.jsonl"
+    history.write_text(history.read_text().replace("30.0", "1.0"))
+    receipt = Receipt(sweep.layout.receipt("report", "figures"))
+    with pytest.raises(UserError, match="metrics.jsonl: is damaged or was edited"):
+        report(sweep, "figures", receipt)
+    assert not receipt.path.exists()
+
+
+def test_a_results_folder_can_be_moved(tmp_path: Path) -> None:
+    make(tmp_path / "old")
+    (tmp_path / "old/results").rename(tmp_path / "new")
+    sweep = Sweep.load(tmp_path / "new/plan.json")
+    write_all(sweep)
+    assert (tmp_path / "new/report/choice.html").is_file()
+
+
+def test_cells_and_words_are_escaped() -> None:
+    table = pd.DataFrame({"a<b": ["<script>", "it's"]}, index=["x&y", "z"])
+    text = page("<title>", paragraph("1 < 2", lead="Mind:", note=True), rows_of(table, "z"))
+    for words in ("a&lt;b", "&lt;script&gt;", "it&#39;s", "x&amp;y", "&lt;title&gt;", "1 &lt; 2"):
+        assert words in text
+    assert "<tr class=chosen><th>z</th><td>it" in text and text.count("class=chosen") == 1
+    assert "<p class=note><b>Mind:</b> 1 &lt; 2</p>" in text
+
+
+CARD = {
+    "point": "lora_r4_a8_s3",
+    "class": "ScaleShiftMACE",
+    "dtype": "float32",
+    "layout": "e3nn",
+    "head": "Default",
+    "r_max": 4.5,
+    "elements": ["H", "C", "O"],
+    "fine_tuned_elements": ["H", "O"],
+    "fingerprint": "f" * 16,
+    "versions": {"torch": "2"},
+    "base": {"name": "base.model", "fingerprint": "b" * 16, "licence": None},
+    "data": {"file": "data.xyz", "digest": "d" * 16, "licence": "none; it's made up"},
+    "settings": {"method": "lora", "rank": 4, "lr": None},
+    "errors": {"test": {"rmse_e_mev_per_atom": 1.234, "rmse_f_mev_per_a": 56.78}},
+    "warnings": ["it is a test"],
+    "cite": ["a paper"],
+}
+
+
+@pytest.mark.parametrize("engine", engines.NAMES)
+def test_the_card_says_how_to_load_a_file_in_every_engine(tmp_path: Path, engine: str) -> None:
+    sweep = make_sweep(tmp_path)
+    name = f"lora_r4_a8_s3{engines.BY_NAME[engine].suffix}"
+    card = CARD | {"files": {name: {"engines": [engine]}}}
+    verified = [{"engine": engine, "energy": 1e-9, "verdict": "passed", "why": ""}]
+    exported = {"folder": "somewhere", "card": card, "verified": verified}
+    write_sealed(sweep.layout.receipt("export"), exported)
+    sweep.layout.table.parent.mkdir()
+    (path,) = card_page.write(sweep)
+    text = path.read_text()
+    for words in (
+        f"somewhere/{name}",
+        "<b>Mind:</b> it is a test.",
+        "1.23 meV/atom, 56.8 meV/Å (RMSE)",
+        "none; it&#39;s made up",
+        "method lora, rank 4<",
+        "1.0e-09",
+        "To cite: a paper.",
+    ):
+        assert words in text, words
+    assert "{" not in text.split("</style>")[1]
