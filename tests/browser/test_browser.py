@@ -188,7 +188,7 @@ def test_charts_are_there(page: Callable, links: dict) -> None:
     driver = page(links["charts"], ready)
     shoot(driver, "mlflow_charts")
     shown = driver.execute_script("return document.body.innerText")
-    for words in (r"Sweep\s*\(4\)", "Parallel Coordinates", "val/rmse_f_mev_per_a"):
+    for words in (r"Sweep\s*\(4\)", "Parallel Coordinates", "valid/rmse_f_mev_per_a"):
         assert re.search(words, shown)
 
 

@@ -12,8 +12,8 @@ from lora.cli.status import as_time, status
 from lora.errors import UserError
 from lora.files.lock import STALE, Lock
 from lora.files.sealed import write_sealed, write_text
-
-PACKS = {"lora_s3_1": ["lora_r2_a8_s3", "lora_r4_a8_s3"], "naive_s3": ["naive_s3"]}
+from lora.plan.sweep import Sweep
+from tests.support.results import make_sweep, write_results
 
 
 def line(epoch: int, ago: float) -> dict:
@@ -30,10 +30,11 @@ def history(results: Path, point: str, epochs: int, pace: float = 10.0) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    write_sealed(tmp_path / "train/packs.json", PACKS)
-    methods = {"naive": {"max_num_epochs": 20}}
-    write_sealed(tmp_path / "config.json", {"train": {"max_num_epochs": 40}, "methods": methods})
-    return tmp_path
+    """Return the folder of a sweep of two packs that has just begun: lora_s3_1 and full_s3."""
+    config = {"train": {"max_num_epochs": 40}, "methods": {"full": {"max_num_epochs": 20}}}
+    sweep = make_sweep(tmp_path, baselines=["full"], pack={"size": 2}, **config)
+    assert [len(pack.points) for pack in sweep.packs.values()] == [1, 2]
+    return sweep.layout.results
 
 
 def of(results: Path, point: str) -> dict:
@@ -50,7 +51,7 @@ def test_stages(results: Path) -> None:
         assert row["seconds_left"] == pytest.approx(300, rel=0.01)
         assert row["rmse_f_mev_per_a"] == 90.0
         assert of(results, "lora_r4_a8_s3")["state"] == "training"
-        assert of(results, "naive_s3")["state"] == "waiting"
+        assert of(results, "full_s3")["state"] == "waiting"
         old = time.time() - 2 * STALE  # nobody beats this lock any more
         os.utime(work / "lock", (old, old))
         assert of(results, "lora_r2_a8_s3")["state"] == "waiting"
@@ -75,26 +76,40 @@ def test_failures(results: Path, last: str, state: str, note: str) -> None:
     write_text(results / "logs/train/lora_s3_1.log", f"first line\n{last}\n")
     row = of(results, "lora_r2_a8_s3")
     assert row["state"] == state and note in row["note"]
-    assert of(results, "naive_s3")["state"] == "waiting"
+    assert of(results, "full_s3")["state"] == "waiting"
 
 
 def test_errors_of_a_trained_point_are_its_best(results: Path) -> None:
-    history(results, "naive_s3", 20)
-    write_sealed(results / "train/naive_s3/train.json", {"best_epoch": 15})
-    write_sealed(results / "train/packs/naive_s3.json", {})
-    row = of(results, "naive_s3")
+    history(results, "full_s3", 20)
+    write_sealed(results / "train/full_s3/train.json", {"best_epoch": 15})
+    write_sealed(results / "train/packs/full_s3.json", {})
+    row = of(results, "full_s3")
     assert (row["state"], row["rmse_f_mev_per_a"], row["epochs"]) == ("trained", 85.0, 20)
 
 
+def test_a_training_that_failed_is_said_with_its_reason(results: Path) -> None:
+    sweep = Sweep.load(results / "plan.json")
+    write_results(sweep, dict.fromkeys(sweep.points, 60.0), ["full_s3"])
+    row = of(results, "full_s3")
+    assert (row["state"], row["note"]) == ("failed", "memory ran out in epoch 3")
+    assert of(results, "lora_r2_a8_s3")["state"] == "evaluated"
+
+
+def test_a_folder_that_was_moved_is_read_where_it_is(results: Path, tmp_path: Path) -> None:
+    history(results, "full_s3", 3)
+    results.rename(tmp_path / "elsewhere")
+    assert of(tmp_path / "elsewhere", "full_s3")["epoch"] == 3
+
+
 def test_printed(results: Path, capsys: pytest.CaptureFixture) -> None:
-    history(results, "naive_s3", 3)
+    history(results, "full_s3", 3)
     assert main(["status", str(results)]) == 0
     printed = capsys.readouterr().out
-    assert "3 waiting" in printed and "naive_s3" in printed and "3/20" in printed
+    assert "3 waiting" in printed and "full_s3" in printed and "3/20" in printed
 
 
 def test_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"packs.json is missing; no sweep has begun there"):
+    with pytest.raises(UserError, match=r"plan.json is missing; no sweep has begun there"):
         status(tmp_path)
 
 

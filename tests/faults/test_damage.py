@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from lora.errors import UserError
-from lora.selection.table import read as read_report
-from lora.selection.table import read_beside
-from lora.tracking.record import read_record
+from lora.files.sealed import read_json
+from lora.plan.layout import Layout
+from lora.selection.results import intact
+from lora.tracking.run import read_run
 from tests.faults.child import Chain
 from tests.faults.test_processes import equal, whole  # noqa: F401  (a fixture)
 
@@ -95,12 +96,12 @@ def test_what_the_report_and_mlflow_show_is_what_was_found(
     chain = whole.before("check", tmp_path / "chain")
     path = chain.home / file
     read = {
-        "report": lambda: read_report(path) if path.suffix == ".json" else read_beside(path),
-        "track": lambda: read_record(chain.home / "out", "a", chosen=False),
+        "report": lambda: read_json(path) if path.suffix == ".json" else intact(path),
+        "track": lambda: read_run(Layout(chain.home / "out"), "a", chosen=False),
     }[reader]
     assert read()
     damage(path)
-    with pytest.raises((UserError, SystemExit), match=f"{path.name}: is") as error:
+    with pytest.raises(UserError, match=f"{path.name}: is") as error:
         read()
     assert "and run snakemake again" in str(error.value) and "\n" not in str(error.value)
     if "packs" not in file:  # what snakemake has of them is the pack's receipt

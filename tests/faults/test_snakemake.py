@@ -164,7 +164,7 @@ def test_no_room_for_tracking(whole: Short, tmp_path: Path, told: Callable) -> N
     try:
         printed = sweep.run()
         assert "Chosen: " in printed and sweep.todo() == {"track": 1}
-        assert "nothing is lost" in (sweep.home / "out/logs/track.log").read_text()
+        assert "Results are safe" in (sweep.home / "out/logs/track.log").read_text()
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         sweep.run()
         assert sweep.todo() == {}

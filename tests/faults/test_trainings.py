@@ -12,9 +12,10 @@ from torch import OutOfMemoryError
 from lora.data.structures import ENERGY, FORCES, write_structures
 from lora.files.sealed import Receipt, read_json
 from lora.plan.finished import finished
+from lora.plan.layout import Layout
 from lora.plan.settings import TrainSettings
 from lora.steps.train import Limits, Run, train, train_pack
-from lora.tracking.record import read_record
+from lora.tracking.run import read_run
 from lora.training.loop import Fit
 from lora.training.session import Session
 from lora.training.state import EXPLODED
@@ -185,11 +186,11 @@ def test_a_crash_after_a_point_had_no_room(
     why = "memory ran out in epoch 1 with batch_size 3, valid_batch_size 32; lower them"
     assert pack.failed("a", why, 0) and pack.failed("b", CRASH, 2)
     assert finished(pack.receipt) == []
-    record = read_record(tmp_path, "b", chosen=False)
-    assert record.tags["failed"] == CRASH
-    assert [x.name for x in record.files] == ["train.json", "metrics.jsonl"]
-    assert max(epoch for *_, epoch in record.metrics) == 2  # what it measured while it trained
-    assert not any("val_final" in name for name, *_ in record.metrics)
+    run = read_run(Layout(tmp_path), "b", chosen=False)
+    assert run.tags["failed"] == CRASH
+    assert [x.name for x in run.files] == ["train.json", "metrics.jsonl"]
+    assert max(epoch for *_, epoch in run.metrics) == 2  # what it measured while it trained
+    assert not any("valid_final" in name for name, *_ in run.metrics)
 
 
 def test_a_crash_without_a_checkpoint_is_raised(

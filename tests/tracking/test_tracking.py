@@ -9,67 +9,61 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lora.catalogue.columns import EPOCH_METRICS
 from lora.errors import UserError
 from lora.files.sealed import read_json, write_sealed, write_text
+from lora.plan.config import Config
 from lora.plan.settings import TrainSettings
-from lora.steps.track import track
+from lora.plan.sweep import Sweep
+from lora.steps.track import TrackSettings, track
 from lora.tracking import live as live_module
 from lora.tracking.live import Live
+from lora.tracking.run import COUNTS, read_run
 from lora.tracking.store import Store
+from lora.tracking.view import COLUMNS
 from tests.support.models import make_model
+from tests.support.results import epoch, make_sweep, train, write_results
 from tests.support.store import Server, all_of
 from tests.support.trainings import teacher_data
 
 
-def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Path:
-    """The files of two points, one trained and the foundation model alone."""
-    name = "lora_r4_a1_s3"
+def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Sweep:
+    """Write the files of two points, one trained and the foundation model alone."""
+    grid = {"rank": [rank], "alpha": [1]}
+    sweep = make_sweep(folder, grid=grid, baselines=["foundation"])
+    layout = sweep.layout
     errors = {"n_structures": 3, "rmse_f_mev_per_a": error, "rmse_e_mev_per_atom": 1.0}
     sets = {s: {**errors, "config_types": {}} for s in ("valid", "test", "600K")}
-    for point in (name, "foundation"):
-        write_sealed(folder / "evaluate" / f"{point}.json", {"point": point, "sets": sets})
-        write_sealed(folder / "merge" / point / "merge.json", {"dtype": "float64"})
-    settings = asdict(TrainSettings(rank=rank, alpha=1.0, seed=3).resolved())
-    record = {"settings": settings, "trainable_parameters": 10, "total_parameters": 100}
-    record |= {"seconds": 5.0, "peak_memory_mb": 300, "key": f"key of rank {rank}"}
-    record |= {"base_fingerprint": "b" * 16, "data_digest": "d" * 16}
-    record |= {"machine": {"host": "here", "device": "a CPU", "commit": "c" * 40}}
-    write_sealed(folder / "train" / name / "train.json", record)
-    text = "".join(json.dumps(line) + "\n" for line in epochs())
-    (folder / "train" / name / "metrics.jsonl").write_text(text)
-    (folder / "data").mkdir(exist_ok=True)
+    for point in sweep.points.values():
+        write_sealed(layout.errors(point.name), {"point": point.name, "sets": sets})
+        write_sealed(layout.model(point.name).with_name("merge.json"), {"dtype": "float64"})
+        if point.settings:
+            result = train(sweep, point)
+            lines = "".join(json.dumps(epoch(i)) + "\n" for i in range(5))
+            write_text(layout.training(point.name) / "metrics.jsonl", lines)
+            result |= {"seconds": 5.0, "key": f"key of rank {rank}"}
+            write_sealed(layout.training(point.name) / "train.json", result)
     for part in ("train", "valid", "test"):
-        (folder / "data" / f"{part}.xyz").write_text(part)
-    return folder
+        write_text(layout.split(part), part)
+    return sweep
 
 
 def epochs() -> list[dict]:
-    """The epochs of a training, as in metrics.jsonl."""
-    return [
-        {
-            "epoch": i,
-            "train_loss": None if i == 0 else 1.0 / i,
-            "valid_loss": 2.0 / (i + 1),
-            "valid_rmse_e_mev_per_atom": 3.0,
-            "valid_rmse_f_mev_per_a": 30.0 - i,
-            "lr": 0.01,
-            "timestamp": 1.7e9 + i,
-        }
-        for i in range(5)
-    ]
+    """Return the epochs of a training, as in metrics.jsonl."""
+    return [epoch(i) for i in range(5)]
 
 
-def choose(folder: Path, point: str) -> None:
+def choose(sweep: Sweep, point: str) -> None:
     """Make a point the chosen one, with a real model and a figure."""
-    write_sealed(folder / "report" / "best.json", {"point": point})
-    (folder / "report" / "heatmap.svg").write_text("<svg/>")
-    torch.save(make_model(), folder / "merge" / point / f"{point}.model")
+    write_sealed(sweep.layout.receipt("choose"), {"point": point})
+    sweep.layout.report("heatmap.svg").write_text("<svg/>")
+    torch.save(make_model(), sweep.layout.model(point))
 
 
 @pytest.fixture
@@ -81,6 +75,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         made.kill()
 
 
+EXP = TrackSettings(experiment="exp")
 LOSSES = [(line["epoch"], line["valid_loss"]) for line in epochs()]
 
 
@@ -91,10 +86,10 @@ POINTS = ["lora_r4_a1_s3", "foundation"]
 def test_filled_once_and_again(tmp_path: Path) -> None:
     import mlflow
 
-    results = make_results(tmp_path / "it's results")
-    first = track(results, POINTS, None, "exp")
-    assert read_json(results / "track/runs.json") == first
-    assert track(results, POINTS, None, "exp") == first  # nothing new, nothing twice
+    sweep = make_results(tmp_path / "it's results")
+    first = track(sweep, EXP)
+    assert read_json(sweep.layout.receipt("track")) == first
+    assert track(sweep, EXP) == first  # nothing new, nothing twice
     client = mlflow.MlflowClient(first["uri"])
     runs = {r.info.run_name: r for r in client.search_runs([first["experiment_id"]])}
     assert set(runs) == set(POINTS)
@@ -103,19 +98,22 @@ def test_filled_once_and_again(tmp_path: Path) -> None:
     assert run.data.params["lora_rank"] == "4" and run.data.params["method"] == "lora"
     assert run.data.metrics["test/rmse_f_mev_per_a"] == 20.0
     assert run.data.metrics["600K/rmse_e_mev_per_atom"] == 1.0
-    history = client.get_metric_history(run.info.run_id, "val/rmse_f_mev_per_a")
+    assert run.data.metrics["valid_final/rmse_f_mev_per_a"] == 20.0
+    assert run.data.metrics["trainable_parameters"] == 400 and run.data.metrics["seconds"] == 5.0
+    history = client.get_metric_history(run.info.run_id, "valid/rmse_f_mev_per_a")
     assert [(m.step, m.value) for m in history] == [(i, 30.0 - i) for i in range(5)]
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 4
     assert runs["foundation"].data.params == {"method": "foundation"}
 
-    make_results(results, error=10.0)  # trained again: its run is replaced
-    second = track(results, POINTS, None, "exp")
+    sweep = make_results(tmp_path / "it's results", error=10.0)  # evaluated again: a new run
+    second = track(sweep, EXP)
     assert second["runs"]["lora_r4_a1_s3"] != first["runs"]["lora_r4_a1_s3"]
     found = client.search_runs([first["experiment_id"]])
     assert len(found) == 2
     assert {r.data.metrics["test/rmse_f_mev_per_a"] for r in found} == {10.0}
 
-    third = track(results, POINTS[:1], None, "exp")  # a point that left the sweep leaves the store
+    left = replace(sweep, points={x: sweep.points[x] for x in POINTS[:1]})
+    third = track(left, EXP)  # a point that left the sweep leaves the store
     assert set(third["runs"]) == {"lora_r4_a1_s3"}
     assert len(client.search_runs([first["experiment_id"]])) == 1
 
@@ -124,8 +122,8 @@ def test_filled_once_and_again(tmp_path: Path) -> None:
 def test_what_a_run_says(tmp_path: Path) -> None:
     import mlflow
 
-    results = make_results(tmp_path / "results")
-    found = track(results, POINTS, None, "exp")
+    sweep = make_results(tmp_path)
+    found = track(sweep, EXP)
     run = mlflow.MlflowClient(found["uri"]).get_run(found["runs"]["lora_r4_a1_s3"])
     params = run.data.params
     assert sorted(params)[:2] == ["lora_alpha", "lora_rank"]  # the axes of the contour plot
@@ -142,10 +140,10 @@ def test_what_a_run_says(tmp_path: Path) -> None:
 def test_the_chosen_model_is_registered_and_runs_as_its_card_says(tmp_path: Path) -> None:
     import mlflow
 
-    results, point = make_results(tmp_path / "results"), POINTS[0]
-    choose(results, point)
-    first = track(results, POINTS, None, "exp")
-    assert [track(results, POINTS, None, "exp") for _ in range(2)] == [first, first]
+    sweep, point = make_results(tmp_path), POINTS[0]
+    choose(sweep, point)
+    first = track(sweep, EXP)
+    assert [track(sweep, EXP) for _ in range(2)] == [first, first]
     client = mlflow.MlflowClient(first["uri"], first["uri"])
     name = first["model"].removeprefix("models:/").removesuffix("@best")
     (version,) = client.search_model_versions(f"name = '{name}'")
@@ -160,8 +158,8 @@ def test_the_chosen_model_is_registered_and_runs_as_its_card_says(tmp_path: Path
     mlflow.set_tracking_uri(None)
     assert abs(atoms.get_potential_energy()) < 1e4
 
-    choose(results, "foundation")  # another choice: the alias follows, the old version goes
-    second = track(results, POINTS, None, "exp")
+    choose(sweep, "foundation")  # another choice: the alias follows, the old version goes
+    second = track(sweep, EXP)
     (version,) = client.search_model_versions(f"name = '{name}'")
     assert version.run_id == second["runs"]["foundation"]
     assert client.get_model_version_by_alias(name, "best").version == version.version
@@ -172,20 +170,20 @@ def test_the_chosen_model_is_registered_and_runs_as_its_card_says(tmp_path: Path
 def test_a_server_that_is_down_is_said_or_left_for_later(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    results = make_results(tmp_path)
-    down = "http://127.0.0.1:9"
-    with pytest.raises(UserError, match="127.0.0.1:9 did not take the runs.*nothing is lost"):
-        track(results, POINTS, down, "exp")
-    assert not (results / "track/runs.json").exists()
+    sweep = make_results(tmp_path)
+    down = TrackSettings("http://127.0.0.1:9", "exp")
+    with pytest.raises(UserError, match="127.0.0.1:9 could not be reached.*Results are safe"):
+        track(sweep, down)
+    assert not sweep.layout.receipt("track").exists()
     for times in (1, 2):
-        assert "runs" not in track(results, POINTS, down, "exp", or_later=True)
-        assert read_json(results / "track/missed.json")["times"] == times
-    assert "nothing is lost" in capsys.readouterr().out
+        assert "runs" not in track(sweep, replace(down, or_later=True))
+        assert read_json(sweep.layout.missed)["times"] == times
+    assert "Results are safe" in capsys.readouterr().out
 
 
 def test_no_password_in_the_uri(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
-        track(tmp_path, [], "https://me:secret@host", "exp")
+        track(make_sweep(tmp_path), TrackSettings("https://me:secret@host", "exp"))
     assert "secret" not in str(caught.value)
 
 
@@ -198,10 +196,9 @@ def test_live_through_a_server_that_dies(
 ) -> None:
     """Told of its epochs as they come; down: one warning; up again: the rest; `track`: all."""
     monkeypatch.setattr(live_module, "PAUSE", 1.0)
-    results, point = make_results(tmp_path / "results"), POINTS[0]
+    point, where = POINTS[0], {"uri": server.uri, "experiment": "exp"}
+    sweep = with_tracking(make_results(tmp_path), live=True, **where)
     settings = TrainSettings(rank=4, alpha=1.0, seed=3).resolved()
-    where = {"uri": server.uri, "experiment": "exp"}
-    write_sealed(tmp_path / "live.json", where)
     lines = epochs()
 
     def seen() -> list:
@@ -213,7 +210,7 @@ def test_live_through_a_server_that_dies(
             time.sleep(0.2)
         assert seen() == LOSSES[:count]
 
-    with caplog.at_level(logging.WARNING), Live(tmp_path / "live.json", results) as live:
+    with caplog.at_level(logging.WARNING), Live(sweep) as live:
         for line in lines[:2]:
             live(point, "key of rank 4", settings, line)
         until(2)
@@ -221,14 +218,14 @@ def test_live_through_a_server_that_dies(
         for line in lines[2:4]:
             live(point, "key of rank 4", settings, line)
         end = time.monotonic() + 60
-        while "the training goes on" not in caplog.text and time.monotonic() < end:
+        while "The training goes on" not in caplog.text and time.monotonic() < end:
             time.sleep(0.2)
         server.start()
         until(4)
-    assert len([r for r in caplog.records if "the training goes on" in r.message]) == 1
+    assert len([r for r in caplog.records if "The training goes on" in r.message]) == 1
     (run,) = all_of(server.uri, "exp")[point]["ids"]
 
-    with Live(tmp_path / "live.json", results) as live:  # stopped and gone on with: the same run
+    with Live(sweep) as live:  # stopped and gone on with: the same run
         live(point, "key of rank 4", settings, lines[3])
     assert all_of(server.uri, "exp")[point] == {
         "ids": [run],
@@ -236,29 +233,61 @@ def test_live_through_a_server_that_dies(
         "loss": LOSSES[:4],
     }
     for _ in range(3):  # filled up, once
-        track(results, POINTS, **where)
+        track(sweep, TrackSettings(**where))
         found = all_of(server.uri, "exp")
         assert found[point] == {"ids": [run], "status": "FINISHED", "loss": LOSSES}
         assert set(found) == set(POINTS)
 
-    with Live(tmp_path / "live.json", results) as live:  # another training of that point
+    with Live(sweep) as live:  # another training of that point
         live(point, "another key", settings, lines[0])
     assert all_of(server.uri, "exp")[point]["loss"] == LOSSES[:1]
     assert all_of(server.uri, "exp")[point]["ids"] != [run]
 
 
+def with_tracking(sweep: Sweep, **tracking: object) -> Sweep:
+    """Return a sweep with other settings of tracking."""
+    raw = sweep.config.to_dict()
+    return replace(sweep, config=Config.model_validate(raw | {"tracking": tracking}))
+
+
 def test_live_never_ends_a_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = TrainSettings().resolved()
-    with Live(None, tmp_path) as live:
-        live("p", "k", settings, epochs()[0])
-    write_text(tmp_path / "off.json", "null\n")
-    with Live(tmp_path / "off.json", tmp_path) as live:
-        live("p", "k", settings, epochs()[0])
+    sweep = make_sweep(tmp_path)
+    off = with_tracking(sweep, uri="nonsense://x", live=False)
+    for quiet in (None, sweep, off):
+        with Live(quiet) as live:
+            live("p", "k", settings, epochs()[0])
     assert not caplog.records
-    write_sealed(tmp_path / "odd.json", {"uri": "nonsense://x", "experiment": "exp"})
-    with Live(tmp_path / "odd.json", tmp_path) as live:
+    with Live(with_tracking(sweep, uri="nonsense://x", live=True)) as live:
         live("p", "k", settings, epochs()[0])
-    assert len(caplog.records) == 1 and "the training goes on" in caplog.text
+    assert len(caplog.records) == 1 and "The training goes on" in caplog.text
+
+
+@pytest.mark.parametrize("leftovers", [False, True])
+def test_a_training_that_failed_has_its_epochs_and_no_errors(
+    tmp_path: Path, leftovers: bool
+) -> None:
+    sweep, lost = make_sweep(tmp_path), "lora_r2_a8_s3"
+    checks = {name: {"nve": 0.5} for name in sweep.points}
+    write_results(sweep, dict.fromkeys(sweep.points, 60.0), [lost], checks, leftovers)
+    names = {x: {m[0] for m in read_run(sweep.layout, x, False).metrics} for x in sweep.points}
+    assert {"check/nve", "test/rmse_f_mev_per_a", "valid_final/mae_e_mev_per_atom"} < names[
+        "full_s3"
+    ]
+    assert names[lost] == {*EPOCH_METRICS.values(), *COUNTS.values()}
+    run = read_run(sweep.layout, lost, False)
+    assert run.tags["failed"] == "memory ran out in epoch 3"
+    assert (run.started, run.ended) == (1699999988500, 1700000003000)
+
+
+def test_mlflows_table_shows_what_the_catalogue_says() -> None:
+    shown = [
+        *(f"params.`{x}`" for x in ("method", "lora_rank", "lora_alpha", "seed")),
+        *(f"metrics.`test/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
+        *(f"metrics.`valid_final/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
+        *("metrics.`trainable_parameters`", "metrics.`seconds`"),
+    ]
+    assert shown == COLUMNS
 
 
 @pytest.mark.slow
@@ -269,8 +298,9 @@ def test_eight_at_once_lose_nothing(
     """Eight sweeps, each tracked by a process of its own into one store that does not exist yet."""
     where = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}"
     uri = request.getfixturevalue("server").uri if kind == "server" else where
-    folders = [make_results(tmp_path / f"sweep {i}") for i in range(8)]
-    own = ["--uri", uri, "--experiment", "exp", "--points", *POINTS]
+    sweeps = [make_results(tmp_path / f"sweep {i}") for i in range(8)]
+    folders = [sweep.layout.results for sweep in sweeps]
+    own = ["--uri", uri, "--experiment", "exp"]
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "lora.cli", "track", str(folder), *own],
@@ -286,8 +316,8 @@ def test_eight_at_once_lose_nothing(
     with Store(folders[0], uri, "exp").writing() as store:
         for folder in folders:
             for run_id in read_json(folder / "track/runs.json")["runs"].values():
-                history = store.client.get_metric_history(run_id, "val/loss")
+                history = store.client.get_metric_history(run_id, "valid/loss")
                 expected = LOSSES if history else []  # the foundation model was not trained
                 assert [(m.step, m.value) for m in history] == expected
             lora = read_json(folder / "track/runs.json")["runs"][POINTS[0]]
-            assert len(store.client.get_metric_history(lora, "val/loss")) == len(LOSSES)
+            assert len(store.client.get_metric_history(lora, "valid/loss")) == len(LOSSES)
