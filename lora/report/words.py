@@ -103,8 +103,7 @@ def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list
     chosen = errors.group_of[choice.point]
     one_seed = errors.of(chosen, VALID, errors.metric)[2] == 1
     lines = [_chosen(errors, choice), *_refusals(choice)]
-    others = [x for x in errors.groups if x != chosen]
-    if others:
+    if others := _others(errors, choice):
         lines.append(_next(errors, chosen, others[0]))
     lines += [*_failures(errors.table), *forgotten]
     if choice.lora is None:
@@ -165,6 +164,14 @@ def _diverged(table: pd.DataFrame) -> list[str]:
     return [f"Diverged; the best epoch before is shown: {points}."] if points else []
 
 
+def _others(errors: Errors, choice: Choice) -> list[str]:
+    """Return the other groups that could have been chosen, the lowest error first."""
+    refused = () if choice.point in choice.refused else choice.refused
+    whole = of_all_data(errors.table)
+    left = {*whole.loc[~whole["point"].isin(refused), "group"]} - {errors.group_of[choice.point]}
+    return [group for group in errors.groups if group in left]
+
+
 def _next(errors: Errors, first: str, second: str) -> str:
     value = errors.text(second, VALID, errors.metric, 1)
     verdict = errors.versus(first, second, VALID, errors.metric)
@@ -191,8 +198,8 @@ def _against(errors: Errors, lora: str, rival: str) -> list[str]:
         if errors.versus(lora, rival, s, FORCE) in ("worse", "")
         and errors.mean(lora, s) > errors.mean(rival, s)
     ]
-    single = all(errors.versus(lora, rival, s, FORCE) == "" for s in errors.tests)
-    if single and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
+    one_seed = errors.of(lora, errors.tests[0], FORCE)[2] == 1
+    if one_seed and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
         return [numbers, _level(errors, rival, lost)]
     return [f"{numbers} LoRA loses to {rival} on: {', '.join(lost)}." if lost else numbers]
 

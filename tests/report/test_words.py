@@ -135,6 +135,23 @@ def test_the_next_best(other: float, spread: float, n: int, said: str) -> None:
     assert said in line
 
 
+def test_what_could_not_be_chosen_is_not_the_next_best() -> None:
+    groups = {"lora_a": (60.0, 0.0), "lora_b": (65.0, 0.0), "lora_c": (70.0, 0.0)}
+    table = seeds_of({**groups, "lora_c_f0.5": (50.0, 0.0)}, 1)
+    choice = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 5.0}}))
+    lines = words.words(words.Errors(table, METRIC), choice)
+    assert choice.point == "lora_b_s0" and "The next best is lora_c with 70.0." in lines
+
+
+def test_seeds_of_lora_are_not_called_one_for_the_foundation_model_has_none() -> None:
+    table = seeds_of({"lora_a": (60.0, 1.0)}, 3)
+    both = pd.concat([table, seeds_of({"foundation": (59.0, 0.0)}, 1)])
+    lines = words.words(words.Errors(both, METRIC), choose(table, METRIC, {}))
+    assert not any("With one seed" in x for x in lines)
+    (line,) = (x for x in lines if "against foundation" in x)
+    assert line.endswith("test 65.0 ± 1.0 against 64.0. LoRA loses to foundation on: test.")
+
+
 def test_baselines_of_less_data_are_no_rivals() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "full": (70.0, 0.0), "full_f0.5": (80.0, 0.0)}, 1)
     lines = words.words(words.Errors(table, METRIC), choose(table, METRIC, {}))
