@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lora.catalogue.checks import BY_NAME
+from lora.catalogue.columns import ROWS
 from lora.files.sealed import Receipt, write_sealed, write_text
 from lora.plan.config import Config
 from lora.plan.freshness import Files
@@ -86,6 +87,8 @@ def train(sweep: Sweep, point: Point, failed: bool = False) -> dict[str, Any]:
     result |= {"epochs": EPOCHS, "best_epoch": EPOCHS, "ended_by": "patience"}
     result |= {"peak_memory_mb": 700, "base_fingerprint": "b" * 16, "data_digest": "d" * 16}
     result |= {"machine": {"host": "here", "commit": "c" * 40}}
+    more = [x.source for x in ROWS if x.source and not x.source.startswith("settings.")]
+    result = dict.fromkeys([x for x in more if x != "reason"], 1) | result
     if failed:
         result |= {"ended_by": "failed", "reason": "memory ran out in epoch 3"}
     if point.is_lora:

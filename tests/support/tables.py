@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lora.catalogue.columns import ROWS
 from lora.selection.choose import Verdicts
 from lora.selection.verdict import judge
 
@@ -23,7 +24,8 @@ def seeds_of(groups: Mapping[str, tuple[float, float]], n: int) -> pd.DataFrame:
     for group, (mean, spread) in groups.items():
         kind, _, marks = group.partition("_")
         for i, step in enumerate(np.linspace(-1, 1, n) if n > 1 else [0.0]):
-            row = {"point": f"{group}_s{i}", "group": group, "ended_by": "patience"}
+            row: dict[str, object] = dict.fromkeys([x.key for x in ROWS if not x.error])
+            row |= {"point": f"{group}_s{i}", "group": group, "ended_by": "patience"}
             if kind == "foundation":
                 row |= {"point": group, "ended_by": None}
             row["method"] = f"{kind}_replay" if "replay" in marks else kind
