@@ -1,35 +1,110 @@
-"""Imported before any test module: e3nn imports only after our door to it was opened."""
+"""What holds for all tests: one fork server, the order, the counts of campaigns, no litter.
+
+Imported before any test module: e3nn imports only after our door to it was opened.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 import lora.mace.door  # noqa: F401
 from lora.mace.device import set_threads
+from tests.support import counts, forkserver
 from tests.support.trainings import files, inputs  # noqa: F401  (fixtures)
 
+ROOT = Path(__file__).parents[1]
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 
 
-LONGEST = ["test_slurm.py", "test_sweep.py", "test_browser.py", "test_processes.py"]
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that sets the counts of campaigns."""
+    words = "of cases in campaigns, which are marked `long`"
+    parser.addoption("--counts", choices=["short", "full"], default="short", help=words)
 
 
-def pytest_collection_modifyitems(items: list) -> None:
-    """The longest files first, so that no process is left alone with one at the end."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the counts, and make the folder of the fork server, once for all processes."""
+    os.environ[counts.VARIABLE] = config.getoption("--counts")
+    if not hasattr(config, "workerinput"):
+        forkserver.open_home()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the fork server."""
+    if not hasattr(config, "workerinput"):
+        forkserver.close_home()
+
+
+# --- the order
+
+# The longest files first, so that no process is left alone with one at the end.
+LONGEST = [
+    "test_slurm.py",
+    "test_sweep.py",
+    "test_browser.py",
+    "test_processes.py",
+    "test_snakemake.py",
+    "test_damage.py",
+    "test_export.py",
+    "test_strangers.py",
+    "test_tracking.py",
+    "test_train.py",
+    "test_interrupt.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort files by how long they take; tests of a file stay in their order."""
     place = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
-# --- what the faults did: a line each at the end, also when tests run side by side
+# --- what tests leave behind
 
-import pytest  # noqa: E402
+
+def untracked() -> set[str]:
+    """Return the files of the repository that git does not know; none where there is no git."""
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return {line[3:] for line in done.stdout.splitlines() if line.startswith("??")}
+
+
+BEFORE = pytest.StashKey[set[str]]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note which files are there before the first test."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[BEFORE] = untracked()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that leaves a file in the repository that git neither knows nor ignores."""
+    if hasattr(session.config, "workerinput"):
+        return
+    left = sorted(untracked() - session.config.stash[BEFORE])
+    if left:
+        print(f"\nthe tests left files in the repository: {', '.join(left)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# --- what the faults did: a line each at the end, also when tests run side by side
 
 FAULTS = "fault"
 
 
 @pytest.fixture
-def told(record_property):
+def told(record_property: Callable[[str, object], None]) -> Callable[..., None]:
     """told(fault, injected, detected, recovered): a line of the table at the end."""
     return lambda *cells: record_property(FAULTS, [str(cell) for cell in cells])
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a line for each fault."""
     reports = terminalreporter.stats.get("passed", [])
     rows = [
         v for report in reports for k, v in getattr(report, "user_properties", []) if k == FAULTS

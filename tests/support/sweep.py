@@ -11,6 +11,7 @@ import yaml
 
 from lora.catalogue.checks import NAMES
 from lora.data.structures import write_structures
+from tests.support import forkserver
 from tests.support.models import make_model
 from tests.support.trainings import teacher_data
 
@@ -55,8 +56,17 @@ class Sweep:
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
         }
 
-    def run(self, *args: str) -> str:
-        """Run snakemake; the library is the copy's.  Returns what it printed."""
+    def environment(self, commands: tuple[str, ...] = forkserver.COMMANDS) -> dict[str, str]:
+        """Return the environment of a snakemake whose library is the copy's.
+
+        Args:
+            commands: those that the fork server runs; the others are the real ones.
+        """
+        own = {"PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"}
+        return os.environ | own | forkserver.environment(commands)
+
+    def run(self, *args: str, commands: tuple[str, ...] = forkserver.COMMANDS) -> str:
+        """Run snakemake; return what it printed."""
         (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
         done = subprocess.run(
             ["snakemake", "--cores", "2", *args],
@@ -64,15 +74,14 @@ class Sweep:
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | {"PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"},
+            env=self.environment(commands),
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
         return done.stdout + done.stderr
 
     def todo(self) -> dict[str, int]:
         """What a dry run would do: {rule: number of jobs}."""
-        printed = self.run("--dry-run", "--quiet", "rules")
-        printed += self.run("--dry-run")
+        printed = self.run("--dry-run")
         table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", printed, re.M | re.S)
         lines = table.group(1).splitlines() if table else []
         counts = {name: int(n) for name, n in (line.split() for line in lines)}
@@ -84,4 +93,5 @@ def dry_run(overlay: dict, folder: Path) -> subprocess.CompletedProcess:
     path = folder / "overlay.yaml"
     path.write_text(yaml.safe_dump({"results": str(folder / "results"), **overlay}))
     command = ["snakemake", "--dry-run", "--quiet", "--configfile", str(path)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = os.environ | forkserver.environment()
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

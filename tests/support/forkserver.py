@@ -1,0 +1,313 @@
+"""A server that has imported torch, MACE and snakemake once, and forks for each command.
+
+A `mace-lora` or `snakemake` that a test starts then needs no seconds of imports.  What finds
+`environment()` in its environment uses it without knowing: the first folder of PATH holds
+stand-ins of the commands (`tests.support.forkclient`), and snakemake's jobs inherit it.
+
+Each command is a process of its own with the folder, environment, limits, signals and open files
+of the one that asked; the library is imported anew from where its PYTHONPATH leads.  It differs
+from a real one in this: it is a child of the server, in a session of its own, so what kills or
+measures a whole process group, and what works on a process while it starts, has to use the real
+commands (`environment(commands=())`).
+"""
+
+import atexit
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tests.support import forkclient
+
+ROOT = Path(__file__).parents[2]
+HOME, SOCKET = "MACE_LORA_FORK_HOME", "MACE_LORA_FORK_SERVER"
+COMMANDS = ("mace-lora", "snakemake")
+PRELOADED = [f"lora.steps.{x.stem}" for x in sorted((ROOT / "lora/steps").glob("[a-z]*.py"))]
+PRELOADED += ["snakemake.cli", "pandas", "scipy.stats", "ase.io"]
+OF_MACE = ["modules", "data", "tools.train", "tools.scripts_utils", "calculators"]
+
+# --- what tests use
+
+
+def open_home() -> None:
+    """Make the folder of one server for all processes of this test session."""
+    os.environ[HOME] = tempfile.mkdtemp(prefix="fork")
+    Path(os.environ[HOME], "owner").write_text(str(os.getpid()))
+
+
+def close_home() -> None:
+    """End the server, if there is one, and with it what it runs."""
+    home = Path(os.environ.pop(HOME))
+    if (home / "pid").is_file():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((home / "pid").read_text()), signal.SIGTERM)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def environment(commands: tuple[str, ...] = COMMANDS) -> dict[str, str]:
+    """Start the server where there is none.
+
+    Args:
+        commands: which of `mace-lora` and `snakemake` it shall run; the others are the real ones.
+
+    Returns:
+        Variables for the environment of a process, for it and all that it starts.
+    """
+    if not commands:
+        return {}
+    home = Path(os.environ[HOME])
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "socket").exists():
+            _start(home)
+        folder = home / "-".join(commands)
+        if not folder.is_dir():
+            _write_commands(folder, commands)
+    return {"PATH": f"{folder}:{os.environ['PATH']}", SOCKET: str(home / "socket")}
+
+
+def _write_commands(folder: Path, commands: tuple[str, ...]) -> None:
+    # snakemake starts the snakemakes of its cluster jobs by the name of its python
+    names = [*commands, "python"] if "snakemake" in commands else commands
+    binaries = Path(sys.executable).parent
+    real = {x: str(binaries / x) for x in ("mace-lora", "snakemake")} | {"python": sys.executable}
+    source = Path(forkclient.__file__).read_text()
+    filled = source.replace("REAL: dict[str, str] = {}", f"REAL: dict[str, str] = {real!r}")
+    assert filled != source
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text(f"#!{sys.executable} -IS\n{filled}")
+        (folder / name).chmod(0o755)
+
+
+def _start(home: Path) -> None:
+    # what is read at an import: threads of numpy's own cannot be forked, the number of torch's
+    # is set in each command
+    threads = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    set_here = {"OMP_NUM_THREADS", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"}
+    left = {k: v for k, v in os.environ.items() if k not in set_here}
+    with (home / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forkserver", str(home)],
+            cwd=ROOT,
+            env=left | threads,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    while not (home / "socket").exists():
+        assert process.poll() is None, (home / "log").read_text()
+        time.sleep(0.05)
+
+
+# --- the server
+
+
+class Server:
+    """Answers each connection with a process, and tells how it ended."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.selector = selectors.DefaultSelector()
+        self.running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+
+    def serve(self) -> None:
+        """Serve until the tests have ended."""
+        owner = os.pidfd_open(int((self.home / "owner").read_text()))
+        self.selector.register(owner, selectors.EVENT_READ, sys.exit)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.home / "new"))
+        self.listener.listen(64)
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        (self.home / "pid").write_text(str(os.getpid()))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        (self.home / "new").rename(self.home / "socket")  # clients find it once it is ready
+        try:
+            while True:
+                for key, _ in self.selector.select():
+                    if key.fd in self.selector.get_map():  # not closed by the one before
+                        key.data()
+        finally:
+            for pid, _ in self.running.values():
+                os.kill(pid, signal.SIGKILL)
+
+    def accept(self) -> None:
+        """Fork for a command."""
+        connection, _ = self.listener.accept()
+        connection.settimeout(20)
+        try:
+            request, files = _received(connection)
+        except (OSError, ValueError):  # it was killed while it asked
+            connection.close()
+            return
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            self.listener.close()
+            for _, other in self.running.values():
+                other.close()
+            connection.close()
+            _run(request, files)
+        for file in files:
+            os.close(file)
+        print(pid, request["program"], *request["arguments"][:2], flush=True)
+        handle = os.pidfd_open(pid)
+        self.running[handle] = pid, connection
+        self.selector.register(handle, selectors.EVENT_READ, lambda: self.ended(handle))
+        self.selector.register(connection, selectors.EVENT_READ, lambda: self.pass_on(handle))
+
+    def pass_on(self, handle: int) -> None:
+        """Send a command the signals that its client got; kill it when its client was killed."""
+        pid, connection = self.running[handle]
+        try:
+            numbers = connection.recv(64)
+        except OSError:
+            numbers = b""
+        for number in numbers or bytes([signal.SIGKILL]):
+            os.kill(pid, number)
+        if not numbers:
+            self.selector.unregister(connection)
+
+    def ended(self, handle: int) -> None:
+        """Tell the client how its command ended."""
+        pid, connection = self.running.pop(handle)
+        _, status = os.waitpid(pid, 0)
+        self.selector.unregister(handle)
+        os.close(handle)
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(connection)
+        with contextlib.suppress(OSError):
+            connection.sendall(f"{status}\n".encode())
+        connection.close()
+
+
+def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return what a client asks, and its standard input, output and error."""
+    part, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    content = part
+    while len(content) < 4 or len(content) < 4 + int.from_bytes(content[:4], "big"):
+        part = connection.recv(1 << 16)
+        if not part:
+            raise ValueError("half a request")
+        content += part
+    return json.loads(content[4:]), list(files)
+
+
+# --- in the forked process
+
+
+def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
+    """Be the command, to its end."""
+    code = 1
+    try:
+        _take_over(request, files)
+        code = _code_of(_main_of(request))
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        for file in (sys.stdout, sys.stderr):
+            file.flush()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.stderr.flush()
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os._exit(code)
+
+
+def _take_over(request: dict[str, Any], files: list[int]) -> None:
+    """Take on what the process that asked had."""
+    os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request["folder"])
+    os.umask(request["umask"])
+    os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+    os.sched_setaffinity(0, request["cores"])
+    for name, limits in request["limits"].items():
+        if resource.getrlimit(getattr(resource, name)) != tuple(limits):
+            resource.setrlimit(getattr(resource, name), limits)
+    for number in forkclient.PASSED_ON:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(_SET_BY_IMPORTS | request["environment"])
+    time.tzset()
+    tempfile.tempdir = None
+    at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=at_once)
+    sys.modules["numpy"].random.seed()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads:
+        sys.modules["torch"].set_num_threads(int(threads))
+
+
+def _main_of(request: dict[str, Any]) -> Any:
+    """Return the function of a command, with the library of its PYTHONPATH imported anew."""
+    program, arguments = request["program"], request["arguments"]
+    real = Path(sys.executable).parent / program
+    sys.argv = [str(real), *arguments]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    paths = [x for x in os.environ.get("PYTHONPATH", "").split(os.pathsep) if x]
+    sys.path[:] = [str(real.parent), *paths, *_INSTALLED]
+    for name in [x for x in sys.modules if x.partition(".")[0] in ("lora", "tests")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    if program == "snakemake":
+        sys.executable = str(Path(request["commands"], "python"))
+        return sys.modules["snakemake.cli"].main
+    return importlib.import_module("lora.cli").main
+
+
+def _code_of(main: Any) -> int:
+    """Return the exit code of a command, as the interpreter would give it."""
+    try:
+        code = main()
+    except SystemExit as error:
+        code = error.code
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+_INSTALLED: list[str] = []  # the folders of sys.path but for this project's
+_SET_BY_IMPORTS: dict[str, str] = {}
+
+
+def _preload() -> None:
+    """Import what commands import, and run nothing of it: a fork has no threads of torch's."""
+    _INSTALLED.extend(x for x in sys.path if x and Path(x).resolve() != ROOT)
+    before = dict(os.environ)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    upstream = importlib.import_module("lora.mace.door").upstream
+    for name in OF_MACE:
+        upstream(f"mace.{name}")
+    _SET_BY_IMPORTS.update({k: v for k, v in os.environ.items() if before.get(k) != v})
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    _preload()
+    Server(Path(sys.argv[1])).serve()
