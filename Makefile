@@ -1,14 +1,20 @@
-# make sweep: the quickstart.  make test: everything.  make bench: against a loop over
-# mace_run_train --lora.  All set up .venv first.
+# make sweep: the quickstart.  make test: lint, then every kind of test, in at most 15 minutes on
+# two cores.  make test-long: the campaigns of tests with their full counts; their last result is
+# in docs/faults.md.  make bench: against a loop over mace_run_train --lora.  All set up .venv first.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
+# three processes for two cores: those with Slurm, a server or a browser wait most of the time
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 sweep: .venv/ready
 	snakemake --cores all
 
 test: .venv/ready lint
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+	pytest $(SIDE_BY_SIDE)
+
+test-long: .venv/ready
+	pytest $(SIDE_BY_SIDE) --counts full -m long
 
 lint: .venv/ready
 	ruff format --check .
@@ -25,4 +31,4 @@ bench: .venv/ready
 	sh envs/mace-lora.post-deploy.sh
 	touch $@
 
-.PHONY: sweep test lint bench
+.PHONY: sweep test test-long lint bench

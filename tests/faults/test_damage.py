@@ -1,9 +1,13 @@
-"""Files that were cut short or lost a bit: said by who reads them, never used in silence."""
+"""Files that were cut short or lost a bit: said by who reads them, never used in silence.
 
+Each file is cut once and has one bit flipped; with full counts, many at random places.
+"""
+
+import random
 import re
-import shutil
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +19,10 @@ from lora.selection.results import intact
 from lora.tracking.run import read_run
 from tests.faults.child import Chain
 from tests.faults.test_processes import equal, whole  # noqa: F401  (a fixture)
+from tests.support import counts
 
 pytestmark = pytest.mark.slow
+DAMAGED = "is damaged|is not JSON|cannot be read|has format"
 
 # the file, and a step that reads it
 READ = [
@@ -34,45 +40,59 @@ READ = [
 ]
 
 
-def cut(path: Path) -> None:
+def damaged(path: Path) -> Iterator[str]:
+    """Damage a file in one way after the other; the name of each, the file whole at the end."""
     content = path.read_bytes()
-    path.write_bytes(content[: 2 * len(content) // 3])
+    size, rng = len(content), random.Random(size_of_name(path))
+    places = [size // 2, *(rng.randrange(size) for _ in range(counts.of(0, 20)))]
+    lengths = [2 * size // 3, *(rng.randrange(1, size) for _ in range(counts.of(0, 5)))]
+    for length in lengths:
+        path.write_bytes(content[:length])
+        yield "cut short"
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.randrange(8) if place != places[0] else 1
+        path.write_bytes(bytes(flipped))
+        yield "a bit flipped"
+    path.write_bytes(content)
 
 
-def flip(path: Path) -> None:
-    """One bit, in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
+def size_of_name(path: Path) -> int:
+    """A seed for each file."""
+    return sum(path.name.encode())
 
 
-@pytest.mark.parametrize("damage", [cut, flip])
+def tell(told: Callable, found: Counter[str], file: str, reader: str) -> None:
+    for kind, n in found.items():
+        told(f"{file} {kind}, read by {reader}", n, "one line with the file", "equal")
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("file", "step"), READ)
 def test_damaged_results(
     file: str,
     step: str,
-    damage: Callable,
     whole: Chain,  # noqa: F811
     tmp_path: Path,
     told: Callable,
 ) -> None:
     chain = whole.before(step, tmp_path / "chain")
-    damage(chain.home / file)
-    broken = chain.start(step)
-    assert broken.wait() == 2, broken.said()
-    (line,) = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
-    assert re.search(f"{Path(file).name}: (is damaged|is not JSON|cannot be read)", line), line
-    assert "and run snakemake again" in line
-    if "/train/" in file or "/merge/" in file:  # what snakemake has of them is the pack's receipt
-        assert "/packs/p.json, and run" in line
-    shutil.copy(whole.home / file, chain.home / file)
+    found: Counter[str] = Counter()
+    for kind in damaged(chain.home / file):
+        found[kind] += 1
+        broken = chain.start(step)
+        assert broken.wait() == 2, broken.said()
+        (line,) = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
+        assert re.search(f"{Path(file).name}: ({DAMAGED})", line), line
+        assert "and run snakemake again" in line
+        if "/train/" in file or "/merge/" in file:  # what snakemake has of them is the receipt
+            assert "/packs/p.json, and run" in line
     chain.run(step)
     assert equal(chain, whole, step)
-    kind = {cut: "cut short", flip: "a bit flipped"}[damage]
-    told(f"{Path(file).name} {kind}, read by {step}", 1, "one line with the file", "equal")
+    tell(told, found, Path(file).name, step)
 
 
-@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "reader"),
     [
@@ -88,7 +108,6 @@ def test_damaged_results(
 def test_what_the_report_and_mlflow_show_is_what_was_found(
     file: str,
     reader: str,
-    damage: Callable,
     whole: Chain,  # noqa: F811
     tmp_path: Path,
     told: Callable,
@@ -100,24 +119,24 @@ def test_what_the_report_and_mlflow_show_is_what_was_found(
         "track": lambda: read_run(Layout(chain.home / "out"), "a", chosen=False),
     }[reader]
     assert read()
-    damage(path)
-    with pytest.raises(UserError, match=f"{path.name}: is") as error:
-        read()
-    assert "and run snakemake again" in str(error.value) and "\n" not in str(error.value)
-    if "packs" not in file:  # what snakemake has of them is the pack's receipt
-        assert "/packs/p.json, and run" in str(error.value)
+    found: Counter[str] = Counter()
+    for kind in damaged(path):
+        found[kind] += 1
+        with pytest.raises(UserError, match=f"{path.name}: ({DAMAGED})") as error:
+            read()
+        assert "and run snakemake again" in str(error.value) and "\n" not in str(error.value)
+        if "packs" not in file:  # what snakemake has of them is the pack's receipt
+            assert "/packs/p.json, and run" in str(error.value)
     path.unlink()
     step = file.split("/")[1]
     chain.run(step)
     assert read() and equal(chain, whole, step)
-    kind = {cut: "cut short", flip: "a bit flipped"}[damage]
-    name = f"{step}/{path.name}" if path.name == "p.json" else path.name
-    told(f"{name} {kind}, read by {reader}", 1, "one line with the file", "equal")
+    tell(told, found, f"{step}/{path.name}" if path.name == "p.json" else path.name, reader)
 
 
-@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize("kind", ["cut short", "a bit flipped"])
 def test_a_damaged_checkpoint_is_not_taken(
-    damage: Callable,
+    kind: str,
     whole: Chain,  # noqa: F811
     tmp_path: Path,
     told: Callable,
@@ -130,10 +149,9 @@ def test_a_damaged_checkpoint_is_not_taken(
         assert step.process.is_alive(), step.said()
     step.send(signal.SIGKILL)
     step.wait()
-    damage(checkpoint)
+    next(x for x in damaged(checkpoint) if x == kind)
     again = chain.start("train")
     assert again.wait() == 0, again.said()
     assert "checkpoint.pt cannot be read (ValueError): starting again" in again.said()
     assert equal(chain, whole, "train")
-    kind = {cut: "cut short", flip: "a bit flipped"}[damage]
     told(f"checkpoint {kind}", 1, "starting again", "equal")

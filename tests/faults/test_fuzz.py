@@ -14,10 +14,12 @@ from jsonschema import Draft202012Validator
 from lora.data.structures import ENERGY, FORCES, read_structures
 from lora.errors import UserError
 from lora.plan.settings import Targets, TrainSettings
+from tests.support import counts
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.long
 QUIET = settings(
-    max_examples=200,
+    max_examples=counts.of(60, 1000),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
