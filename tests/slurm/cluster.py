@@ -1,4 +1,4 @@
-"""A small real Slurm on loopback: a controller and three nodes with a fake GPU each.
+"""A small real Slurm on loopback: a controller and ten nodes with a fake GPU each.
 
 Everything lies in one folder and is ended by process id.  Two things are outside: a device file
 can only be made by root, and the executor plugin drops SLURM_CONF before a job's `srun`, so
@@ -17,7 +17,8 @@ PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 PACKAGES += ["slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server"]  # for accounting
 ETC = Path("/etc/slurm/slurm.conf")
 FIRST_PORT = 17600
-NODES = ("n1", "n2", "n3")
+NODES = tuple(f"n{i}" for i in range(1, 9))  # a node for each training that a test disturbs
+SPARE = ("m1", "m2")  # for many jobs, beside those
 
 
 def install() -> str:
@@ -40,14 +41,14 @@ def install() -> str:
 
 
 class Cluster:
-    """Partitions: `gpu`, all nodes, jobs preempted and requeued by `high`; `high`, the same.
+    """Partitions: `gpu`, jobs preempted and requeued by `high`; `high`, the same; `many`, others.
 
     With `accounting` there is a database of jobs, and one account, `lab`.
     """
 
     def __init__(self, home: Path, accounting: bool = False) -> None:
         self.home, self.processes, self.accounting = home, {}, accounting
-        for name in ("log", "state", *(f"spool.{node}" for node in NODES)):
+        for name in ("log", "state", *(f"spool.{node}" for node in (*NODES, *SPARE))):
             (home / name).mkdir(parents=True)
         home.chmod(0o755)
         self.conf = home / "slurm.conf"
@@ -70,7 +71,7 @@ class Cluster:
             self._start_database(socket_file)
         self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
         wait_for(lambda: "is UP" in output("scontrol", "ping"), "slurmctld")
-        for node in NODES:
+        for node in (*NODES, *SPARE):
             self.start_node(node)
         self.wait_until_idle()
 
@@ -96,8 +97,9 @@ class Cluster:
             process.wait()
 
     def wait_until_idle(self) -> None:
-        idle = ("sinfo", "-h", "-N", "-p", "gpu", "-t", "idle", "-o", "%N")
-        wait_for(lambda: len(output(*idle).split()) == len(NODES), "idle nodes", seconds=60)
+        idle = ("sinfo", "-h", "-N", "-p", "gpu,many", "-t", "idle", "-o", "%N")
+        nodes = {*NODES, *SPARE}
+        wait_for(lambda: {*output(*idle).split()} == nodes, "idle nodes", seconds=60)
 
     def jobs(self) -> list[dict[str, str]]:
         """What ran so far: JobId, Name, JobState, NodeList, ... of each job that has ended."""
@@ -130,7 +132,7 @@ class Cluster:
         lines = [
             f"AuthInfo={munge_socket}",
             "DbdHost=localhost",
-            f"DbdPort={FIRST_PORT + 9}",
+            f"DbdPort={FIRST_PORT + 40}",
             "SlurmUser=root",
             f"LogFile={self.home}/log/slurmdbd",
             f"PidFile={self.home}/slurmdbd.pid",
@@ -190,7 +192,7 @@ class Cluster:
             "PreemptMode=REQUEUE",
         ]
         gres = []
-        for i, node in enumerate(NODES):
+        for i, node in enumerate((*NODES, *SPARE)):
             device = self.home / f"gpu.{node}"
             subprocess.run(["mknod", device, "c", "1", "3"], check=True)  # a twin of /dev/null
             gres.append(f"NodeName={node} Name=gpu File={device} Flags=nvidia_gpu_env")
@@ -198,10 +200,12 @@ class Cluster:
                 f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 "
                 f"Port={FIRST_PORT + 1 + i} CPUs=8 RealMemory=64000 Gres=gpu:1"
             )
-        common = "Nodes=ALL MaxTime=12:00:00 DefaultTime=5 State=UP"
+        common = "MaxTime=12:00:00 DefaultTime=5 State=UP"
+        gpu, many = f"Nodes={','.join(NODES)} {common}", f"Nodes={','.join(SPARE)} {common}"
         lines += [
-            f"PartitionName=gpu {common} Default=YES PriorityTier=1 PreemptMode=REQUEUE",
-            f"PartitionName=high {common} PriorityTier=10 PreemptMode=OFF",
+            f"PartitionName=gpu {gpu} Default=YES PriorityTier=1 PreemptMode=REQUEUE",
+            f"PartitionName=high {gpu} PriorityTier=10 PreemptMode=OFF",
+            f"PartitionName=many {many}",
         ]
         self.conf.write_text("\n".join(lines) + "\n")
         (self.home / "gres.conf").write_text("\n".join(gres) + "\n")
@@ -212,7 +216,7 @@ class Cluster:
         return [
             "AccountingStorageType=accounting_storage/slurmdbd",
             "AccountingStorageHost=localhost",
-            f"AccountingStoragePort={FIRST_PORT + 9}",
+            f"AccountingStoragePort={FIRST_PORT + 40}",
             f"AccountingStoragePass={munge_socket}",
             "AccountingStorageTRES=gres/gpu",
             "AccountingStorageEnforce=associations",
