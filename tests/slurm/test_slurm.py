@@ -213,12 +213,13 @@ def over_memory(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmS
 
 # What a training imports first: each file that it writes takes a while, as on a slow disk.
 SLOW_DISK = """
-import os, time
+import os, sys, time
 fsync = os.fsync
 def slow(handle):
-    time.sleep(0.4)
+    time.sleep(0.25)
     fsync(handle)
-os.fsync = slow
+if "train" in sys.orig_argv:
+    os.fsync = slow
 """
 
 

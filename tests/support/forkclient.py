@@ -3,8 +3,8 @@
 `tests.support.forkserver` writes this file into a folder of commands, under a line that names the
 interpreter and the real commands.  It imports little, so that it starts in some 20 ms.  It hands
 its arguments, environment, folder, limits and open files to the server, passes signals on, and
-ends as the command ends.  Where a fork cannot be what a new process would be, it becomes the real
-command.
+ends as the command ends.  Where there is no server, or a fork cannot be what a new process would
+be (LD_PRELOAD), it becomes the real command.
 """
 
 import array
@@ -28,13 +28,6 @@ PASSED_ON = (
 )
 MODULES = {"snakemake": "snakemake", "lora.cli": "mace-lora"}  # what `python -m` may name
 LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-
-
-def needs_a_new_process() -> bool:
-    """Return whether something works on a process only while it starts."""
-    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    files = [os.path.join(x, f"{y}customize.py") for x in folders if x for y in ("site", "user")]
-    return bool(os.environ.get("LD_PRELOAD")) or any(map(os.path.isfile, files))
 
 
 def become(name: str, arguments: list[str]) -> None:
@@ -101,7 +94,7 @@ def main() -> None:
         program = MODULES.get(arguments[1], "") if arguments[:1] == ["-m"] and arguments[1:] else ""
         left = arguments[2:]
     path = os.environ.get("MACE_LORA_FORK_SERVER", "")
-    if not program or not path or needs_a_new_process():
+    if not program or not path or os.environ.get("LD_PRELOAD"):
         become(name, arguments)
     connection = socket.socket(socket.AF_UNIX)
     try:

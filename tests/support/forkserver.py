@@ -8,7 +8,7 @@ Each command is a process of its own with the folder, environment, limits, signa
 of the one that asked; the library is imported anew from where its PYTHONPATH leads.  It differs
 from a real one in this: it is a child of the server, in a session of its own, so what kills or
 measures a whole process group, and what works on a process while it starts, has to use the real
-commands (`environment(commands=())`).
+commands (`environment(commands=())`), and its snakemake looks at cluster jobs more often.
 """
 
 import atexit
@@ -272,10 +272,24 @@ def _main_of(request: dict[str, Any]) -> Any:
     for name in [x for x in sys.modules if x.partition(".")[0] in ("lora", "tests")]:
         del sys.modules[name]
     importlib.invalidate_caches()
+    if any(Path(x, "sitecustomize.py").is_file() for x in paths):  # faults that tests bring in
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
     if program == "snakemake":
+        _look_often()
         sys.executable = str(Path(request["commands"], "python"))
         return sys.modules["snakemake.cli"].main
     return importlib.import_module("lora.cli").main
+
+
+def _look_often() -> None:
+    """Let snakemake look at its cluster jobs as often as the profile says.
+
+    Its executor for Slurm waits ten seconds more after each look at which nothing had ended.
+    """
+    executors = importlib.import_module("snakemake_interface_executor_plugins.executors.remote")
+    name = "next_seconds_between_status_checks"
+    setattr(executors.RemoteExecutor, name, property(lambda _: None, lambda *_: None))
 
 
 def _code_of(main: Any) -> int:

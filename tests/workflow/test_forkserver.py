@@ -153,9 +153,14 @@ def test_two_at_once(forked: dict, tmp_path: Path) -> None:
 
 
 def test_the_real_command_where_a_fork_cannot_be_it(forked: dict, tmp_path: Path) -> None:
-    """No server; something that works on a process while it starts."""
+    """Where there is no server; with a library that is loaded before all others."""
     env = forked | {forkserver.SOCKET: str(tmp_path / "none")}
     assert ran(["mace-lora", "--help"], tmp_path, env).returncode == 0
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.exit('at the start')")
-    done = ran(["mace-lora", "--help"], tmp_path, forked | {"PYTHONPATH": str(tmp_path)})
-    assert "at the start" in done.stderr
+    done = ran(["mace-lora", "--help"], tmp_path, forked | {"LD_PRELOAD": "none.so"})
+    assert done.returncode == 0 and "none.so" in done.stderr
+
+
+def test_what_a_test_brings_in_comes_first(forked: dict, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.umask(0o77); print('first')")
+    env = forked | {"PYTHONPATH": f"{tmp_path}:{forkserver.ROOT}"}
+    assert ran(["mace-lora", "--help"], tmp_path, env).stdout.startswith("first\nusage")
