@@ -1,6 +1,6 @@
 """Bad inputs: for each one line that says what, where (file, frame, key), and what to do.
 
-Those of the config are in tests/workflow/test_config.py.
+Those of the config are in tests/plan/test_config.py.
 """
 
 import gzip
@@ -341,7 +341,7 @@ def test_commands(
 
 
 def test_there_are_many() -> None:
-    from tests.workflow.test_config import BAD
+    from tests.plan.test_config import BAD
 
     assert len(FRAMES) + len(COMMANDS) + len(BAD) >= 100
 
