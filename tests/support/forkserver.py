@@ -288,8 +288,12 @@ def _look_often() -> None:
     Its executor for Slurm waits ten seconds more after each look at which nothing had ended.
     """
     executors = importlib.import_module("snakemake_interface_executor_plugins.executors.remote")
+
+    def as_the_profile_says(self: Any) -> Any:
+        return self.workflow.remote_execution_settings.seconds_between_status_checks
+
     name = "next_seconds_between_status_checks"
-    setattr(executors.RemoteExecutor, name, property(lambda _: None, lambda *_: None))
+    setattr(executors.RemoteExecutor, name, property(as_the_profile_says, lambda *_: None))
 
 
 def _code_of(main: Any) -> int:
