@@ -22,7 +22,7 @@ from tests.faults.test_processes import equal, whole  # noqa: F401  (a fixture)
 from tests.support import counts
 
 pytestmark = pytest.mark.slow
-DAMAGED = "is damaged|is not JSON|cannot be read|has format"
+DAMAGED = ":? (is damaged|does not match|is not JSON|cannot be read|has format)"
 
 # the file, and a step that reads it
 READ = [
@@ -83,10 +83,10 @@ def test_damaged_results(
         broken = chain.start(step)
         assert broken.wait() == 2, broken.said()
         (line,) = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
-        assert re.search(f"{Path(file).name}: ({DAMAGED})", line), line
-        assert "and run snakemake again" in line
+        assert re.search(f"{Path(file).name}{DAMAGED}", line), line
+        assert "run snakemake again" in line
         if "/train/" in file or "/merge/" in file:  # what snakemake has of them is the receipt
-            assert "/packs/p.json, and run" in line
+            assert "/packs/p.json, " in line
     chain.run(step)
     assert equal(chain, whole, step)
     tell(told, found, Path(file).name, step)
@@ -122,11 +122,11 @@ def test_what_the_report_and_mlflow_show_is_what_was_found(
     found: Counter[str] = Counter()
     for kind in damaged(path):
         found[kind] += 1
-        with pytest.raises(UserError, match=f"{path.name}: ({DAMAGED})") as error:
+        with pytest.raises(UserError, match=f"{path.name}{DAMAGED}") as error:
             read()
-        assert "and run snakemake again" in str(error.value) and "\n" not in str(error.value)
+        assert "run snakemake again" in str(error.value) and "\n" not in str(error.value)
         if "packs" not in file:  # what snakemake has of them is the pack's receipt
-            assert "/packs/p.json, and run" in str(error.value)
+            assert "/packs/p.json, " in str(error.value)
     path.unlink()
     step = file.split("/")[1]
     chain.run(step)
