@@ -44,7 +44,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart's results, and report.html beside them."""
+    """The quickstart's results, and report.html beside them: real commands, as a user has them."""
     if why := chromium():
         pytest.skip(why)
     home = tmp_path_factory.mktemp("quickstart")

@@ -42,7 +42,7 @@ class Sweep:
             "grid": {"rank": [1, 2], "alpha": [0.5]},
             "pack": {"size": 2},
             "rank_curve": True,
-            "baselines": ["foundation", "naive"],
+            "baselines": ["foundation", "full"],
             "checks": {
                 "holdout_file": "hot.xyz",
                 "settings": {
