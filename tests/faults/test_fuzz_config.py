@@ -182,7 +182,7 @@ MANY = settings(
 )
 
 
-@settings(MANY, max_examples=counts.of(60, 1000))
+@settings(MANY, max_examples=counts.of(40, 300))
 @example(changed={("tracking", "experiment"): "-x", ("data", "energy_key"): "--out"})
 @example(changed={("grid", "rank"): [4, 2], ("grid", "alpha"): [8.0, 0.123456789, 0.12345678]})
 @given(changed=good())
@@ -190,7 +190,7 @@ def test_good_values_arrive(changed: dict, tmp_path: Path, monkeypatch: pytest.M
     look_through(changed, tmp_path, monkeypatch)
 
 
-@settings(MANY, max_examples=counts.of(100, 2000))
+@settings(MANY, max_examples=counts.of(80, 500))
 @example(changed={("e0s", "max_error"): float("nan")})
 @example(changed={("select", "limits"): {"nve": float("inf")}})
 @given(changed=odd_ones())
