@@ -3,6 +3,7 @@
 Each file is cut once and has one bit flipped; with full counts, many at random places.
 """
 
+import json
 import random
 import re
 import signal
@@ -53,13 +54,30 @@ def damaged(path: Path) -> Iterator[str]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << rng.randrange(8) if place != places[0] else 1
         path.write_bytes(bytes(flipped))
-        yield "a bit flipped"
+        if not says_the_same(path.suffix, content, bytes(flipped)):
+            yield "a bit flipped"
     path.write_bytes(content)
+
+
+def says_the_same(suffix: str, content: bytes, flipped: bytes) -> bool:
+    """Whether JSON has the same values: 1e-5 and 1E-5, or a bit of its seal was flipped."""
+    try:
+        a, b = (json.loads(x) for x in (content, flipped))
+    except ValueError:
+        return False
+    return suffix == ".json" and all(a[key] == b.get(key) for key in a if key != "seal")
 
 
 def size_of_name(path: Path) -> int:
     """A seed for each file."""
     return sum(path.name.encode())
+
+
+def assert_remedy(line: str, receipt: bool) -> None:
+    """A line says what to do; where snakemake has a file's receipt alone, it is to go, too."""
+    if "has format" not in line:  # as if a newer version had written it
+        assert "run snakemake again" in line
+        assert "/packs/p.json, " in line or not receipt
 
 
 def tell(told: Callable, found: Counter[str], file: str, reader: str) -> None:
@@ -84,9 +102,7 @@ def test_damaged_results(
         assert broken.wait() == 2, broken.said()
         (line,) = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
         assert re.search(f"{Path(file).name}{DAMAGED}", line), line
-        assert "run snakemake again" in line
-        if "/train/" in file or "/merge/" in file:  # what snakemake has of them is the receipt
-            assert "/packs/p.json, " in line
+        assert_remedy(line, receipt="/train/" in file or "/merge/" in file)
     chain.run(step)
     assert equal(chain, whole, step)
     tell(told, found, Path(file).name, step)
@@ -124,9 +140,8 @@ def test_what_the_report_and_mlflow_show_is_what_was_found(
         found[kind] += 1
         with pytest.raises(UserError, match=f"{path.name}{DAMAGED}") as error:
             read()
-        assert "run snakemake again" in str(error.value) and "\n" not in str(error.value)
-        if "packs" not in file:  # what snakemake has of them is the pack's receipt
-            assert "/packs/p.json, " in str(error.value)
+        assert "\n" not in str(error.value)
+        assert_remedy(str(error.value), receipt="packs" not in file)
     path.unlink()
     step = file.split("/")[1]
     chain.run(step)

@@ -125,7 +125,7 @@ fields = st.dictionaries(st.sampled_from(names), odd, min_size=1, max_size=2)
 def test_settings_that_the_schema_lets_pass_are_taken_or_said(chosen: dict) -> None:
     """A training section is refused by the schema, refused by a line, or it is one."""
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    training = schema["$defs"]["training"]
+    training = schema["$defs"]["Training"] | {"$defs": schema["$defs"]}
     own = {k: v for k, v in chosen.items() if k in training["properties"]}
     if not Draft202012Validator(training).is_valid(own):
         return

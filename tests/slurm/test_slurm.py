@@ -50,6 +50,9 @@ class SlurmSweep(Sweep):
 
     commands: tuple[str, ...] = forkserver.COMMANDS  # the others are the real ones
     process: subprocess.Popen
+    printed: str
+    local: Sweep  # the same without Slurm
+    failed: tuple[dict, int]  # how a point ended that failed, and after how many tries
 
     def __init__(self, home: Path, **resources: str) -> None:
         super().__init__(home)
@@ -200,6 +203,9 @@ def crashing(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSwee
     sweep.change_profile(retries=1)
     (home / "sitecustomize.py").write_text(BROKEN.format(root=ROOT, method="lora"))
     sweep.finish(sweep.start("--until", "train"))
+    sweep.failed = read_json(home / f"out/train/packs/{PACK}.json")[POINT], len(logs_of(sweep))
+    (home / "sitecustomize.py").unlink()
+    sweep.finish(sweep.start("--until", "train"))
     return sweep
 
 
@@ -233,19 +239,24 @@ def over_time(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSwe
 def whole_sweep(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     remote = SlurmSweep(home)
     remote.config["checks"]["quick"] = ["gradients"]
-    remote.printed = remote.finish(remote.start())
+    process = remote.start()
+    remote.local = Sweep(home.with_name("local"))
+    remote.local.config["checks"] = remote.config["checks"] | {"quick": []}
+    remote.local.config["export"] = {"engines": []}
+    remote.local.run()
+    remote.printed = remote.finish(process)
     return remote
 
 
 SIDE_BY_SIDE = (
     over_time,
+    whole_sweep,
     cancelled,
     node_down,
     snakemake_killed,
     preempted,
     crashing,
     over_memory,
-    whole_sweep,
 )
 
 
@@ -274,16 +285,13 @@ def logs_of(sweep: SlurmSweep) -> list[Path]:
     return list((sweep.home / "slurm_logs/rule_train").rglob("*.log"))
 
 
-def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster) -> None:
     """All trainings on nodes with a GPU, nothing of it here; the same table to the last digits."""
-    local, remote = Sweep(tmp_path / "local"), started[whole_sweep].result()
+    remote = started[whole_sweep].result()
     assert "plan: 3 of 3 points to train in 2 jobs" in remote.printed
-    local.config["checks"] = remote.config["checks"] | {"quick": []}
-    local.config["export"] = {"engines": []}
-    local.run()
     tables = [
         pd.read_csv(sweep.home / "out/report/sweep.csv").set_index(["point", "test_set"])
-        for sweep in (local, remote)
+        for sweep in (remote.local, remote)
     ]
     numbers = [t.filter(regex="rmse|mae").sort_index() for t in tables]
     assert numbers[0].notna().all(axis=None) and len(numbers[0]) == 15
@@ -328,11 +336,8 @@ def test_preempted(started: dict, undisturbed: SlurmSweep) -> None:
 def test_crashes_at_every_try(started: dict, undisturbed: SlurmSweep, told: Callable) -> None:
     """As often as the profile says, then marked as failed; the next start trains it again."""
     sweep = started[crashing].result()
-    assert len(logs_of(sweep)) == 2
-    record = read_json(sweep.home / f"out/train/packs/{PACK}.json")[POINT]
-    assert record["ended_by"] == "failed" and "CUDA error" in record["reason"]
-    (sweep.home / "sitecustomize.py").unlink()
-    sweep.finish(sweep.start("--until", "train"))
+    record, tries = sweep.failed
+    assert tries == 2 and record["ended_by"] == "failed" and "CUDA error" in record["reason"]
     assert len(logs_of(sweep)) == 3
     assert same(undisturbed.home / "out/train" / POINT, sweep.home / "out/train" / POINT)
     told("a job crashes at every try", 2, "marked failed, with its reason", "equal")
@@ -413,7 +418,7 @@ def test_with_accounting(started: dict, cluster: Cluster, tmp_path: Path) -> Non
     try:
         second.start()
         sweep = SlurmSweep(tmp_path / "clone")
-        sweep.commands = ()  # one of the sweeps with real commands alone
+        sweep.commands = ("snakemake",)  # the real mace-lora
         sweep.change_profile(default_resources={"slurm_account": "lab"})
         sweep.change_profile(slurm_status_command="sacct")
         sweep.one_point(2)
