@@ -1,8 +1,8 @@
-"""A lock with a heartbeat: a file that says who is at work in a folder, and that they still are.
+"""A lock with a heartbeat: a file that names the process that works in a folder.
 
-Made for folders that several machines share: no clock of one is compared with that of another.
-Who waits watches whether the file changes; one that has not changed for `STALE` seconds, or whose
-process on this machine is gone, was left behind and is taken over.
+It works in folders that several machines share, because clocks of two machines are never compared:
+a process that waits watches whether the file changes.  A lock that has not changed for `STALE`
+seconds, or whose process was one of this machine and has ended, was left behind and is taken over.
 """
 
 import json
@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,10 @@ STALE = 120.0  # seconds without one after which a lock counts as left behind
 class Lock:
     """Context that holds a lock file; entering waits as long as another process keeps it alive.
 
-    waited:  whether another process had it first
+    Attributes:
+        path: The lock file.
+        waited: True if another process held the lock first.
+        lost: True if another process has taken the lock over.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -57,7 +61,7 @@ class Lock:
             self.path.unlink(missing_ok=True)
 
     def is_lost(self) -> bool:
-        """Whether another process has taken the lock from us: stop, and write nothing."""
+        """Return True if another process has taken the lock over: stop, and write nothing."""
         return self.lost
 
     def _create(self) -> bool:
@@ -74,7 +78,7 @@ class Lock:
         return json.dumps(about | {"host": socket.gethostname()})
 
     def _take(self, content: str) -> None:
-        """Move a lock that was left behind out of the way; of several only one can."""
+        """Move a lock that was left behind out of the way; of several processes one succeeds."""
         if _read(self.path) != content:
             return
         aside = self.path.with_name(f".{self.path.name}.{self.token}")
@@ -107,10 +111,10 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _about(content: str) -> dict:
+def _about(content: str) -> dict[str, Any]:
     try:
         return dict(json.loads(content))
-    except ValueError:  # in the middle of being written
+    except ValueError:  # the file is being written just now
         return {}
 
 
@@ -120,7 +124,7 @@ def _who(content: str) -> str:
 
 
 def _is_gone(content: str) -> bool:
-    """Whether the process of a lock was one of this machine and is no more."""
+    """Return True if the process of a lock was one of this machine and has ended."""
     about = _about(content)
     if not about or about["where"] != _here():
         return False
@@ -134,9 +138,9 @@ def _is_gone(content: str) -> bool:
 
 
 def _here() -> str:
-    """This machine since it started, and the processes that can be seen from here."""
+    """Return a text that stands for this machine since it started, and its process namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return f"{socket.gethostname()} {os.getpid()}"  # cannot tell: only waiting helps
+        return f"{socket.gethostname()} {os.getpid()}"  # no process can be recognised: only waiting helps

@@ -1,4 +1,4 @@
-"""Where and with what something was computed."""
+"""Say where and with what something was computed."""
 
 import platform
 import socket
@@ -10,7 +10,11 @@ PACKAGES = ["mace-lora-sweep", "mace-torch", "e3nn", "torch"]
 
 
 def facts(device: str) -> dict[str, str | None]:
-    """The machine, its processor or GPU, versions, and the commit that the library is of."""
+    """Return the machine, its processor or GPU, versions, and the commit of the library.
+
+    Args:
+        device: The device that computed: cpu, cuda or cuda:N.
+    """
     import torch
 
     on_gpu = device.startswith("cuda")
@@ -26,7 +30,11 @@ def facts(device: str) -> dict[str, str | None]:
 
 
 def commit(folder: Path) -> str | None:
-    """The git commit of a folder, with + where files were changed since; None outside of git."""
+    """Return the git commit of a folder, with + where files have changed since.
+
+    Args:
+        folder: A folder of a git repository; of another folder the commit is None.
+    """
     try:
         found = [_git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", ".")]
     except (OSError, subprocess.SubprocessError):
@@ -42,6 +50,11 @@ def _git(folder: Path, *command: str) -> str:
 
 
 def version_of(package: str) -> str | None:
+    """Return the installed version of a package; None where it is not installed.
+
+    Args:
+        package: The name of its distribution.
+    """
     try:
         return version(package)
     except PackageNotFoundError:

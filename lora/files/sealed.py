@@ -1,15 +1,15 @@
-"""Small helpers for the files that steps leave behind.
+"""Write and read the files that steps leave behind.
 
-All are written whole or not at all.  JSON is sealed: it says in which format it was written, and
-the digests of itself and of the files beside it, so that one that was cut short, damaged or edited
-is noticed by the step that reads it.
+All are written whole or not at all.  JSON is sealed: it holds the format in which it was written,
+and the digests of itself and of the files beside it, so that the step that reads it notices a file
+that was cut short, damaged or edited.
 """
 
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,21 @@ from lora.errors import UserError
 
 FORMAT = 1  # of sealed files; raised when an older version could not read them
 SEALED = ("split.json", "replay.json", "train.json", "merge.json", "adapter.json", "card.json")
+# functions that know which receipt belongs to a file; `lora.plan.layout` adds its own, because
+# this room lies below the plan and knows no results folder
+RECEIPT_FINDERS: list[Callable[[Path], Path | None]] = []
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside it, synced, renamed."""
+    """Write a file whole or not at all: beside it, synced, renamed.
+
+    Args:
+        path: The file; its folder is made.
+        content: All that it will hold.
+
+    Raises:
+        OSError: The file cannot be written; the error names it, and no half of it is left.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
@@ -38,33 +49,54 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write text in UTF-8, whole or not at all."""
+    """Write text in UTF-8, whole or not at all.
+
+    Args:
+        path: The file; its folder is made.
+        text: All that it will hold.
+    """
     write_bytes(path, text.encode())
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where a step says what it has made, and from what.
+    """The JSON file in which a step says what it has made, and from what.
 
-    stamp: what the job depends on (`lora.plan.freshness`); None for a step that is run by hand
+    Attributes:
+        path: The file.
+        stamp: What the job depends on (`lora.plan.freshness`); None for a step run by hand.
     """
 
     path: Path
     stamp: dict[str, Any] | None = None
 
     def write(self, content: dict[str, Any], files: Iterable[Path] = ()) -> None:
-        """Write it, sealed, with the digests of files beside it."""
+        """Write the receipt, sealed.
+
+        Args:
+            content: What the step has found.
+            files: Files beside the receipt, whose digests it holds.
+        """
         write_sealed(self.path, content, files, self.stamp)
 
     def write_points(self, results: list[dict[str, Any]]) -> None:
-        """Write what a step found of each point, {point: result}, once all its files are there."""
+        """Write what a step found of each point, once the files of all points are there.
+
+        Args:
+            results: A result for each point; its key "point" holds the name.
+        """
         self.write({result["point"]: result for result in results})
 
 
 def write_torch(path: str | Path, content: Any, head: bool = False) -> None:
-    """Write what torch can pickle, whole or not at all; with its digest as a head, if asked for.
+    """Write what torch can pickle, whole or not at all.
 
-    Through memory, because torch's own writer reports a full disk as something else.
+    It goes through memory, because torch's own writer reports a full disk as another error.
+
+    Args:
+        path: The file.
+        content: What torch can pickle.
+        head: Put the SHA-256 digest of the pickle, 32 bytes, in front of it (`read_headed`).
     """
     import torch
 
@@ -75,7 +107,14 @@ def write_torch(path: str | Path, content: Any, head: bool = False) -> None:
 
 
 def read_headed(path: str | Path) -> io.BytesIO:
-    """What `write_torch` wrote with a head.  Raises ValueError if it is not that any more."""
+    """Return the pickle that `write_torch` wrote with a head.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file does not hold what was written.
+    """
     content = Path(path).read_bytes()
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise ValueError("damaged")
@@ -91,8 +130,11 @@ def write_sealed(
     """Write JSON with its format, its own digest and those of files beside it.
 
     Args:
-        stamp: of a receipt, what it was made from; sealed by itself, so that the digest is the
-            same where the same was made
+        path: The JSON file.
+        content: What it holds; its key "seal" is added.
+        files: The files beside it.
+        stamp: Of a receipt, what it was made from.  It has a digest of its own, so that the
+            digest of the content is the same where the same was made.
     """
     sums = {file.name: digest(file) for file in files}
     seal: dict[str, Any] = {"format": FORMAT, "digest": _digest_of(content, sums), "files": sums}
@@ -102,18 +144,27 @@ def write_sealed(
 
 
 def count_up(path: str | Path, **facts: Any) -> None:
-    """Write facts and how often this was written; rules take the number for a setting of a step.
+    """Write facts and how often they were written.
 
-    So what failed or was missed is done again by the next start of the sweep.
+    The plan takes the number for a setting of a job, so that the next start of the sweep repeats
+    what failed or was missed.
+
+    Args:
+        path: The JSON file.
+        **facts: What else it holds.
     """
     times = read_json(path)["times"] if Path(path).is_file() else 0
     write_sealed(path, {"times": times + 1, **facts})
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; of a sealed file without its seal.
+    """Return the content of a JSON file; of a sealed one without its seal.
 
-    Raises UserError: no such file, not JSON, of a newer format, damaged or edited.
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: The file is missing, is not JSON, has a newer format, or was damaged or edited.
     """
     return _read(Path(path))[0]
 
@@ -121,42 +172,59 @@ def read_json(path: str | Path) -> Any:
 def read_seal(path: str | Path) -> dict[str, Any]:
     """Return the seal of a sealed file: format, digest, files and, of a receipt, its stamp.
 
-    Raises UserError: as `read_json`.
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: As `read_json`.
     """
     return _read(Path(path))[1]
 
 
 def check_file(path: str | Path) -> None:
-    """Raises UserError if a sealed file beside this one says that it had other contents."""
+    """Check a file against the digests that a sealed file beside it holds.
+
+    Args:
+        path: The file; without a sealed file beside it nothing is checked.
+
+    Raises:
+        UserError: The file was damaged or edited.
+    """
     path = Path(path)
     own = [path.with_suffix(".json").name] if path.suffix == ".parquet" else []
     for name in (*SEALED, *own):
         if (path.parent / name).is_file():
             sums = read_seal(path.parent / name).get("files", {})
             if path.is_file() and sums.get(path.name, found := digest(path)) != found:
-                raise UserError(f"{path}: is damaged or was edited, says {name}; {_remedy(path)}")
+                raise UserError(
+                    f"{path} does not match the checksum in {name} (damaged or edited). "
+                    f"{_remedy(path)}"
+                )
 
 
 def _read(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the contents of a JSON file, and its seal; {} where it has none."""
+    """Return the content of a JSON file, and its seal; {} where it has none."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except ValueError as error:  # what is no UTF-8, too
-        raise UserError(f"{path}: is not JSON ({error}); {_remedy(path)}") from None
+    except ValueError as error:  # also where it is not UTF-8
+        raise UserError(f"{path} is not JSON ({error}). {_remedy(path)}") from None
     seal = content.pop("seal", None) if isinstance(content, dict) else None
-    if not isinstance(seal, dict):  # none of ours, such as a config
+    if not isinstance(seal, dict):  # not written by this project
         return content, {}
     if seal.get("format", 0) > FORMAT:
         raise UserError(
-            f"{path}: has format {seal['format']}, this version reads up to {FORMAT}; use the "
-            "version of mace-lora-sweep that wrote it"
+            f"{path} has format {seal['format']}, and this version reads formats up to {FORMAT}. "
+            "Use the version of mace-lora-sweep that wrote it."
         )
-    if seal.get("digest") != _digest_of(content, seal.get("files", {})):
-        raise UserError(f"{path}: is damaged or was edited; {_remedy(path)}")
-    if "stamp" in seal and seal.get("stamp_digest") != _digest_of(seal["stamp"], {}):
-        raise UserError(f"{path}: is damaged or was edited; {_remedy(path)}")
+    whole = seal.get("digest") == _digest_of(content, seal.get("files", {}))
+    if "stamp" in seal:
+        whole = whole and seal.get("stamp_digest") == _digest_of(seal["stamp"], {})
+    if not whole:
+        raise UserError(
+            f"{path} does not match its own checksum (damaged or edited). {_remedy(path)}"
+        )
     return content, seal
 
 
@@ -166,16 +234,20 @@ def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:
 
 
 def _remedy(path: Path) -> str:
-    """What makes a file anew: snakemake, once it and the receipt of its pack are gone."""
-    for below in (path.with_suffix(""), *path.parents[:2]):  # one of them is named by the point
-        for receipt in sorted((below.parent / "packs").glob("*.json")):
-            if f'"{below.name}"' in receipt.read_text(errors="replace"):
-                return f"delete it and {receipt}, and run snakemake again"
-    return "delete it and run snakemake again, or fetch it anew"
+    """Explain how to regenerate a file: delete it and its receipt, then run snakemake."""
+    found = [receipt for find in RECEIPT_FINDERS if (receipt := find(path)) is not None]
+    if not found:
+        return "Delete it and make it again, or copy it again from where it came."
+    both = path if found[0] == path else f"{path} and {found[0]}"
+    return f"Delete {both}, then run snakemake again."
 
 
 def digest(*paths: str | Path) -> str:
-    """A digest of the contents of files: 16 hex digits of SHA-256."""
+    """Return a digest of the contents of files: 16 hex digits of SHA-256.
+
+    Args:
+        *paths: The files; their order counts, their names do not.
+    """
     total = hashlib.sha256()
     for path in paths:
         total.update(hashlib.sha256(Path(path).read_bytes()).digest())

@@ -4,8 +4,11 @@ Steps that work on packs leave one receipt a pack, and files a point; all other 
 receipt.  A receipt is a sealed JSON file that says what was made, and from what.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from lora.files.sealed import RECEIPT_FINDERS
 
 BY_PACK = ("train", "merge", "evaluate", "check")
 RECEIPTS = {
@@ -18,6 +21,8 @@ RECEIPTS = {
     "export": "export/export.json",
     "track": "track/runs.json",
 }
+# the step that makes the files of a folder, where folder and step differ
+FOLDERS = {"data": "split", "report": "choose"}
 
 
 @dataclass(frozen=True)
@@ -113,3 +118,56 @@ class Layout:
     def database(self) -> Path:
         """Return MLflow's store where no server is named."""
         return self.results / "track" / "mlflow.db"
+
+    def receipt_of(self, path: Path) -> Path | None:
+        """Return the receipt of the job that makes a file; None where no receipt is there.
+
+        Args:
+            path: A file below the results folder.
+        """
+        folder, *below = path.relative_to(self.results).parts
+        if not below:
+            return None
+        first = below[0] if len(below) > 1 else Path(below[0]).stem
+        step = FOLDERS.get(folder, folder)
+        if step in BY_PACK and first != "thorough":
+            receipts = sorted((self.results / step / "packs").glob("*.json"))
+            return next((x for x in receipts if x == path or _names(x, first)), None)
+        if step == "truncate":
+            found = self.receipt(step, first)
+        elif first in ("pages", "thorough"):
+            found = path if first == "pages" else self.receipt(first)
+        elif step in RECEIPTS:
+            found = self.receipt(step)
+        else:
+            return None
+        return found if found.is_file() else None
+
+
+def find_receipt(path: Path) -> Path | None:
+    """Return what to delete beside a file of a results folder, so that it is made again.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        A receipt, or the file itself where no receipt belongs to it; None outside of a results
+        folder.
+    """
+    for results in path.parents:
+        layout = Layout(results)
+        found = layout.receipt_of(path)
+        if found is not None or layout.plan.is_file():
+            return found or path
+    return None
+
+
+def _names(receipt: Path, point: str) -> bool:
+    """Return True if the receipt of a pack holds a result of a point."""
+    try:
+        return point in json.loads(receipt.read_text())
+    except ValueError:  # it is damaged itself
+        return False
+
+
+RECEIPT_FINDERS.append(find_receipt)

@@ -257,7 +257,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "e0s_no_json": ([*E0S, *BASE_, "--method", "{H: 1}"], "e0s: .*is not JSON"),
     "e0s_gate": ([*E0S, *BASE_, "--max_error", "1e-9"], "meV/atom.* over"),
     "no_e0s": ([*TRAIN, "--e0s_file", "no.json"], "no.json: no such file"),
-    "e0s_damaged": ([*TRAIN, "--e0s_file", "damaged_e0s.json"], "is damaged or was edited; delete"),
+    "e0s_damaged": (
+        [*TRAIN, "--e0s_file", "damaged_e0s.json"],
+        r"damaged_e0s.json does not match its own checksum .*Delete",
+    ),
     "e0s_newer": ([*TRAIN, "--e0s_file", "newer_e0s.json"], "has format 99, this version reads"),
     "e0s_cut": ([*TRAIN, "--e0s_file", "cut_e0s.json"], "cut_e0s.json: is not JSON"),
     "rank_0": ([*WITH_E0S, "--rank", "0"], "rank: 0 must be above 0"),
@@ -305,7 +308,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "evaluate_test": (
         ["evaluate", "base.model", "--valid_file", "data/valid.xyz"]
         + ["--test_file", "test_only.xyz", "--out", "a.json"],
-        "test_only.xyz frame 0: has no test_set",
+        'test_only.xyz frame 0 lacks the "test_set" field',
     ),
     "check_name": (
         ["check", "base.model", "--names", "hole", "--valid_file", "data/valid.xyz"]
