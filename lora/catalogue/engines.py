@@ -1,10 +1,13 @@
-"""The simulation engines: what file each opens, what it needs, and how a user loads the file."""
+"""The simulation engines: the file that each opens, what it needs, and how a user loads it."""
 
 from dataclasses import dataclass
 
 _CALCULATOR = """from mace.calculators import MACECalculator
 
 atoms.calc = MACECalculator("{path}", default_dtype="{dtype}")"""
+
+
+FIELDS = ("path", "dtype", "precision", "elements")  # that a snippet can hold
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,11 @@ class Engine:
         name: The name in the config.
         suffix: The end of the exported file's name, after the name of the point.
         modules: The Python modules that have to be installed to run the file.
+        driver: The class that runs the file, as "module:name" (`lora.export.engines.base.Engine`).
+        writer: The function that makes what the file holds, as "module:name": a model with one
+            head in, an object for `torch.save` or a TorchScript module out.
         extra: The extra of this package that installs them; empty where none is needed.
-        snippet: What a user writes to load the file; fields are path, dtype, precision, elements.
+        snippet: What a user writes to load the file; its fields are `FIELDS`.
         description: One sentence for the reference.
         default: Whether the config exports to it by default.
         optional: Whether `mace-lora export` leaves it out unless it is named.
@@ -25,6 +31,8 @@ class Engine:
     name: str
     suffix: str
     modules: tuple[str, ...]
+    driver: str
+    writer: str
     extra: str
     snippet: str
     description: str
@@ -34,41 +42,73 @@ class Engine:
 
 ROWS = (
     Engine(
-        *("ase", ".model", (), "", _CALCULATOR),
-        "ASE opens the .model file through MACE's own calculator.",
+        name="ase",
+        suffix=".model",
+        modules=(),
+        driver="lora.export.engines.ase:Ase",
+        writer="lora.export.formats:standard",
+        extra="",
+        snippet=_CALCULATOR,
+        description="ASE opens the .model file through MACE's own calculator.",
     ),
     Engine(
-        *("torch-sim", ".model", ("torch_sim",), "engines"),
-        """import torch
+        name="torch-sim",
+        suffix=".model",
+        modules=("torch_sim",),
+        driver="lora.export.engines.torchsim:TorchSim",
+        writer="lora.export.formats:standard",
+        extra="engines",
+        snippet="""import torch
 from torch_sim.models.mace import MaceModel
 
 model = MaceModel(torch.load("{path}", weights_only=False), dtype=torch.{dtype})""",
-        "torch-sim opens the .model file.",
+        description="torch-sim opens the .model file.",
     ),
     Engine(
-        *("openmm", ".model", ("openmm", "openmmml"), "engines"),
-        """from openmmml import MLPotential
+        name="openmm",
+        suffix=".model",
+        modules=("openmm", "openmmml"),
+        driver="lora.export.engines.openmm:OpenMM",
+        writer="lora.export.formats:standard",
+        extra="engines",
+        snippet="""from openmmml import MLPotential
 
 potential = MLPotential("mace", modelPath="{path}")  # energies without the E0s
 system = potential.createSystem(topology, precision="{precision}")""",
-        "OpenMM opens the .model file through openmmml.",
+        description="OpenMM opens the .model file through openmmml.",
     ),
     Engine(
-        *("lammps", ".model-lammps.pt", ("lammps",), "engines"),
-        """pair_style mace no_domain_decomposition
+        name="lammps",
+        suffix=".model-lammps.pt",
+        modules=("lammps",),
+        driver="lora.export.engines.lammps:Lammps",
+        writer="lora.export.formats:torchscript",
+        extra="engines",
+        snippet="""pair_style mace no_domain_decomposition
 pair_coeff * * {path} {elements}  # those of your atom types, in their order""",
-        "LAMMPS opens MACE's TorchScript file with `pair_style mace`.",
+        description="LAMMPS opens MACE's TorchScript file with `pair_style mace`.",
     ),
     Engine(
-        *("lammps-mliap", ".model-mliap_lammps.pt", ("lammps", "cuequivariance_torch"), "engines"),
-        """pair_style mliap unified {path} 0
+        name="lammps-mliap",
+        suffix=".model-mliap_lammps.pt",
+        modules=("lammps", "cuequivariance_torch"),
+        driver="lora.export.engines.lammps:LammpsMliap",
+        writer="lora.export.formats:mliap",
+        extra="engines",
+        snippet="""pair_style mliap unified {path} 0
 pair_coeff * * {elements}  # those of your atom types, in their order""",
-        "LAMMPS opens MACE's file for ML-IAP; writing it needs cuequivariance-torch.",
+        description="LAMMPS opens MACE's file for ML-IAP; writing it needs cuequivariance-torch.",
         default=False,
     ),
     Engine(
-        *("cueq", "-cueq.model", ("cuequivariance_torch",), "cueq", _CALCULATOR),
-        "cuEquivariance runs a converted copy of the model in MACE's calculator.",
+        name="cueq",
+        suffix="-cueq.model",
+        modules=("cuequivariance_torch",),
+        driver="lora.export.engines.ase:Cueq",
+        writer="lora.export.formats:cueq",
+        extra="cueq",
+        snippet=_CALCULATOR,
+        description="cuEquivariance runs a converted copy of the model in MACE's calculator.",
         default=False,
         optional=True,
     ),

@@ -5,6 +5,7 @@ Licences and papers are those that MACE's own code and papers state.
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Literal
 
 MACE_PAPER = "MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697"
 ASL = "ASL (Academic Software License): no commercial use"
@@ -23,6 +24,7 @@ class Foundation:
         licence: Its licence; None if it is not known here.
         paper: What to cite; None if it is not known here.
         aliases: Other names for it.
+        source: Which of MACE's functions fetches it: mace_mp, mace_off or mace_omol.
         marks: What the name of its file holds, in small letters and digits only.
     """
 
@@ -30,20 +32,21 @@ class Foundation:
     licence: str | None = None
     paper: str | None = None
     aliases: tuple[str, ...] = ()
+    source: Literal["mp", "off", "omol"] = "mp"
     marks: tuple[str, ...] = ()
 
 
 # A file is the first row of which its name holds a mark: OMat's before those that it continues.
 ROWS = (
-    Foundation("small-omat-0", ASL, _OMAT, ("small_omat",), ("omat",)),
-    Foundation("medium-omat-0", ASL, _OMAT, ("medium_omat",), ("omat",)),
+    Foundation("small-omat-0", ASL, _OMAT, ("small_omat",), marks=("omat",)),
+    Foundation("medium-omat-0", ASL, _OMAT, ("medium_omat",), marks=("omat",)),
     Foundation("mace-matpes-pbe-0", ASL, _MATPES, marks=("matpes",)),
     Foundation("mace-matpes-r2scan-0", ASL, _MATPES, marks=("matpes",)),
-    Foundation("mace_omol", ASL, "OMol25: arXiv 2505.08762", marks=("omol",)),
-    Foundation("small_off", ASL, _OFF, marks=("off",)),
-    Foundation("medium_off", ASL, _OFF, marks=("off",)),
-    Foundation("large_off", ASL, _OFF, marks=("off",)),
-    Foundation("medium-mpa-0", "MIT", _MP, ("medium_mpa",), ("mpa",)),
+    Foundation("mace_omol", ASL, "OMol25: arXiv 2505.08762", source="omol", marks=("omol",)),
+    Foundation("small_off", ASL, _OFF, source="off", marks=("off",)),
+    Foundation("medium_off", ASL, _OFF, source="off", marks=("off",)),
+    Foundation("large_off", ASL, _OFF, source="off", marks=("off",)),
+    Foundation("medium-mpa-0", "MIT", _MP, ("medium_mpa",), marks=("mpa",)),
     Foundation("small", "MIT", _MP, marks=("mace128l", "macemp")),
     Foundation("medium", "MIT", _MP, marks=("mace128l", "macemp")),
     Foundation("large", "MIT", _MP, marks=("mptrj", "macemp")),

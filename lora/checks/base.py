@@ -1,4 +1,9 @@
-"""What a check is, and what it works on."""
+"""The sample of structures that checks work on, and the error of a check that cannot run.
+
+A check is a function of a potential, a sample and the settings of its row in
+`lora.catalogue.checks`.  It returns a number, lower is better, and details for the JSON file.  The
+defaults of its settings stand in the row alone.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,19 +14,21 @@ N_STRUCTURES = 4  # of the validation set, for checks that hold for any structur
 
 
 class NotCheckedError(Exception):
-    """The sample has nothing to check on, and why."""
+    """Raised where the sample has nothing to check on; the message says why."""
 
 
 @dataclass
 class Sample:
-    """What the checks work on.
+    """The structures that the checks work on.
 
-    structures: a few of the validation set
-    holdout: labelled structures of the foundation model's own level of theory, or none
-    e0s: E0s of that level {symbol: eV}
-    crystals: periodic structures of the data, one a composition
-    numbers: atomic numbers of the data
-    settings: {check: {name: value}} over the arguments of each
+    Attributes:
+        structures: A few of the validation set.
+        numbers: The atomic numbers of the data.
+        holdout: Labelled structures of the foundation model's own level of theory, or none.
+        e0s: The E0s of that level, {symbol: eV}.
+        crystals: Periodic structures of the data, one of each composition.
+        settings: {check: {argument: value}} over the defaults of each.
+        seed: The random seed of all checks.
     """
 
     structures: list[Atoms]

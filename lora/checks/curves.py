@@ -1,4 +1,4 @@
-"""Checks of energy curves: of all pairs of elements, of crystals over their volume."""
+"""Check energy curves: of all pairs of elements, and of crystals over their volume."""
 
 from typing import Any
 
@@ -10,25 +10,33 @@ from scipy.signal import find_peaks
 from lora.calculators.potential import Potential
 from lora.checks.base import NotCheckedError, Sample
 
-POINTS = 61  # of a dimer curve
-WELL = 0.1  # eV, a second minimum that is shallower counts as none
-JUMP = 0.1  # eV, and share of the step, between two points of a dimer curve that its forces
-# do not explain
+N_SAMPLES = 61  # of a dimer curve
+WELL = 0.1  # eV; a second minimum that is shallower does not count
+# a jump: the energy between two points of a dimer curve changes by this much (eV), plus this share
+# of the step, more than the forces explain
+JUMP = 0.1
 VOLUMES = np.linspace(0.88, 1.12, 13)
 
 
 def dimers(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Faults of the energy curves of all pairs of elements, from half the bond length on.
+    """Count the faults of the energy curves of all pairs of elements.
 
-    A fault each: no wall (the energy does not rise all the way inwards of 0.7 bond lengths), a
-    second minimum, a jump.
+    Curves begin at half a bond length, the sum of the covalent radii.  Faults are: no wall (the
+    energy does not rise all the way inwards of 0.75 bond lengths), a second minimum, and a jump.
+
+    Args:
+        potential: The potential.
+        sample: The structures; its elements are used.
+
+    Returns:
+        The number of faults; each fault in words, and the curves (Å, eV).
     """
     faults, curves = [], {}
     numbers = sample.numbers
     for i, a in enumerate(numbers):
         for b in numbers[i:]:
             bond = covalent_radii[a] + covalent_radii[b]
-            r = np.linspace(0.5 * bond, potential.r_max + 0.5, POINTS)
+            r = np.linspace(0.5 * bond, potential.r_max + 0.5, N_SAMPLES)
             pairs = [Atoms([a, b], [[0, 0, 0], [0, 0, x]]) for x in r]
             energies, forces = potential(pairs)
             name = f"{pairs[0].symbols[0]}-{pairs[0].symbols[1]}"
@@ -40,7 +48,14 @@ def dimers(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]
 
 
 def _curve_faults(x: np.ndarray, r: np.ndarray, energy: np.ndarray, slope: np.ndarray) -> list[str]:
-    """What is wrong with a dimer curve; x in bond lengths, r in Å, slope dE/dr."""
+    """Return the faults of a dimer curve.
+
+    Args:
+        x: Distances in bond lengths, [n].
+        r: Distances (Å), [n].
+        energy: Energies (eV), [n].
+        slope: dE/dr (eV/Å), [n].
+    """
     found = []
     if not (np.diff(energy[x < 0.75]) < 0).all():
         found.append("no wall")
@@ -55,7 +70,18 @@ def _curve_faults(x: np.ndarray, r: np.ndarray, energy: np.ndarray, slope: np.nd
 
 
 def equation_of_state(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Crystals whose energy over volume, at 88 to 112 %, has more than one turn."""
+    """Count the crystals whose energy over volume, from 88 to 112 %, has more than one minimum.
+
+    Args:
+        potential: The potential.
+        sample: The structures; its crystals are used.
+
+    Returns:
+        The number of such crystals, and the curves (eV/atom).
+
+    Raises:
+        NotCheckedError: No structure is periodic in all directions.
+    """
     if not sample.crystals:
         raise NotCheckedError("no structure is periodic in all directions")
     bad, curves = 0, {}

@@ -1,4 +1,4 @@
-"""Checks that move the atoms: energy drift and heating."""
+"""Check molecular dynamics: energy drift and heating."""
 
 from typing import Any
 
@@ -16,26 +16,32 @@ from lora.calculators.potential import Potential, Single
 from lora.checks.base import Sample
 from lora.data.statistics import drift
 
-APART = 2.0  # sums of covalent radii from which two atoms no longer hold together
-TOUCHING = 0.55  # sums of covalent radii under which two atoms have collapsed
-HOT = 5.0  # times the thermostat's temperature: an explosion
-FORCE = 100.0  # eV/Å: an explosion
+APART = 2.0  # sums of covalent radii; atoms farther apart do not hold together
+TOUCHING = 0.55  # sums of covalent radii; atoms nearer than this have collapsed
+HOT = 5.0  # an explosion: the temperature over that of the thermostat
+FORCE = 100.0  # an explosion: a force component (eV/Å)
 
 
 def energy_drift(
     potential: Potential,
     sample: Sample,
-    steps: int = 500,
-    timestep: float = 0.5,
-    temperature: float = 300.0,
+    steps: int,
+    timestep: float,
+    temperature: float,
 ) -> tuple[float, dict[str, Any]]:
-    """Drift of the total energy at constant energy (meV/atom/ps), by velocity Verlet.
+    """Measure the drift of the total energy in MD at constant energy (velocity Verlet).
 
-    What the vibrations alone would give, two standard errors of the slope, is not counted.
+    Two standard errors of the slope are subtracted, which vibrations alone would give.
 
     Args:
-        timestep: fs
-        temperature: K, of the start
+        potential: The potential.
+        sample: The structures; the first is used.
+        steps: The number of MD steps.
+        timestep: The time step (fs).
+        temperature: The temperature at the start (K).
+
+    Returns:
+        The drift (meV/atom/ps), infinite where the run explodes; slope and standard error.
     """
     atoms = sample.structures[0].copy()
     atoms.calc = Single(potential)
@@ -56,18 +62,25 @@ def energy_drift(
 def heating(
     potential: Potential,
     sample: Sample,
-    steps: int = 2000,
-    timestep: float = 0.5,
-    start: float = 300.0,
-    end: float = 1500.0,
+    steps: int,
+    timestep: float,
+    start: float,
+    end: float,
 ) -> tuple[float, dict[str, Any]]:
-    """Failures of Langevin dynamics with a rising temperature, of one run a structure.
+    """Count the runs of Langevin dynamics with a rising temperature that fail, one a structure.
 
-    A failure each: an atom or a fragment comes off, two atoms collapse, the run explodes.
+    A run fails if an atom or a fragment comes off, if two atoms collapse, or if it explodes.
 
     Args:
-        timestep: fs
-        start, end: K
+        potential: The potential.
+        sample: The structures.
+        steps: The number of MD steps of a run.
+        timestep: The time step (fs).
+        start: The temperature at the start (K).
+        end: The temperature at the end (K).
+
+    Returns:
+        The number of failures; each failure in words, and the number of runs.
     """
     failures = []
     for i, atoms in enumerate(sample.structures):
@@ -85,7 +98,7 @@ def _heat(
     temperatures: tuple[float, float],
     seed: int,
 ) -> str:
-    """One run.  Returns what failed and when, or ""."""
+    """Return how a run failed and at which temperature; empty where it did not."""
     rng = np.random.default_rng(seed)
     atoms.calc = Single(potential)
     pieces = fragments(atoms)
@@ -108,7 +121,11 @@ def _heat(
 
 
 def fragments(atoms: Atoms) -> int:
-    """Into how many pieces a structure falls."""
+    """Return the number of pieces that a structure consists of.
+
+    Args:
+        atoms: The structure; atoms nearer than `APART` sums of covalent radii hold together.
+    """
     i, j, d = neighbor_list("ijd", atoms, 2 * APART * covalent_radii[atoms.numbers].max())
     near = d < APART * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
     held = coo_matrix((near, (i, j)), shape=(len(atoms), len(atoms)))
@@ -116,6 +133,7 @@ def fragments(atoms: Atoms) -> int:
 
 
 def _failure(atoms: Atoms, pieces: int, temperature: float) -> str:
+    """Return how a run has failed by now; empty where it has not."""
     forces = atoms.get_forces()
     if not np.isfinite(forces).all() or np.abs(forces).max() > FORCE:
         return "explosion"
@@ -127,7 +145,11 @@ def _failure(atoms: Atoms, pieces: int, temperature: float) -> str:
 
 
 def closest(atoms: Atoms) -> float:
-    """Smallest distance in a structure, in sums of covalent radii; infinite for a lone atom."""
+    """Return the smallest distance in a structure, in sums of covalent radii.
+
+    Args:
+        atoms: The structure; of a lone atom the distance is infinite.
+    """
     i, j, d = neighbor_list("ijd", atoms, 1.5)
     if not len(d):
         return float("inf")

@@ -1,4 +1,4 @@
-"""What a fine-tuned potential forgot of the foundation model's own level of theory."""
+"""Measure what a fine-tuned potential forgot of the foundation model's own level of theory."""
 
 from typing import Any
 
@@ -11,9 +11,19 @@ from lora.data.structures import ENERGY, FORCES
 
 
 def forgetting(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Force RMSE (meV/Å) on structures of the foundation model's own level of theory.
+    """Measure the error on structures of the foundation model's own level of theory.
 
-    Energies are compared without the E0s of either level: meV/atom in the details.
+    Energies are compared without the E0s of either level.
+
+    Args:
+        potential: The potential.
+        sample: The structures; its holdout is used.
+
+    Returns:
+        The force RMSE (meV/Å), and the energy RMSE (meV/atom).
+
+    Raises:
+        NotCheckedError: There are no such structures.
     """
     if not sample.holdout:
         raise NotCheckedError("checks.holdout_file is not set")

@@ -1,7 +1,7 @@
-"""A random search for holes.
+"""Search for holes at random.
 
-A hole is a region where a potential is far too low, into which a simulation falls.  Test sets
-do not show it; random structures that are relaxed find it (arXiv 2606.12704).
+A hole is a region where the energy is far too low, into which a simulation falls.  Test sets do not
+show holes; random structures that are relaxed find them (arXiv 2606.12704).
 """
 
 from typing import Any
@@ -18,17 +18,22 @@ DEEP = 1.0  # eV/atom below the lowest structure of the data: a hole
 
 
 def holes(
-    potential: Potential, sample: Sample, structures: int = 100, steps: int = 100
+    potential: Potential, sample: Sample, structures: int, steps: int
 ) -> tuple[float, dict[str, Any]]:
-    """Holes that random structures fall into, percent of them, all relaxed together by FIRE.
+    """Relax random structures, and count those that fall into holes.
 
     A random structure has the atoms of one of the data, thrown into a box (or its cell) without
     touching.  It has fallen into a hole if two atoms collapse, if its energy is more than `DEEP`
-    below the lowest of the data's, or if its energy is no number.
+    below that of the structure of the data, or if its energy is not a number.
 
     Args:
-        structures: how many random ones
-        steps: of the relaxation
+        potential: The potential.
+        sample: The structures.
+        structures: The number of random structures.
+        steps: The number of steps of the relaxation (FIRE), which all go through together.
+
+    Returns:
+        The share that fell into holes (%), and the numbers of those that collapsed or are too low.
     """
     rng = np.random.default_rng(sample.seed)
     kinds = [sample.structures[i % len(sample.structures)] for i in range(structures)]
@@ -38,14 +43,19 @@ def holes(
     energies = relax(potential, thrown, steps)
     n = np.array([len(atoms) for atoms in thrown])
     collapsed = np.array([closest(atoms) < TOUCHING for atoms in thrown])
-    deep = ~(energies / n >= lowest)  # also where it is no number
+    deep = ~(energies / n >= lowest)  # true also where the energy is not a number
     count = int((collapsed | deep).sum())
     detail = {"collapsed": int(collapsed.sum()), "too_low": int(deep.sum()), "structures": len(n)}
     return 100.0 * count / len(n), detail
 
 
 def throw(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """The same atoms at random places, no two nearer than 0.8 sums of their covalent radii."""
+    """Return the same atoms at random places, no two nearer than 0.8 sums of covalent radii.
+
+    Args:
+        atoms: The structure.
+        rng: The random numbers.
+    """
     out = atoms.copy()
     out.info, radii = {}, covalent_radii[atoms.numbers]
     side = (len(atoms) * 14.0) ** (1 / 3)  # Å; 14 Å^3 an atom
@@ -63,7 +73,15 @@ def throw(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 def relax(potential: Potential, structures: list[Atoms], steps: int) -> np.ndarray:
     """Move structures to lower energies, all at once (FIRE, doi 10.1103/PhysRevLett.97.170201).
 
-    No atom moves by more than 0.1 Å a step.  Returns the energies [n] (eV).
+    No atom moves by more than 0.1 Å a step.
+
+    Args:
+        potential: The potential.
+        structures: The structures, whose positions change.
+        steps: The number of steps.
+
+    Returns:
+        The energies at the end (eV), [n].
     """
     n = len(structures)
     owner = np.repeat(np.arange(n), [len(a) for a in structures])
@@ -71,7 +89,7 @@ def relax(potential: Potential, structures: list[Atoms], steps: int) -> np.ndarr
     dt, mix, good = np.full(n, 0.1), np.full(n, 0.1), np.zeros(n, dtype=int)
 
     def total(values: np.ndarray) -> np.ndarray:
-        """Sum over the atoms of each structure."""
+        """Return the sum over the atoms of each structure."""
         return np.bincount(owner, weights=values.sum(axis=1), minlength=n)
 
     energies = np.zeros(n)

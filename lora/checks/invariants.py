@@ -1,8 +1,7 @@
-"""Checks of what no sound potential breaks: gradients, symmetry, extensivity, locality, free atoms.
+"""Check the laws that every sound potential obeys: gradients, symmetry, extensivity, locality, E0s.
 
-Each takes a potential and a sample of structures and gives one number, lower is better, and its
-details.  A limit holds for the number itself, for its ratio to the foundation model's number, or
-for its excess over it; the choice among the points applies it.
+A limit holds for the number itself, for its ratio to the foundation model's number, or for its
+excess over it; the choice among the points applies it.
 """
 
 from typing import Any
@@ -18,7 +17,15 @@ STEP = 1e-4  # Å, of finite differences
 
 
 def gradients(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Largest difference of a force from the finite difference of the energy (eV/Å)."""
+    """Compare forces with finite differences of the energy.
+
+    Args:
+        potential: The potential.
+        sample: The structures.
+
+    Returns:
+        The largest difference of a force component (eV/Å), and no details.
+    """
     rng, moved, found = np.random.default_rng(sample.seed), [], []
     _, forces = potential(sample.structures)
     for atoms, own in zip(sample.structures, forces, strict=True):
@@ -36,8 +43,16 @@ def gradients(potential: Potential, sample: Sample) -> tuple[float, dict[str, An
 
 
 def symmetry(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Largest change of a force (eV/Å) or energy (eV) under rotation, reflection, translation
-    and permutation, turned back."""
+    """Compare energies and forces under rotation, reflection, translation and permutation.
+
+    Args:
+        potential: The potential.
+        sample: The structures.
+
+    Returns:
+        The largest change of an energy (eV) or a force component (eV/Å), and the largest of each
+        operation.
+    """
     rng = np.random.default_rng(sample.seed)
     energies, forces = potential(sample.structures)
     residuals = {}
@@ -62,7 +77,18 @@ def symmetry(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any
 
 
 def extensivity(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Energy of two copies far apart against twice the energy of one (eV); molecules only."""
+    """Compare the energy of two copies far apart with twice the energy of one.
+
+    Args:
+        potential: The potential.
+        sample: The structures; its molecules are used.
+
+    Returns:
+        The largest difference (eV), and no details.
+
+    Raises:
+        NotCheckedError: All structures are periodic.
+    """
     molecules = [atoms for atoms in sample.structures if not atoms.pbc.any()]
     if not molecules:
         raise NotCheckedError("all structures are periodic")
@@ -73,7 +99,18 @@ def extensivity(potential: Potential, sample: Sample) -> tuple[float, dict[str, 
 
 
 def locality(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Largest change of a force (eV/Å) when an atom moves beyond the model's reach."""
+    """Compare forces before and after an atom beyond the model's reach moves.
+
+    Args:
+        potential: The potential.
+        sample: The structures; its molecules are used.
+
+    Returns:
+        The largest change of a force component (eV/Å), and no details.
+
+    Raises:
+        NotCheckedError: All structures are periodic.
+    """
     molecules = [atoms for atoms in sample.structures if not atoms.pbc.any()]
     if not molecules:
         raise NotCheckedError("all structures are periodic")
@@ -89,7 +126,15 @@ def locality(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any
 
 
 def atoms_alone(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Largest difference of a free atom's energy from its E0 (eV)."""
+    """Compare the energies of free atoms with the E0s.
+
+    Args:
+        potential: The potential.
+        sample: The structures; its elements are used.
+
+    Returns:
+        The largest difference (eV), and the difference of each element.
+    """
     energies, _ = potential([Atoms([z]) for z in sample.numbers])
     alone = [Atoms([z]).symbols[0] for z in sample.numbers]
     wrong = [float(e) - potential.e0s[s] for e, s in zip(energies, alone, strict=True)]
@@ -99,16 +144,18 @@ def atoms_alone(potential: Potential, sample: Sample) -> tuple[float, dict[str, 
 def _residual(
     found: tuple[np.ndarray, list[np.ndarray]], energies: np.ndarray, forces: list[np.ndarray]
 ) -> float:
+    """Return the largest difference of energies (eV) and force components (eV/Å)."""
     wrong = [np.abs(a - b).max() for a, b in zip(found[1], forces, strict=True)]
     return float(max(np.abs(found[0] - energies).max(), *wrong))
 
 
 def _reach(potential: Potential, atoms: Atoms) -> float:
-    """Farther than anything in a structure can see (Å)."""
+    """Return a distance (Å) beyond which nothing in a structure is felt."""
     return float(np.ptp(atoms.positions, axis=0).max()) + 2 * potential.depth * potential.r_max + 1
 
 
 def _moved(atoms: Atoms, distance: float) -> Atoms:
+    """Return a copy that is moved along x (Å)."""
     copy = atoms.copy()
     copy.positions += [distance, 0.0, 0.0]
     return copy

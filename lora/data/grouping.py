@@ -1,4 +1,4 @@
-"""Groups of structures that a split keeps together, and the set of each."""
+"""Group the structures that a split keeps together, and choose the set of each group."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,29 +6,52 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from lora.data.origin import where
+from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.errors import UserError
-from lora.plan.config_data import SPLITS
+from lora.plan.config_data import SPLITS, Split
+
+_CONFIG = Split()  # the defaults
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How to split; the fields are the keys of `data` and `split` in the config."""
+    """How to split; the fields are the keys of `data` and `split` in the config.
 
-    method: str = "random"
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    seed: int = 0
-    group_key: str | None = None  # of atoms.info, for `group`
-    block_size: int = 20  # frames of a stretch, for `blocked`
-    near_duplicate: float = 0.01  # Å, largest difference of sorted distances
-    energy_key: str = "REF_energy"
-    forces_key: str = "REF_forces"
-    stress_key: str = "REF_stress"
-    given: dict[str, str] = field(default_factory=dict)  # valid and test files, for `given`
-    test_files: dict[str, str] = field(default_factory=dict)  # further test sets by name
+    Attributes:
+        method: The units that are moved: random, group, blocked or given.
+        valid_fraction: The share of the validation set.
+        test_fraction: The share of the test set.
+        seed: The random seed.
+        group_key: The key in `atoms.info` that names the group, for `group`.
+        block_size: The frames of a stretch, for `blocked`.
+        near_duplicate: The largest difference of sorted distances of near duplicates (Å).
+        energy_key: The name of the total energy in the files.
+        forces_key: The name of the forces in the files.
+        stress_key: The name of the stress in the files.
+        given: The files of the sets valid and test, for `given`.
+        test_files: The files of further test sets, by name.
+    """
+
+    method: str = _CONFIG.method
+    valid_fraction: float = _CONFIG.valid_fraction
+    test_fraction: float = _CONFIG.test_fraction
+    seed: int = _CONFIG.seed
+    group_key: str | None = _CONFIG.group_key
+    block_size: int = _CONFIG.block_size
+    near_duplicate: float = _CONFIG.near_duplicate
+    energy_key: str = ENERGY
+    forces_key: str = FORCES
+    stress_key: str = STRESS
+    given: dict[str, str] = field(default_factory=dict)
+    test_files: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises UserError for values out of bounds, named as in the config."""
+        """Check the values.
+
+        Raises:
+            UserError: A value is out of bounds; it is named as the config names it.
+        """
         if self.method not in SPLITS:
             raise UserError(f"split.method: {self.method!r} is not one of {', '.join(SPLITS)}")
         for name in ("valid_fraction", "test_fraction"):
@@ -48,7 +71,16 @@ class SplitSettings:
 def groups_of(
     structures: list[Atoms], settings: SplitSettings, dataset: str | Path
 ) -> list[object]:
-    """The group of each structure."""
+    """Return the group of each structure.
+
+    Args:
+        structures: The structures in the order of their file.
+        settings: The settings of the split.
+        dataset: The file, for messages.
+
+    Raises:
+        UserError: A structure has no `group_key`.
+    """
     if settings.method == "blocked":
         return [i // settings.block_size for i in range(len(structures))]
     if settings.method == "random":
@@ -57,15 +89,21 @@ def groups_of(
     for i, atoms in enumerate(structures):
         if key not in atoms.info:
             raise UserError(
-                f"{dataset} frame {i}: has no {key}; every structure needs the split.group_key"
+                f"{where(atoms, dataset, i)}: has no {key}; every structure needs the "
+                "split.group_key"
             )
     return [atoms.info[key] for atoms in structures]
 
 
 def allocate(groups: list[object], settings: SplitSettings) -> list[str]:
-    """The set of each structure: shuffled groups fill test, then valid; train takes the rest.
+    """Return the set of each structure.
 
-    A set is full at the size nearest to its fraction, but never left empty if asked for.
+    Shuffled groups fill test, then valid; train takes the rest.  A set is full at the size nearest
+    to its fraction; one with a fraction above 0 gets at least one group.
+
+    Args:
+        groups: The group of each structure.
+        settings: The settings of the split.
     """
     names = list(dict.fromkeys(groups))
     np.random.default_rng(settings.seed).shuffle(names)

@@ -1,20 +1,31 @@
-"""Equal and nearly equal structures in two sets of a split."""
+"""Find equal and nearly equal structures in two sets of a split."""
+
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from scipy.spatial import cKDTree
 
+from lora.data.origin import origin_of
 from lora.data.structures import SETS
 
 N_QUANTILES = 64  # of the sorted distances, in the fingerprint of a structure
 
 
-def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict:
-    """Pairs of equal (to 1e-6 Å) or nearly equal structures in two different sets.
+def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
+    """Return the pairs of equal (to 1e-6 Å) or nearly equal structures in two different sets.
 
     Structures of one composition are compared by their sorted interatomic distances (minimum
-    image), which no rotation or permutation changes; `tolerance` (Å) bounds the largest
-    difference of any of them.  Different structures can share all distances, rarely.
+    image), which no rotation or permutation changes.  Different structures can share all
+    distances, rarely.
+
+    Args:
+        sets: The structures of each of `SETS`.
+        tolerance: The largest difference of any of the distances (Å).
+
+    Returns:
+        {"tolerance_angstrom", "duplicates", "near_duplicates": counts, "closest": the 20 closest
+        pairs, each {"angstrom", "a", "b"}, with set, number in the set, source file and frame}.
     """
     by_composition: dict[str, list[tuple[str, int, np.ndarray]]] = {}
     for name in SETS:
@@ -30,24 +41,35 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict:
                 continue
             gap = float(np.abs(va - vb).max())
             exact, near = exact + (gap <= 1e-6), near + (gap > 1e-6)
-            examples.append((gap, f"{set_a} {i}", f"{set_b} {j}"))
+            examples.append((gap, (set_a, i), (set_b, j)))
+    closest = [
+        {"angstrom": gap, "a": _named(sets, *a), "b": _named(sets, *b)}
+        for gap, a, b in sorted(examples)[:20]
+    ]
     return {
         "tolerance_angstrom": tolerance,
         "duplicates": exact,
         "near_duplicates": near,
-        "closest": [{"angstrom": g, "a": a, "b": b} for g, a, b in sorted(examples)[:20]],
+        "closest": closest,
     }
 
 
+def _named(sets: dict[str, list[Atoms]], name: str, i: int) -> dict[str, Any]:
+    """Return where a structure stands: set, number in it, source file and frame."""
+    origin = origin_of(sets[name][i])
+    source = {"source_file": origin.file, "frame": origin.frame} if origin else {}
+    return {"set": name, "structure": i} | source
+
+
 def _distances(atoms: Atoms) -> np.ndarray:
-    """Sorted distances (Å) at fixed quantiles, with the volume's cube root for crystals."""
+    """Return sorted distances (Å) at fixed quantiles, and the cube root of a crystal's volume."""
     n = len(atoms)
     if n == 1:
         distances = np.zeros(1)
     else:
-        distances = np.sort(
-            atoms.get_all_distances(mic=bool(atoms.pbc.any()))[np.triu_indices(n, 1)]
-        )
+        periodic = bool(atoms.pbc.any())
+        pairs = atoms.get_all_distances(mic=periodic)  # type: ignore[no-untyped-call]  # ASE's
+        distances = np.sort(pairs[np.triu_indices(n, 1)])
     at = np.linspace(0, len(distances) - 1, N_QUANTILES).round().astype(int)
     size = atoms.cell.volume ** (1 / 3) if atoms.pbc.all() else 0.0
     return np.append(distances[at], size)

@@ -1,21 +1,34 @@
-"""Reference against prediction of every number, and the errors in it."""
+"""Compare reference and prediction, number by number and in the mean."""
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from lora.data.origin import origin_of
 from lora.data.statistics import rms
 from lora.data.structures import STRESS, reference
 
 
 def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:
-    """Reference and prediction of every number, a row each.
+    """Return reference and prediction of every number, a row each.
 
-    Columns: test_set, config_type, structure, quantity (energy in eV/atom; force, a component
-    in eV/Å; stress, a component in eV/Å^3), reference, predicted.
+    Args:
+        structures: Labelled structures.
+        predicted: Energies [n] (eV), forces [n_atoms of all, 3] (eV/Å) and, where there are
+            any, stresses [n, 3, 3] (eV/Å^3).
+        name: The name of the set.
+
+    Returns:
+        A table with the columns test_set, config_type, structure (its number in the set),
+        source_file and frame (its origin, see `lora.data.origin`; an empty name and -1 where it
+        has none), quantity (energy in eV/atom; force, a component in eV/Å; stress, a component in
+        eV/Å^3), reference, predicted.
     """
     truth = reference(structures)
     types = np.array([str(a.info.get("config_type", "Default")) for a in structures])
+    origins = [origin_of(atoms) for atoms in structures]
+    files = np.array([x.file if x else "" for x in origins], dtype=object)
+    frames = np.array([x.frame if x else -1 for x in origins])
     n_atoms, index = truth["n_atoms"], np.arange(len(structures))
     rows = [
         ("energy", index, truth["energy"] / n_atoms, predicted["energy"] / n_atoms),
@@ -30,6 +43,8 @@ def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str)
                 "test_set": name,
                 "config_type": types[which],
                 "structure": which,
+                "source_file": files[which],
+                "frame": frames[which],
                 "quantity": quantity,
                 "reference": np.ravel(expected),
                 "predicted": np.ravel(found),
@@ -48,7 +63,11 @@ UNITS = {
 
 
 def errors(table: pd.DataFrame) -> dict[str, float]:
-    """RMSE and MAE of each quantity of a parity table, in meV/atom, meV/Å, meV/Å^3."""
+    """Return RMSE and MAE of each quantity, in meV/atom, meV/Å, meV/Å^3.
+
+    Args:
+        table: A table of `parity`, or a part of one.
+    """
     out = {}
     for quantity, part in table.groupby("quantity"):
         short, unit = UNITS[quantity]

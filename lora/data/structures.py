@@ -13,18 +13,19 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.stress import voigt_6_to_full_3x3_stress
 
+from lora.data.origin import Origin, read_from, set_origin
 from lora.errors import UserError
 from lora.files.sealed import check_file, write_text
 
 # the keys of every file that this project writes: MACE's own defaults
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
-# what no calculation gives, so that its unit must be another
-MOST_ENERGY = 1e7  # eV an atom; all electrons of the heaviest have less
+# larger than any calculation gives, so that the unit must be another one
+MOST_ENERGY = 1e7  # eV/atom; the electrons of the heaviest element have less
 MOST_FORCE = 1e3  # eV/Å
 NEAREST = 0.2  # Å
 ISOLATED = "IsolatedAtom"  # the config_type of free atoms, as in MACE
+SETS = ("train", "valid", "test")
 
 
 def read_structures(
@@ -33,53 +34,92 @@ def read_structures(
     forces_key: str = FORCES,
     stress_key: str = STRESS,
 ) -> list[Atoms]:
-    """Read a labelled dataset; every structure comes back checked, with the keys above.
+    """Read a labelled dataset, check every structure, and give the labels our keys.
 
     Args:
-        path: any format of ASE that holds energies and forces; extended xyz as a rule
-        energy_key, forces_key, stress_key: what the file calls them; stress may be missing
+        path: A file of any format of ASE that holds energies and forces.
+        energy_key: The name of the total energy (eV) in the file.
+        forces_key: The name of the forces (eV/Å) in the file.
+        stress_key: The name of the stress (eV/Å^3) in the file, which need not have it.
 
-    Raises UserError: one line with file, frame, key, value and remedy.
+    Returns:
+        The structures in the order of the file, with its name and their numbers as their origin
+        (`lora.data.origin`).
+
+    Raises:
+        UserError: One line with file, frame, key, value and remedy.
     """
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
     frames = _read(Path(path))
-    return [_checked(atoms, keys, f"{path} frame {i}") for i, atoms in enumerate(frames)]
+    return [_checked(atoms, keys, Origin(str(path), i)) for i, atoms in enumerate(frames)]
 
 
 def load_structures(path: str | Path) -> list[Atoms]:
-    """Read without checking numbers: a file that this project wrote, or for its geometries.
+    """Read structures without checking numbers.
 
-    Raises UserError: no structures in it, or it is no longer what was written.
+    Args:
+        path: A file that this project wrote, or one of which only the geometries are used.
+
+    Returns:
+        The structures.  Each keeps the origin that the file has for it; one without gets this
+        file and its number here.
+
+    Raises:
+        UserError: The file holds no structures, or is no longer what was written.
     """
     check_file(path)
-    return _read(Path(path))
+    frames = _read(Path(path))
+    read_from(frames, path, keep=True)
+    return frames
 
 
 def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
-    """Write extended xyz, whole or not at all.  Positions and forces keep 12 digits."""
+    """Write extended xyz, whole or not at all.
+
+    Args:
+        path: The file.
+        structures: The structures; positions (Å) and forces (eV/Å) keep 12 digits.
+    """
     text = io.StringIO()
     ase.io.write(text, list(structures), format="extxyz", vec_cell=False)
     write_text(path, text.getvalue())
 
 
 def bare(atoms: Atoms) -> Atoms:
-    """The structure alone: elements, positions, cell; no labels, notes or calculator."""
+    """Return the structure alone: elements, positions, cell; no labels, info or calculator.
+
+    Args:
+        atoms: The structure, which is left as it is.
+    """
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
-    """Whether a structure is a free atom, kept for E0s and not trained on."""
+    """Return True for a free atom, which is used for E0s and not trained on.
+
+    Args:
+        atoms: The structure.
+    """
     return atoms.info.get("config_type") == ISOLATED and len(atoms) == 1
 
 
 def composition(structures: list[Atoms], numbers: list[int]) -> np.ndarray:
-    """Counts of each element: [n_structures, n_elements]."""
+    """Return the counts of each element, [n_structures, n_elements].
+
+    Args:
+        structures: The structures.
+        numbers: The atomic numbers of the columns.
+    """
     counts = [Counter(atoms.numbers.tolist()) for atoms in structures]
     return np.array([[c[z] for z in numbers] for c in counts], dtype=float)
 
 
 def elements_of(structures: Iterable[Atoms]) -> list[int]:
-    """Sorted atomic numbers that occur."""
+    """Return the atomic numbers that occur, sorted.
+
+    Args:
+        structures: The structures.
+    """
     return sorted({int(z) for atoms in structures for z in atoms.numbers})
 
 
@@ -101,8 +141,24 @@ def _read(path: Path) -> list[Atoms]:
     return list(frames)
 
 
-def _checked(atoms: Atoms, keys: dict[str, str], where: str) -> Atoms:
-    """The structure with only what we use, under our keys.  `where` names file and frame."""
+def _checked(atoms: Atoms, keys: dict[str, str], origin: Origin) -> Atoms:
+    """Return a checked copy of a structure with its labels under our keys, and its origin."""
+    where = str(origin)
+    _check_geometry(atoms, where)
+    energy, forces = _energy(atoms, keys["energy"], where), _forces(atoms, keys["forces"], where)
+    kept = {k: v for k, v in atoms.info.items() if k not in keys.values()}
+    out = bare(atoms)
+    out.info = {**kept, ENERGY: energy}
+    out.arrays[FORCES] = forces
+    stress = _label(atoms, keys["stress"], where, needed=None)
+    if stress is not None:
+        out.info[STRESS] = _stress(_numbers(stress, where, keys["stress"]), where, keys["stress"])
+    set_origin(out, origin)
+    return out
+
+
+def _check_geometry(atoms: Atoms, where: str) -> None:
+    """Raise UserError for atoms, positions or a cell that no calculation can have used."""
     if len(atoms) == 0:
         raise UserError(f"{where}: holds no atoms; remove it")
     for z in atoms.numbers:
@@ -114,42 +170,41 @@ def _checked(atoms: Atoms, keys: dict[str, str], where: str) -> Atoms:
     if atoms.pbc.any() and abs(atoms.cell.volume) < 1e-6:
         raise UserError(f"{where}: is periodic but its cell has no volume; set Lattice or pbc")
 
-    found = _label(atoms, keys["energy"], where, needed="data.energy_key")
-    energy = _numbers(found, where, keys["energy"])
+
+def _energy(atoms: Atoms, key: str, where: str) -> float:
+    """Return the total energy (eV); raise UserError where it is missing or cannot be one."""
+    energy = _numbers(_label(atoms, key, where, needed="data.energy_key"), where, key)
     if energy.size != 1:
-        raise UserError(f"{where}: {keys['energy']} holds {energy.size} numbers, not one energy")
-    found = _label(atoms, keys["forces"], where, needed="data.forces_key")
-    forces = _numbers(found, where, keys["forces"])
-    if forces.shape != (len(atoms), 3):
-        raise UserError(
-            f"{where}: {keys['forces']} has shape {forces.shape}, not ({len(atoms)}, 3)"
-        )
-    _finite(energy, where, keys["energy"])
-    _finite(forces, where, keys["forces"])
-    per_atom, largest = abs(energy.item()) / len(atoms), np.abs(forces).max()
+        raise UserError(f"{where}: {key} holds {energy.size} numbers, not one energy")
+    _finite(energy, where, key)
+    per_atom = abs(energy.item()) / len(atoms)
     if per_atom > MOST_ENERGY:
         raise UserError(
-            f"{where}: {keys['energy']} is {per_atom:.0e} eV an atom in size; give the total "
-            "energy in eV"
+            f"{where}: {key} is {per_atom:.0e} eV an atom in size; give the total energy in eV"
         )
+    return float(energy.reshape(-1)[0])
+
+
+def _forces(atoms: Atoms, key: str, where: str) -> np.ndarray:
+    """Return forces [n_atoms, 3] (eV/Å); raise UserError where they are missing or cannot be."""
+    forces = _numbers(_label(atoms, key, where, needed="data.forces_key"), where, key)
+    if forces.shape != (len(atoms), 3):
+        raise UserError(f"{where}: {key} has shape {forces.shape}, not ({len(atoms)}, 3)")
+    _finite(forces, where, key)
+    largest = np.abs(forces).max()
     if largest > MOST_FORCE:
         raise UserError(
-            f"{where}: {keys['forces']} reaches {largest:.0f} eV/Å; give forces in eV/Å, or remove "
-            "the structure"
+            f"{where}: {key} reaches {largest:.0f} eV/Å; give forces in eV/Å, or remove the "
+            "structure"
         )
-
-    kept = {k: v for k, v in atoms.info.items() if k not in keys.values()}
-    out = bare(atoms)
-    out.info = {**kept, ENERGY: float(energy.reshape(-1)[0])}
-    out.arrays[FORCES] = forces
-    stress = _label(atoms, keys["stress"], where, needed=None)
-    if stress is not None:
-        out.info[STRESS] = _stress(_numbers(stress, where, keys["stress"]), where, keys["stress"])
-    return out
+    return forces
 
 
 def _label(atoms: Atoms, key: str, where: str, needed: str | None) -> object:
-    """A label from wherever ASE put it: info, arrays, or the calculator that it attaches."""
+    """Return a label from wherever ASE put it: info, arrays, or the calculator of the frame.
+
+    Raises UserError where a label with a key of the config, `needed`, is missing.
+    """
     if key in atoms.info:
         return atoms.info[key]
     if key in atoms.arrays:
@@ -166,7 +221,7 @@ def _label(atoms: Atoms, key: str, where: str, needed: str | None) -> object:
 
 
 def _numbers(value: object, where: str, key: str) -> np.ndarray:
-    """A label as floats; text and truth values are none."""
+    """Return a label as floats; raise UserError for texts and truth values."""
     try:
         if np.asarray(value).dtype != bool:
             return np.asarray(value, dtype=float)
@@ -177,8 +232,8 @@ def _numbers(value: object, where: str, key: str) -> np.ndarray:
 
 
 def _apart(atoms: Atoms, where: str) -> None:
-    """Raises UserError where two atoms are nearer than any of them can be."""
-    if not 1 < len(atoms) <= 500:  # of many atoms all pairs are too many
+    """Raise UserError where two atoms are nearer than atoms can be."""
+    if not 1 < len(atoms) <= 500:  # all pairs of many atoms take too long
         return
     i, j = np.triu_indices(len(atoms), 1)
     distances = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
@@ -191,9 +246,10 @@ def _apart(atoms: Atoms, where: str) -> None:
 
 
 def _stress(stress: np.ndarray, where: str, key: str) -> np.ndarray:
-    """Stress as nine numbers, row by row, from Voigt, 3x3 or nine."""
+    """Return a stress (eV/Å^3) as nine numbers, row by row, from Voigt, 3x3 or nine."""
     if stress.size == 6:
-        stress = voigt_6_to_full_3x3_stress(stress.reshape(6))
+        xx, yy, zz, yz, xz, xy = stress.reshape(6)
+        stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     elif stress.size != 9:
         raise UserError(f"{where}: {key} holds {stress.size} numbers; give 6 (Voigt) or 9 (3x3)")
     _finite(stress, where, key)
@@ -201,6 +257,7 @@ def _stress(stress: np.ndarray, where: str, key: str) -> np.ndarray:
 
 
 def _finite(values: np.ndarray, where: str, key: str) -> None:
+    """Raise UserError for values that are not finite."""
     if not np.isfinite(values).all():
         raise UserError(
             f"{where}: {key} holds a number that is not finite; remove the structure or compute it "
@@ -208,11 +265,12 @@ def _finite(values: np.ndarray, where: str, key: str) -> None:
         )
 
 
-SETS = ("train", "valid", "test")
-
-
 def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
-    """The labels: energy [n] (eV), forces [n_atoms of all, 3] (eV/Å), n_atoms [n]."""
+    """Return the labels: energy [n] (eV), forces [n_atoms of all, 3] (eV/Å), n_atoms [n].
+
+    Args:
+        structures: Labelled structures.
+    """
     return {
         "energy": np.array([atoms.info[ENERGY] for atoms in structures]),
         "forces": np.concatenate([atoms.arrays[FORCES] for atoms in structures]),
@@ -221,5 +279,9 @@ def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
 
 
 def has_stress(structures: list[Atoms]) -> bool:
-    """Whether every structure has a stress label."""
+    """Return True if every structure has a stress label.
+
+    Args:
+        structures: The structures.
+    """
     return all(STRESS in atoms.info for atoms in structures)

@@ -1,12 +1,16 @@
-"""A merged model written for simulation engines: MACE's own formats, through MACE's own classes."""
+"""Write a merged model for simulation engines: MACE's own formats, through MACE's own classes.
+
+The functions that make what a file holds are named as writers in `lora.catalogue.engines`.
+"""
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from lora.catalogue.engines import Engine
+from lora.catalogue.named import resolve
 from lora.errors import UserError
 from lora.files.sealed import write_bytes, write_torch
 from lora.mace.door import default_dtype, upstream
@@ -16,7 +20,13 @@ from lora.mace.notes import without_notes
 
 
 def plain(model_file: Path, head: str | None, dtype: torch.dtype | None) -> nn.Module:
-    """The model of a file: one head, one dtype, none of the notes that we keep on a model."""
+    """Return the model of a file with one head, in one dtype, without the notes that we keep on it.
+
+    Args:
+        model_file: A .model file.
+        head: The head to keep, where the model has several.
+        dtype: The precision; None means that of the file.
+    """
     model = without_notes(load_foundation(model_file, head, dtype))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -24,17 +34,29 @@ def plain(model_file: Path, head: str | None, dtype: torch.dtype | None) -> nn.M
 
 
 def standard(model: nn.Module) -> nn.Module:
-    """For ASE, OpenMM and torch-sim: the model as it is."""
+    """Return the model as it is, for ASE, OpenMM and torch-sim.
+
+    Args:
+        model: The model.
+    """
     return model
 
 
 def cueq(model: nn.Module) -> nn.Module:
-    """For cuEquivariance: converted, and compared with what it was made from."""
+    """Return the model on cuEquivariance's layers, compared with what it was made from.
+
+    Args:
+        model: The model.
+    """
     return without_notes(to_kernel(model, "cueq"))
 
 
 def torchscript(model: nn.Module) -> nn.Module:
-    """For LAMMPS' `pair_style mace`: what `mace_create_lammps_model` writes."""
+    """Return what `mace_create_lammps_model` writes, for LAMMPS's `pair_style mace`.
+
+    Args:
+        model: The model.
+    """
     dtype = next(model.parameters()).dtype
     with default_dtype(dtype):
         made = upstream("mace.calculators").LAMMPS_MACE(copy.deepcopy(model), head=model.heads[0])
@@ -43,7 +65,11 @@ def torchscript(model: nn.Module) -> nn.Module:
 
 
 def mliap(model: nn.Module) -> nn.Module:
-    """For LAMMPS' `pair_style mliap unified`, on cuEquivariance as MACE's own tool makes it."""
+    """Return what MACE's own tool writes for LAMMPS's `pair_style mliap unified`.
+
+    Args:
+        model: The model, which is converted to cuEquivariance.
+    """
     dtype = next(model.parameters()).dtype
     converted = cueq(model)
     converted.lammps_mliap = True
@@ -54,32 +80,19 @@ def mliap(model: nn.Module) -> nn.Module:
     return out
 
 
-# what an engine opens, by the end of the file's name; OpenMM and torch-sim open ASE's
-FORMATS: dict[str, Callable[[nn.Module], nn.Module]] = {
-    ".model": standard,
-    "-cueq.model": cueq,
-    ".model-lammps.pt": torchscript,
-    ".model-mliap_lammps.pt": mliap,
-}
+def write_format(model: nn.Module, path: Path, engine: Engine) -> None:
+    """Write a model in the format of an engine, whole or not at all.
 
+    Args:
+        model: The model, with one head.
+        path: The file.
+        engine: The row of the engine.
 
-def dtype_of(path: Path, suffix: str) -> torch.dtype:
-    """The dtype of the weights in an exported file."""
-    upstream("mace.calculators.lammps_mliap_mace")
-    if FORMATS[suffix] is torchscript:
-        held = torch.jit.load(str(path), map_location="cpu")
-    else:
-        held = torch.load(path, map_location="cpu", weights_only=False)
-    return next(getattr(held, "model", held).parameters()).dtype
-
-
-def write_format(model: nn.Module, path: Path, suffix: str) -> None:
-    """Write a model in the format of a suffix, whole or not at all.
-
-    Raises UserError: MACE cannot write this model in this format.
+    Raises:
+        UserError: The writer of the engine cannot write this model.
     """
     try:
-        made = FORMATS[suffix](model)
+        made = resolve(engine.writer)(model)
     except (RuntimeError, AttributeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UserError(

@@ -1,5 +1,7 @@
-"""An export proved in the engines: each against MACE's calculator on the merged model."""
+"""Compare an export with the merged model, in every engine that is installed."""
 
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,91 +10,146 @@ import torch
 from ase import Atoms
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
+from lora.catalogue.engines import BY_NAME
+from lora.catalogue.engines import Engine as Row
+from lora.catalogue.named import resolve
 from lora.data.statistics import drift
 from lora.data.structures import bare
-from lora.export.engines.ase import Ase, Cueq
-from lora.export.engines.base import EVERY, CannotError, Engine, name_of
-from lora.export.engines.lammps import Lammps, LammpsMliap
-from lora.export.engines.openmm import OpenMM
-from lora.export.engines.torchsim import TorchSim
-from lora.export.formats import dtype_of
+from lora.export.engines.ase import Ase
+from lora.export.engines.base import EVERY, Answer, CannotError, Engine, name_of
 from lora.mace.kernels import rounded
 
-ENGINES: dict[str, type[Engine]] = {
-    engine.name: engine for engine in (Ase, TorchSim, OpenMM, Lammps, LammpsMliap, Cueq)
-}
 N_STRUCTURES = 5
 # eV/atom; eV/Å and eV/Å^3
 BOUNDS = {torch.float64: (1e-10, 1e-9), torch.float32: (1e-6, 1e-5)}
-ROUNDED = (1e-7, 1e-6)  # couplings rounded to float32 against cuEquivariance's own, in float64
+ROUNDED = (1e-7, 1e-6)  # couplings in float32 against cuEquivariance's own, in float64
 DRIFT = 1.0  # meV/atom/ps, of the difference to ASE's
 TIMESTEP, TEMPERATURE = 0.5, 300.0  # fs, K
 
 
-def verify(
-    merged: Path,
-    files: dict[str, Path],
-    structures: list[Atoms],
-    dtype: torch.dtype,
-    head: str | None = None,
-    steps: int = 100,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Proof:
+    """What exported files are compared on.
+
+    Attributes:
+        merged: The .model file that the export was made from.
+        structures: Structures, of which a few are taken.
+        dtype: The precision that the export should have; both sides run in it.
+        head: The head of the merged model, where it has several.
+        steps: The number of MD steps at constant energy (0.5 fs each, from 300 K).
+    """
+
+    merged: Path
+    structures: list[Atoms]
+    dtype: torch.dtype
+    head: str | None = None
+    steps: int = 100
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What MACE's calculator on the merged model gives.
+
+    Attributes:
+        structures: The structures that are compared.
+        answers: Energy, forces and stress of each.
+        moving: The structure that runs at constant energy, with velocities.
+        slope: The drift of that run (meV/atom/ps).
+        in_float32: Whether the couplings of the model are rounded to float32.
+        rounding: The precision of the energies (eV/atom); large totals have fewer digits.
+    """
+
+    structures: list[Atoms]
+    answers: list[Answer]
+    moving: Atoms
+    slope: float
+    in_float32: bool
+    rounding: float
+
+
+def driver_of(name: str) -> type[Engine]:
+    """Return the class that runs an engine's files.
+
+    Args:
+        name: A name of `lora.catalogue.engines`.
+    """
+    found: type[Engine] = resolve(BY_NAME[name].driver)
+    return found
+
+
+def missing(row: Row) -> list[str]:
+    """Return the modules of an engine that are not installed.
+
+    Args:
+        row: The row of the engine.
+    """
+    return [name for name in row.modules if find_spec(name) is None]
+
+
+def verify(files: dict[str, Path], proof: Proof) -> list[dict[str, Any]]:
     """Run structures through each engine and compare with the merged model in ASE.
 
     Args:
-        merged: the .model file that the export was made from
-        files: {engine: its exported file}
-        structures: a few of them are taken
-        dtype: that the export is said to have; both sides run in it
-        head: of the merged model, where it has several
-        steps: of a run at constant energy, 0.5 fs each, from 300 K
+        files: {engine: its exported file}.
+        proof: What to compare on.
 
-    Returns a row an engine: {"engine", "file", "verdict": passed, failed or not checked, "why",
-    "structures", "energy" (eV/atom), "forces" (eV/Å), "stress" (eV/Å^3), largest differences,
-    "drift" (meV/atom/ps), "bounds"}.
+    Returns:
+        A row for each engine: {"engine", "file", "verdict": passed, failed or not checked, "why",
+        "structures", "energy" (eV/atom), "forces" (eV/Å), "stress" (eV/Å^3), the largest
+        differences, "drift" (meV/atom/ps), "bounds"}.
     """
-    chosen = choose(structures)
-    reference = Ase(merged, dtype, head)
-    expected = [reference(atoms) for atoms in chosen]
+    reference = _refer(proof)
+    return [_row(name, path, proof, reference) for name, path in files.items()]
+
+
+def _refer(proof: Proof) -> Reference:
+    """Run the merged model in ASE."""
+    chosen = choose(proof.structures)
+    engine = Ase(proof.merged, proof.dtype, proof.head)
+    answers = [engine(atoms) for atoms in chosen]
     # all engines can run what is periodic in all directions or in none
     moving = warm(next((a for a in chosen if a.pbc.all() or not a.pbc.any()), chosen[0]))
-    truth = slope(reference.run(moving, steps, TIMESTEP), len(moving))
-    in_float32 = rounded(reference.calculator.models[0])
-    # the numbers that hold total energies have only so many digits
-    total = max(abs(x.energy) / len(a) for x, a in zip(expected, chosen, strict=True))
-    rounding = 2 * torch.finfo(dtype).eps * total
-    rows = []
-    for name, path in files.items():
-        engine, row = ENGINES[name], {"engine": name, "file": path.name}
-        coarse = engine.own_couplings and in_float32 and dtype == torch.float64
-        energy, force = ROUNDED if coarse else BOUNDS[dtype]
-        bounds = {"energy": energy + rounding, "forces": force, "stress": force}
-        bounds["drift"] = DRIFT + 1e6 * rounding / (steps * TIMESTEP)
-        try:
-            if absent := engine.missing():
-                raise CannotError(f"{absent[0]} is not installed")
-            if (held := dtype_of(path, engine.suffix)) != dtype:
-                raise ValueError(f"the file holds {name_of(held)}, not {name_of(dtype)}")
-            found = compare(engine(path, dtype), chosen, expected, moving, steps)
-            over = [k for k, x in bounds.items() if not _within(found.get(k), x, k, truth)]
-            why = f"{over[0]} over {bounds[over[0]]:.0e}" if over else ""
-            row |= {"verdict": "failed" if over else "passed", "why": why, **found}
-        except CannotError as reason:
-            row |= {"verdict": "not checked", "why": str(reason)}
-        except Exception as error:  # whatever an engine says of a broken file
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            row |= {"verdict": "failed", "why": why}
-        rows.append(row | {"bounds": bounds})
-    return rows
+    total = max(abs(x.energy) / len(a) for x, a in zip(answers, chosen, strict=True))
+    return Reference(
+        structures=chosen,
+        answers=answers,
+        moving=moving,
+        slope=slope(engine.run(moving, proof.steps, TIMESTEP), len(moving)),
+        in_float32=rounded(engine.calculator.models[0]),
+        rounding=2 * torch.finfo(proof.dtype).eps * total,
+    )
 
 
-def compare(
-    engine: Engine, structures: list[Atoms], expected: list[Any], moving: Atoms, steps: int
-) -> dict[str, Any]:
-    """Largest differences over the structures that the engine can run, and its drift."""
+def _row(name: str, path: Path, proof: Proof, reference: Reference) -> dict[str, Any]:
+    """Return the verdict on the file of one engine."""
+    row: dict[str, Any] = {"engine": name, "file": path.name}
+    driver, dtype = driver_of(name), proof.dtype
+    coarse = driver.own_couplings and reference.in_float32 and dtype == torch.float64
+    energy, force = ROUNDED if coarse else BOUNDS[dtype]
+    bounds = {"energy": energy + reference.rounding, "forces": force, "stress": force}
+    bounds["drift"] = DRIFT + 1e6 * reference.rounding / (proof.steps * TIMESTEP)
+    try:
+        if absent := missing(BY_NAME[name]):
+            raise CannotError(f"{absent[0]} is not installed")
+        if (held := driver.dtype_of(path)) != dtype:
+            raise ValueError(f"the file holds {name_of(held)}, not {name_of(dtype)}")
+        found = _compare(driver(path, dtype), reference, proof.steps)
+        over = [k for k, x in bounds.items() if not _within(found.get(k), x, k, reference.slope)]
+        why = f"{over[0]} over {bounds[over[0]]:.0e}" if over else ""
+        row |= {"verdict": "failed" if over else "passed", "why": why, **found}
+    except CannotError as reason:
+        row |= {"verdict": "not checked", "why": str(reason)}
+    except Exception as error:  # engines raise anything for a broken file
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        row |= {"verdict": "failed", "why": why}
+    return row | {"bounds": bounds}
+
+
+def _compare(engine: Engine, reference: Reference, steps: int) -> dict[str, Any]:
+    """Return the largest differences over the structures that an engine can run, and its drift."""
     differences: dict[str, list[float]] = {"energy": [], "forces": [], "stress": []}
     cannot = ""
-    for atoms, truth in zip(structures, expected, strict=True):
+    for atoms, truth in zip(reference.structures, reference.answers, strict=True):
         try:
             found = engine(atoms)
         except CannotError as reason:
@@ -105,27 +162,35 @@ def compare(
     if not differences["energy"]:
         raise CannotError(cannot)
     largest = {k: float(np.max(x)) if x else None for k, x in differences.items()}
-    run = slope(engine.run(moving, steps, TIMESTEP), len(moving))
+    run = slope(engine.run(reference.moving, steps, TIMESTEP), len(reference.moving))
     return {"structures": len(differences["energy"]), **largest, "drift": run}
 
 
 def _within(value: float | None, bound: float, key: str, truth: float) -> bool:
-    """Whether a number keeps its bound; the drift is measured from ASE's, `truth`."""
+    """Return True if a number keeps its bound; the drift is measured from ASE's, `truth`."""
     return value is None or abs(value - (truth if key == "drift" else 0.0)) <= bound
 
 
 def choose(structures: list[Atoms]) -> list[Atoms]:
-    """A few structures from all over the list, periodic ones first, wrapped into their cells."""
+    """Return a few structures from all over a list, periodic ones first, wrapped into their cells.
+
+    Args:
+        structures: The structures; free atoms are left out.
+    """
     found = [bare(atoms) for atoms in structures if len(atoms) > 1]
     found.sort(key=lambda atoms: -atoms.pbc.sum())
     few = found[:: max(1, len(found) // N_STRUCTURES)][:N_STRUCTURES]
     for atoms in few:
-        atoms.wrap()  # a no-op where it is not periodic
+        atoms.wrap()  # does nothing where it is not periodic
     return few
 
 
 def warm(atoms: Atoms) -> Atoms:
-    """A copy with velocities of 300 K and no momentum."""
+    """Return a copy with velocities of 300 K and no momentum.
+
+    Args:
+        atoms: The structure.
+    """
     moving = atoms.copy()
     MaxwellBoltzmannDistribution(moving, temperature_K=TEMPERATURE, rng=np.random.default_rng(0))
     Stationary(moving)
@@ -133,6 +198,12 @@ def warm(atoms: Atoms) -> Atoms:
 
 
 def slope(energies: list[float], n_atoms: int) -> float:
-    """Drift of a run in meV/atom/ps, without its start: OpenMM's velocities are half a step off."""
+    """Return the drift of a run (meV/atom/ps).
+
+    Args:
+        energies: Total energies (eV), every `EVERY` steps.  The first is left out, because the
+            velocities of OpenMM lie half a step apart.
+        n_atoms: The number of atoms.
+    """
     per_atom = 1e3 * np.array(energies[1:]) / n_atoms
     return drift(np.arange(len(per_atom)) * EVERY * TIMESTEP / 1000, per_atom)["slope"]

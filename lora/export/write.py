@@ -1,4 +1,4 @@
-"""The files of some engines, and what MACE cannot write."""
+"""Write the files of some engines, and say which cannot be written."""
 
 import logging
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from lora.catalogue.engines import BY_NAME
 from lora.errors import UserError
 from lora.export.formats import write_format
-from lora.export.verify import ENGINES
 
 log = logging.getLogger(__name__)
 
@@ -16,17 +16,28 @@ log = logging.getLogger(__name__)
 def write(
     model: nn.Module, folder: Path, point: str, names: list[str]
 ) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """Write the files of some engines: {engine: file}, and a row for each that cannot be written.
+    """Write the files of some engines.
 
-    What MACE cannot write of this model, or not without a package, is no error: the others can.
+    A file that MACE cannot write of this model, or not without a package, is no error, because
+    the others can still be used.
+
+    Args:
+        model: The model, with one head.
+        folder: The folder to write to.
+        point: The name of the point, with which file names begin.
+        names: The engines, names of `lora.catalogue.engines`.
+
+    Returns:
+        {engine: file}, and a row {"engine", "file", "verdict", "why"} for each file that could not
+        be written.
     """
     files: dict[str, Path] = {}
     unwritten = []
     for name in names:
-        path = folder / f"{point}{ENGINES[name].suffix}"
+        path = folder / f"{point}{BY_NAME[name].suffix}"
         try:
             if path not in files.values():
-                write_format(model, path, ENGINES[name].suffix)
+                write_format(model, path, BY_NAME[name])
             files[name] = path
         except UserError as error:
             log.warning("%s: not written: %s", path.name, error)

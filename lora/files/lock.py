@@ -143,4 +143,4 @@ def _here() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return f"{socket.gethostname()} {os.getpid()}"  # no process can be recognised: only waiting helps
+        return f"{socket.gethostname()} {os.getpid()}"  # only waiting helps

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
+from lora.data.origin import where
 from lora.errors import UserError
 from lora.mace.door import default_dtype, o3
 
@@ -32,7 +33,7 @@ def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) 
         unknown = sorted(set(atoms.numbers.tolist()) - known)
         if unknown:
             raise UserError(
-                f"{path} frame {i}: the foundation model does not know "
+                f"{where(atoms, path, i)}: the foundation model does not know "
                 f"{chemical_symbols[unknown[0]]}; it knows "
                 f"{' '.join(chemical_symbols[z] for z in sorted(known))}; take another model or "
                 "remove those structures"

@@ -8,19 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lora.catalogue.foundations import BY_NAME, NAMES
 from lora.errors import UserError
 from lora.files.sealed import check_file
 from lora.mace.door import default_dtype, upstream
 
 log = logging.getLogger(__name__)
-
-# short names that MACE's documentation uses, to those that its code knows
-ALIASES = {
-    "medium_omat": "medium-omat-0",
-    "small_omat": "small-omat-0",
-    "medium_mpa": "medium-mpa-0",
-}
-OFF_NAMES = ("small_off", "medium_off", "large_off")
 
 
 def load_foundation(
@@ -69,27 +62,26 @@ def _warn_once(message: str) -> None:
 
 
 def _load_name(name: str) -> nn.Module:
+    """Fetch a model of the catalogue, or take it from MACE's cache."""
+    if name not in BY_NAME:
+        raise UserError(
+            f"foundation.model: {name} is neither a file nor a name that MACE knows; "
+            f"names: {', '.join(NAMES)}"
+        )
+    row = BY_NAME[name]
     zoo = upstream("mace.calculators.foundations_models")
-    known = [n for n in zoo.mace_mp_names if n] + list(OFF_NAMES) + ["mace_omol"]
-    canonical = ALIASES.get(name, name)
     try:
-        if canonical in OFF_NAMES:
-            return zoo.mace_off(
-                model=canonical.removesuffix("_off"), device="cpu", return_raw_model=True
-            )
-        if canonical == "mace_omol":
+        if row.source == "off":
+            size = row.name.removesuffix("_off")
+            return zoo.mace_off(model=size, device="cpu", return_raw_model=True)
+        if row.source == "omol":
             return zoo.mace_omol(device="cpu", return_raw_model=True)
-        if canonical in known:
-            return zoo.mace_mp(model=canonical, device="cpu", return_raw_model=True)
+        return zoo.mace_mp(model=row.name, device="cpu", return_raw_model=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"foundation.model: {name} could not be fetched ({error}); download it where there "
             "is a network and give the file"
         ) from None
-    raise UserError(
-        f"foundation.model: {name} is neither a file nor a name that MACE knows; "
-        f"names: {', '.join([*ALIASES, *known])}"
-    )
 
 
 def _choose_head(model: nn.Module, head: str | None, name: str | Path) -> nn.Module:

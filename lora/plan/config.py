@@ -29,6 +29,7 @@ from lora.plan.values import (
     tuple_of,
 )
 
+REPLAY_LABELS = ("foundation", "file")
 METRICS = ("rmse_f_mev_per_a", "mae_f_mev_per_a", "rmse_e_mev_per_atom", "mae_e_mev_per_atom")
 MODEL_RULE = "is no name of a model; use letters, digits, spaces and _.-, a letter or digit first"
 CHECK_LIST = tuple_of(one_of(check_rows.NAMES))
@@ -102,7 +103,7 @@ class Replay(Section):
         default=None,
         description="Structures of the foundation model's own kind; null means none.",
     )
-    labels: Annotated[str, As(one_of(("foundation", "file")))] = Field(
+    labels: Annotated[str, As(one_of(REPLAY_LABELS))] = Field(
         default="foundation",
         description="The origin of the labels: foundation takes the foundation model's own "
         "predictions, made once for the sweep; file takes those of the file, with the keys of "

@@ -1,64 +1,83 @@
-"""Step `check`: what the test sets do not tell of merged models.
+"""Step `check`: find what test sets do not show in merged models.
 
 check/{point}.json
 """
 
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lora.calculators.potential import Potential
 from lora.catalogue.checks import NAMES
-from lora.checks.run import make_sample, run
+from lora.checks.run import make_sample, run_checks
 from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
-from lora.files.sealed import Receipt, read_json, write_sealed
+from lora.files.sealed import read_json, write_sealed
 from lora.mace.device import check_device, set_threads
+from lora.steps.common import Run
+
+log = logging.getLogger(__name__)
+Settings = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CheckFiles:
+    """The files that the checks work on.
+
+    Attributes:
+        valid: valid.xyz of the split; most checks work on a few of its structures.
+        e0s: e0s.json, for the foundation model's own E0s.
+        holdout: Labelled structures of the foundation model's own level of theory, or None.
+        keys: The names of the holdout's labels: {"energy_key", "forces_key"}.
+    """
+
+    valid: str | Path
+    e0s: str | Path
+    holdout: str | Path | None = None
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 def check(
     models: dict[Path, Path],
     names: list[str],
-    valid_file: str | Path,
-    e0s_file: str | Path,
-    holdout_file: str | Path | None = None,
-    settings: dict[str, dict[str, Any]] | None = None,
-    keys: dict[str, str] | None = None,
+    files: CheckFiles,
+    settings: Settings | None = None,
     device: str = "cpu",
-    threads: int | None = None,
-    receipt: Receipt | None = None,
-) -> list[dict]:
-    """Run checks on merged models and write a json file for each.
+    run: Run = Run(),
+) -> list[dict[str, Any]]:
+    """Run checks on merged models and write a JSON file for each model.
 
     Args:
-        models: {json file to write: .model file}
-        names: of the checks, see `lora.catalogue.checks`
-        valid_file: of the split; a few of its structures are what most checks work on
-        e0s_file: e0s.json, for the foundation model's own E0s
-        holdout_file: labelled structures of the foundation model's own level of theory
-        settings: {check: {argument: value}} over the defaults of each
-        keys: what the holdout file calls energy and forces: {"energy_key", "forces_key"}
-        receipt: for the contents of all of them
+        models: {JSON file to write: .model file}.
+        names: The checks, names of `lora.catalogue.checks`.
+        files: The files that they work on.
+        settings: {check: {argument: value}} over the defaults of each.
+        device: The device: cpu, cuda or cuda:N.
+        run: Threads, and the receipt for the contents of all JSON files.
 
-    Returns the contents of each json file: {"point", "checks": {name: {"value", "unit", "limit",
-    "compare", "meaning", "source", "detail", "seconds"}}, "not_checked": {name: why}}.
+    Returns:
+        The content of each JSON file: {"point"} and what `lora.checks.run.run_checks` returns.
 
-    Raises UserError: a check that does not exist, or settings that it does not take.
+    Raises:
+        UserError: A check does not exist, or does not take one of its settings.
     """
-    set_threads(threads)
+    set_threads(run.threads)
     check_device(device)
     for name in [*names, *(settings or {})]:
         if name not in NAMES:
             raise UserError(f"checks: {name} is not known; use {', '.join(NAMES)}")
-    found = [a for a in load_structures(valid_file) if not is_isolated_atom(a)]
-    holdout = read_structures(holdout_file, **(keys or {})) if holdout_file else []
-    sample = make_sample(found, holdout, read_json(e0s_file)["foundation_E0s"], settings or {})
+    found = [a for a in load_structures(files.valid) if not is_isolated_atom(a)]
+    holdout = read_structures(files.holdout, **files.keys) if files.holdout else []
+    e0s = read_json(files.e0s)["foundation_E0s"]
+    sample = make_sample(found, holdout, e0s, settings or {})
     numbers = elements_of([*found, *holdout])
     results = []
     for out, model_file in models.items():
         potential = Potential(model_file, numbers, device)
-        result = {"point": Path(out).stem} | run(potential, sample, names)
+        result = {"point": Path(out).stem} | run_checks(potential, sample, names)
         write_sealed(out, result)
         results.append(result)
-    if receipt:
-        receipt.write_points(results)
+    if run.receipt:
+        run.receipt.write_points(results)
     return results

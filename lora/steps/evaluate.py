@@ -1,4 +1,4 @@
-"""Step `evaluate`: errors of merged models on the validation and test sets.
+"""Step `evaluate`: measure the errors of merged models on the validation and test sets.
 
 evaluate/{point}.json, {point}.parquet
 """
@@ -16,7 +16,7 @@ from torch import nn
 from lora.data.parity import errors, parity
 from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
 from lora.errors import UserError
-from lora.files.sealed import Receipt, write_bytes, write_sealed
+from lora.files.sealed import write_bytes, write_sealed
 from lora.mace.device import check_device, set_threads
 from lora.mace.elements import check_elements, elements, trim_elements
 from lora.mace.fast.contraction import fold
@@ -24,6 +24,7 @@ from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
+from lora.steps.common import Run
 
 log = logging.getLogger(__name__)
 
@@ -34,61 +35,80 @@ def evaluate(
     test_file: str | Path,
     batch_size: int = 32,
     device: str = "cpu",
-    threads: int | None = None,
-    receipt: Receipt | None = None,
-) -> list[dict]:
-    """Evaluate merged models; write errors to a json file and parity data to a parquet beside it.
+    run: Run = Run(),
+) -> list[dict[str, Any]]:
+    """Evaluate merged models; write errors to a JSON file and parity data to a parquet beside it.
 
     The sets are "valid", on which points are chosen, and each `test_set` of test.xyz.  Each
-    has its errors in all and by config_type: RMSE and MAE of the energy (meV/atom), of the
+    has its errors as a whole and by config_type: RMSE and MAE of the energy (meV/atom), of the
     force components (meV/Å) and, where every structure has one, of the stress (meV/Å^3).
 
     Args:
-        models: {json file to write: .model file}
-        receipt: for the contents of all of them
+        models: {JSON file to write: .model file}.
+        valid_file: valid.xyz of the split.
+        test_file: test.xyz of the split.
+        batch_size: The number of structures a batch.
+        device: The device: cpu, cuda or cuda:N.
+        run: Threads, and the receipt for the contents of all JSON files.
 
-    Returns the contents of each json file.
+    Returns:
+        The content of each JSON file.
+
+    Raises:
+        UserError: The sets are not those of a split, a model does not know an element of them, or
+            its predictions are not finite.
     """
-    set_threads(threads)
+    set_threads(run.threads)
     check_device(device)
-    sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
-    for i, atoms in enumerate(load_structures(test_file)):
-        if "test_set" not in atoms.info:
-            raise UserError(f"{test_file} frame {i}: has no test_set; give the test.xyz of a split")
-        sets.setdefault(atoms.info["test_set"], []).append(atoms)
-    sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
-    sets = {k: v for k, v in sets.items() if v}
+    sets = _read_sets(valid_file, test_file)
     everything = [atoms for members in sets.values() for atoms in members]
-    made: dict[tuple, dict[str, Sequence[Any]]] = {}  # graphs by what they depend on
+    made: dict[tuple[Any, ...], dict[str, Sequence[Any]]] = {}  # graphs by what they depend on
     results = []
     for out, model_file in models.items():
         model = load_foundation(model_file).to(device)
         check_elements(model, everything, test_file)
-        print_digest = model.base_fingerprint
+        fingerprint = model.base_fingerprint
         model = trim_elements(model, elements_of(everything))
-        like = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
-        if like not in made:
-            made[like] = {name: graphs(members, model) for name, members in sets.items()}
+        key = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
+        if key not in made:
+            made[key] = {name: graphs(members, model) for name, members in sets.items()}
         fuse(model)
         fold(model)
-        result, table = _evaluate(model, sets, made[like], batch_size)
+        result, table = _evaluate(model, sets, made[key], batch_size)
         if not np.isfinite(table["predicted"]).all():
-            raise UserError(f"{model_file}: predicts energies or forces that are not finite")
-        result = {"point": Path(out).stem, "fingerprint": print_digest} | result
+            raise UserError(
+                f"{model_file} predicts energies or forces that are not finite. Train the point "
+                "again with a lower learning rate."
+            )
+        result = {"point": Path(out).stem, "fingerprint": fingerprint} | result
         beside = Path(out).with_suffix(".parquet")
         write_bytes(beside, table.to_parquet(index=False))
         write_sealed(out, result, [beside])
         results.append(result)
-    if receipt:
-        receipt.write_points(results)
+    if run.receipt:
+        run.receipt.write_points(results)
     return results
+
+
+def _read_sets(valid_file: str | Path, test_file: str | Path) -> dict[str, list[Atoms]]:
+    """Return the structures of each set by its name, free atoms left out."""
+    sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
+    for i, atoms in enumerate(load_structures(test_file)):
+        if "test_set" not in atoms.info:
+            raise UserError(
+                f'{test_file} frame {i} lacks the "test_set" field. Pass the test.xyz that '
+                '"mace-lora split" wrote.'
+            )
+        sets.setdefault(atoms.info["test_set"], []).append(atoms)
+    sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
+    return {k: v for k, v in sets.items() if v}
 
 
 def _evaluate(
     model: nn.Module, sets: dict[str, list[Atoms]], data: dict[str, Sequence[Any]], batch_size: int
-) -> tuple[dict, pd.DataFrame]:
-    """Errors of one model on each set, and its parity data."""
-    result: dict = {"sets": {}}
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the errors of one model on each set, and its parity data."""
+    result: dict[str, Any] = {"sets": {}}
     tables, seconds = [], 0.0
     for name, members in sets.items():
         predicted = predict(model, data[name], batch_size, has_stress(members))

@@ -1,89 +1,114 @@
-"""Step `export`: a merged model for simulation engines, and the proof that they agree with it.
+"""Step `export`: write a merged model for simulation engines, and compare each with the model.
 
 export/{point}/{point}.model, ..., card.json; with --verify also verify.json
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from ase import Atoms
 from rich.console import Console
 
+from lora.catalogue.engines import NAMES, ROWS
 from lora.data.structures import load_structures
 from lora.errors import UserError
-from lora.export.card import make_card, untuned
+from lora.export.card import Licences, make_card, untuned
 from lora.export.engines.base import name_of
 from lora.export.formats import plain
-from lora.export.verify import ENGINES, verify
+from lora.export.verify import Proof, verify
 from lora.export.write import write
-from lora.files.sealed import Receipt, digest, read_json, write_sealed
+from lora.files.sealed import digest, read_json, write_sealed
 from lora.mace.device import set_threads
+from lora.plan.layout import Layout
 from lora.report.export_table import table_of
+from lora.steps.common import Run
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ExportSettings:
+    """How to export; the first five fields are the keys of `export` in the config.
+
+    Attributes:
+        engines: Names of `lora.catalogue.engines`; by default all that are not optional.
+        dtype: float32 or float64; None means that of the merged model.
+        steps: The number of MD steps (0.5 fs, constant energy) in each engine.
+        base_licence: The licence of the foundation model, where it is not known by its name.
+        data_licence: The licence of the data.
+        check: Run each engine that is installed, and compare it with the merged model.
+        point: The point of the sweep; None means the chosen one.
+        out: The folder; None means export/{point} in the results folder, or beside the model.
+        head: The head of a model file with several.
+        structures_file: The structures to compare on; None means the sweep's validation set.
+    """
+
+    engines: tuple[str, ...] = ()
+    dtype: str | None = None
+    steps: int = 100
+    base_licence: str | None = None
+    data_licence: str | None = None
+    check: bool = False
+    point: str | None = None
+    out: str | Path | None = None
+    head: str | None = None
+    structures_file: str | Path | None = None
+
+
+class Source(NamedTuple):
+    """The model to export.
+
+    Attributes:
+        model_file: Its .model file.
+        point: Its name.
+        layout: The results folder; None for a model that is not of a sweep.
+    """
+
+    model_file: Path
+    point: str
+    layout: Layout | None
+
+
+DEFAULTS = ExportSettings()
+ONE_THREAD = Run(threads=1)  # tiny structures, one at a time: more threads only cost
+
+
 def export(
     source: str | Path = "results",
-    point: str | None = None,
-    out: str | Path | None = None,
-    engines: list[str] | None = None,
-    dtype: str | None = None,
-    head: str | None = None,
-    check: bool = False,
-    structures_file: str | Path | None = None,
-    steps: int = 100,
-    base_licence: str | None = None,
-    data_licence: str | None = None,
-    threads: int = 1,
-    receipt: Receipt | None = None,
+    settings: ExportSettings = DEFAULTS,
+    run: Run = ONE_THREAD,
 ) -> dict[str, Any]:
-    """Write a model for simulation engines, with a card, and prove it in them.
+    """Write a model for simulation engines, with a card, and compare it in them if asked for.
 
     Args:
-        source: results folder of a sweep, or a .model file
-        point: of the sweep; its chosen one by default
-        out: folder of the export; export/{point} in the results folder, or beside the model
-        engines: of `ENGINES`; all but the optional cueq by default
-        dtype: float32 or float64; as merged by default
-        head: of a model file with several
-        check: run each engine that is installed, and print what it gave
-        structures_file: what to compare on; by default the sweep's validation set
-        steps: of the run at constant energy in each engine
-        base_licence, data_licence: for the card, where they are not known here
-        receipt: a json file with the card and what was verified
+        source: The results folder of a sweep, or a .model file.
+        settings: What to export, and how.
+        run: Threads, and the receipt for what is returned.
 
-    Returns {"folder", "card", "verified": rows of `verify` and of what was not written, or []}.
+    Returns:
+        {"folder", "card", "verified": rows of `verify` and of files that could not be written, or
+        []}.
 
-    Raises UserError: nothing to export, an engine that does not exist, or one that disagrees.
+    Raises:
+        UserError: There is nothing to export, an engine does not exist, or one disagrees with the
+            merged model.
     """
-    set_threads(threads)
-    names = engines or [name for name in ENGINES if name != "cueq"]
+    set_threads(run.threads)
+    names = list(settings.engines) or [row.name for row in ROWS if not row.optional]
     for name in names:
-        if name not in ENGINES:
-            raise UserError(f"export: {name} is not an engine; use {', '.join(ENGINES)}")
-    model_file, point, results = find(Path(source), point)
-    structures = []
-    if check or structures_file:
-        structures_file = structures_file or (results / "data/valid.xyz" if results else None)
-        if not structures_file:
-            raise UserError("export: --verify on a model file needs --structures_file")
-        structures = load_structures(structures_file)
-        if not any(len(atoms) > 1 for atoms in structures):
-            raise UserError(f"{structures_file}: has only free atoms; give structures to run")
+        if name not in NAMES:
+            raise UserError(f"export: {name} is not an engine; use {', '.join(NAMES)}")
+    found = find(Path(source), settings.point)
+    structures = _structures(found, settings)
+    dtype = getattr(torch, settings.dtype) if settings.dtype else None
+    model = plain(found.model_file, settings.head, dtype)
+    card = _card(model, found, settings, structures)
 
-    model = plain(model_file, head, getattr(torch, dtype) if dtype else None)
-    card = make_card(model, point, results, {"base": base_licence, "data": data_licence})
-    symbols = {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}
-    if strange := untuned(card, symbols):
-        card["warnings"].append(f"{structures_file}: has {' '.join(strange)}, never fine-tuned")
-    for warning in card["warnings"]:
-        log.warning("%s: %s", point, warning)
-
-    folder = Path(out) if out else (results or model_file.parent) / "export" / point
-    kind = next(model.parameters()).dtype
-    files, unwritten = write(model, folder, point, names)
+    folder = Path(settings.out) if settings.out else _folder(found)
+    files, unwritten = write(model, folder, found.point, names)
     card["files"] = {
         path.name: {"engines": [n for n in files if files[n] == path], "digest": digest(path)}
         for path in dict.fromkeys(files.values())
@@ -91,36 +116,91 @@ def export(
     write_sealed(folder / "card.json", card, [folder / name for name in card["files"]])
     log.info("%s: %s", folder, ", ".join(card["files"]))
 
-    rows = verify(model_file, files, structures, kind, head, steps) if check else []
-    if check:
-        rows += unwritten
+    rows: list[dict[str, Any]] = []
+    if settings.check:
+        kind = next(model.parameters()).dtype
+        proof = Proof(found.model_file, structures, kind, settings.head, settings.steps)
+        rows = [*verify(files, proof), *unwritten]
         write_sealed(folder / "verify.json", {"verified": rows})
-        Console(width=120).print(table_of(rows, point, name_of(kind)))
+        Console(width=120).print(table_of(rows, found.point, name_of(kind)))
+        _refuse_failed(rows, folder)
     result = {"folder": str(folder), "card": card, "verified": rows}
+    if run.receipt:
+        run.receipt.write(result)
+    return result
+
+
+def _structures(source: Source, settings: ExportSettings) -> list[Atoms]:
+    """Return the structures to compare on; [] where nothing is compared."""
+    path = settings.structures_file
+    if not settings.check and not path:
+        return []
+    path = path or (source.layout.split("valid") if source.layout else None)
+    if not path:
+        raise UserError("export: --verify on a model file needs --structures_file")
+    structures = load_structures(path)
+    if not any(len(atoms) > 1 for atoms in structures):
+        raise UserError(f"{path}: has only free atoms; give structures to run")
+    return structures
+
+
+def _card(
+    model: torch.nn.Module, source: Source, settings: ExportSettings, structures: list[Atoms]
+) -> dict[str, Any]:
+    """Return the card, and log its warnings."""
+    licences = Licences(settings.base_licence, settings.data_licence)
+    card = make_card(model, source.point, source.layout, licences)
+    symbols = {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}
+    if strange := untuned(card, symbols):
+        file = settings.structures_file or "the validation set"
+        card["warnings"].append(f"{file} has {' '.join(strange)}, never fine-tuned")
+    for warning in card["warnings"]:
+        log.warning("%s: %s", source.point, warning)
+    return card
+
+
+def _folder(source: Source) -> Path:
+    """Return the folder of an export where none is given."""
+    above = source.layout.results if source.layout else source.model_file.parent
+    return above / "export" / source.point
+
+
+def _refuse_failed(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Raise UserError for the first engine that disagrees with the merged model."""
     failed = [row for row in rows if row["verdict"] == "failed"]
     if failed:
         raise UserError(
             f"{folder / failed[0]['file']}: {failed[0]['engine']} disagrees with the merged model "
             f"in ASE ({failed[0]['why']}); do not use it, and see verify.json"
         )
-    if receipt:
-        receipt.write(result)
-    return result
 
 
-def find(source: Path, point: str | None) -> tuple[Path, str, Path | None]:
-    """The model file, its point, and the results folder if it is of a sweep."""
+def find(source: Path, point: str | None) -> Source:
+    """Return the model to export.
+
+    Args:
+        source: The results folder of a sweep, or a .model file.
+        point: The point of the sweep; None means the chosen one, or the name of the file.
+
+    Raises:
+        UserError: The file is missing, or no point is chosen yet.
+    """
     if source.is_dir():
-        best = source / "report" / "best.json"
+        layout: Layout | None = Layout(source)
+        best = Layout(source).receipt("choose")
         if point is None and not best.is_file():
-            raise UserError(f"{source}: has no report/best.json yet; finish the sweep, or --point")
+            raise UserError(
+                f"{source} has no report/best.json yet; finish the sweep, or name a point with "
+                "--point"
+            )
         point = point or str(read_json(best)["point"])
-        model_file, results = source / "merge" / point / f"{point}.model", source
+        model_file = Layout(source).model(point)
     else:
         above = [*source.resolve().parents, Path("/")][2:3]
-        ours = source.stem == source.resolve().parent.name and (above[0] / "config.json").is_file()
-        model_file, results = source, above[0] if ours else None
-        point = point or source.stem
+        layout = Layout(above[0]) if above else None
+        ours = layout and source.resolve() == layout.model(source.stem) and layout.plan.is_file()
+        layout = layout if ours else None
+        model_file, point = source, point or source.stem
     if not model_file.is_file():
         raise UserError(f"{model_file}: no such file; give a results folder or a .model file")
-    return model_file, point, results
+    return Source(model_file, point, layout)

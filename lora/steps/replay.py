@@ -1,71 +1,106 @@
-"""Step `replay`: structures that remind a training of the foundation model, made once for a sweep.
+"""Step `replay`: choose and label the structures that trainings replay, once for a sweep.
 
 replay/replay.xyz
 """
 
 import logging
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from lora.data.origin import origin_of, read_from, set_origin
 from lora.data.structures import load_structures, read_structures, write_structures
 from lora.errors import UserError
-from lora.files.sealed import write_sealed
+from lora.files.sealed import Receipt
 from lora.mace.device import set_threads
 from lora.mace.elements import elements
 from lora.mace.foundation import load_foundation
 from lora.mace.labelling import label
+from lora.plan.config import REPLAY_LABELS, Replay
+from lora.steps.common import Base, Run
 
 log = logging.getLogger(__name__)
+_CONFIG = Replay()  # the defaults
 
-LABELS = ("foundation", "file")
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """How to choose structures for replay; the fields are keys of `replay` in the config.
+
+    Attributes:
+        labels: foundation (its own predictions, so that its error on them starts at zero) or file
+            (those of the file, at the foundation model's own level of theory).
+        num_samples: The largest number of structures; of more, some are chosen at random.
+        seed: The random seed of the choice.
+        keys: The names of the labels in the file: {"energy_key", "forces_key", "stress_key"}.
+    """
+
+    labels: str = _CONFIG.labels
+    num_samples: int = _CONFIG.num_samples
+    seed: int = _CONFIG.seed
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+DEFAULTS = ReplaySettings()
 
 
 def replay(
     structures_file: str | Path,
-    foundation: str | Path,
+    base: Base,
     out: str | Path,
-    head: str | None = None,
-    labels: str = "foundation",
-    num_samples: int = 1000,
-    seed: int = 0,
-    keys: dict[str, str] | None = None,
-    threads: int | None = None,
-) -> dict:
+    settings: ReplaySettings = DEFAULTS,
+    run: Run = Run(),
+) -> dict[str, Any]:
     """Choose structures for replay and label them.
 
+    Structures with elements that the foundation model does not know are left out.
+
     Args:
-        structures_file: data of the foundation model's own kind
-        foundation, head: as for `load_foundation`
-        labels: foundation, its own predictions, so that it starts without an error there; or file,
-            those of the file, at the foundation model's own level of theory
-        num_samples: how many at most, chosen at random; structures with other elements are left out
-        keys: of labels in the file, {"energy_key", "forces_key", "stress_key"}
+        structures_file: Data of the foundation model's own kind.
+        base: The foundation model.
+        out: The xyz file to write.
+        settings: How to choose and label.
+        run: Threads, and the receipt to write in place of replay.json beside `out`.
 
-    Returns: {"n_structures", "labels", "left_out"}; written beside the xyz as replay.json.
+    Returns:
+        {"n_structures", "labels", "left_out"}, the content of replay.json.
 
-    Raises UserError: no structure fits.
+    Raises:
+        UserError: No structure fits, or the file has no labels.
     """
-    set_threads(threads)
-    if labels not in LABELS:
-        raise UserError(f"replay.labels: {labels!r} is not known; use one of {', '.join(LABELS)}")
-    model = load_foundation(foundation, head, torch.float64)
-    if labels == "file":
-        found = read_structures(structures_file, **(keys or {}))
+    set_threads(run.threads)
+    if settings.labels not in REPLAY_LABELS:
+        raise UserError(
+            f"replay.labels: {settings.labels!r} is not known; use one of "
+            f"{', '.join(REPLAY_LABELS)}"
+        )
+    model = load_foundation(base.model, base.head, torch.float64)
+    if settings.labels == "file":
+        found = read_structures(structures_file, **settings.keys)
     else:
         found = load_structures(structures_file)
+        read_from(found, structures_file)
     known = set(elements(model))
     fitting = [atoms for atoms in found if set(atoms.numbers.tolist()) <= known]
     if not fitting:
         raise UserError(f"{structures_file}: holds no structure of the foundation model's elements")
-    order = np.random.default_rng(seed).permutation(len(fitting))[:num_samples]
+    order = np.random.default_rng(settings.seed).permutation(len(fitting))[: settings.num_samples]
     chosen = [fitting[i] for i in sorted(order.tolist())]
-    if labels == "foundation":
+    if settings.labels == "foundation":
+        origins = [origin_of(atoms) for atoms in chosen]
         chosen = label(chosen, model)
+        for atoms, origin in zip(chosen, origins, strict=True):
+            if origin:
+                set_origin(atoms, origin)
     write_structures(out, chosen)
     left_out = len(found) - len(fitting)
-    result = {"n_structures": len(chosen), "labels": labels, "left_out": left_out}
-    write_sealed(Path(out).with_suffix(".json"), result, [Path(out)])
-    log.info("%d structures for replay, labels of %s, %d left out", len(chosen), labels, left_out)
+    result = {"n_structures": len(chosen), "labels": settings.labels, "left_out": left_out}
+    (run.receipt or Receipt(Path(out).with_suffix(".json"))).write(result, [Path(out)])
+    log.info(
+        "%d structures for replay, labels of %s, %d left out",
+        *(len(chosen), settings.labels, left_out),
+    )
     return result

@@ -15,7 +15,7 @@ from lora.catalogue.checks import BY_NAME
 from lora.checks.base import Sample
 from lora.checks.dynamics import closest, fragments
 from lora.checks.holes import relax, throw
-from lora.checks.run import make_sample, run
+from lora.checks.run import make_sample, run_checks
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
@@ -149,27 +149,27 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_seen_failing_and_passing(name: str) -> None:
-    sound = run(Morse(), sample(), [name])["checks"][name]
-    broken = run(BROKEN[name], sample(), [name])["checks"][name]
+    sound = run_checks(Morse(), sample(), [name])["checks"][name]
+    broken = run_checks(BROKEN[name], sample(), [name])["checks"][name]
     limit = BY_NAME[name].limit + (sound["value"] if BY_NAME[name].compare == "excess" else 0)
     assert sound["value"] <= BY_NAME[name].limit
     assert broken["value"] > limit
 
 
 def test_forgetting_is_measured_without_e0s() -> None:
-    one = run(Morse(), sample(), ["forgetting"])["checks"]["forgetting"]
+    one = run_checks(Morse(), sample(), ["forgetting"])["checks"]["forgetting"]
     assert one["value"] == pytest.approx(10.0)  # the labels' forces are off by 0.01 eV/Å
     assert one["detail"]["rmse_e_mev_per_atom"] == pytest.approx(10.0)  # 0.05 eV, 5 atoms
     moved = sample()
     moved.e0s = {"C": -12.0, "H": 5.0}  # another level: other E0s of the same energies
     moved.holdout[0].info[ENERGY] += (-12.0 + 2.0) + 4 * (5.0 + 1.0)
-    again = run(Morse(), moved, ["forgetting"])["checks"]["forgetting"]
+    again = run_checks(Morse(), moved, ["forgetting"])["checks"]["forgetting"]
     assert again["detail"]["rmse_e_mev_per_atom"] == pytest.approx(10.0)
 
 
 def test_every_fault_of_a_dimer_has_its_name() -> None:
     def faults(potential: object) -> set[str]:
-        found = run(potential, sample(), ["dimers"])["checks"]["dimers"]["detail"]
+        found = run_checks(potential, sample(), ["dimers"])["checks"]["dimers"]["detail"]
         assert set(found["curves"]) == {"H-H", "H-C", "H-O", "C-C", "C-O", "O-O"}
         return {fault.split(": ")[1] for fault in found["faults"]}
 
@@ -189,11 +189,11 @@ def test_every_fault_of_a_dimer_has_its_name() -> None:
 
 def test_what_cannot_be_checked_is_said() -> None:
     plain = make_sample([molecule("H2O")], [], {}, {})
-    found = run(Morse(), plain, ["forgetting", "eos"])
+    found = run_checks(Morse(), plain, ["forgetting", "eos"])
     assert found["checks"] == {}
     assert found["not_checked"]["forgetting"] == "checks.holdout_file is not set"
     crystal = make_sample([bulk("Cu", "fcc", a=2.0)], [], {}, {})
-    assert set(run(Morse(), crystal, ["extensivity", "locality"])["not_checked"]) == {
+    assert set(run_checks(Morse(), crystal, ["extensivity", "locality"])["not_checked"]) == {
         "extensivity",
         "locality",
     }

@@ -261,8 +261,11 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         [*TRAIN, "--e0s_file", "damaged_e0s.json"],
         r"damaged_e0s.json does not match its own checksum .*Delete",
     ),
-    "e0s_newer": ([*TRAIN, "--e0s_file", "newer_e0s.json"], "has format 99, this version reads"),
-    "e0s_cut": ([*TRAIN, "--e0s_file", "cut_e0s.json"], "cut_e0s.json: is not JSON"),
+    "e0s_newer": (
+        [*TRAIN, "--e0s_file", "newer_e0s.json"],
+        "has format 99, and this version reads",
+    ),
+    "e0s_cut": ([*TRAIN, "--e0s_file", "cut_e0s.json"], "cut_e0s.json is not JSON"),
     "rank_0": ([*WITH_E0S, "--rank", "0"], "rank: 0 must be above 0"),
     "alpha_negative": ([*WITH_E0S, "--alpha", "-1"], "alpha: -1.0 must be above 0"),
     "lr_0": ([*WITH_E0S, "--lr", "0"], "lr: 0.0 must be above 0"),

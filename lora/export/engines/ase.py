@@ -15,8 +15,6 @@ from lora.mace.door import default_dtype, upstream
 class Ase(Engine):
     """MACE's own calculator, the way most people run a model."""
 
-    name, suffix = "ase", ".model"
-
     def __init__(self, path: Path, dtype: torch.dtype, head: str | None = None) -> None:
         super().__init__(path, dtype)
         chosen = {"head": head} if head else {}
@@ -27,6 +25,7 @@ class Ase(Engine):
             )
 
     def __call__(self, atoms: Atoms) -> Answer:
+        """Return energy (eV), forces (eV/Å) and, where it is periodic, stress (eV/Å^3)."""
         atoms = bare(atoms)
         atoms.calc = self.calculator
         with default_dtype(self.dtype):
@@ -35,6 +34,7 @@ class Ase(Engine):
         return Answer(float(energy), np.array(forces, dtype=float), stress)
 
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
+        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps."""
         moving = atoms.copy()
         moving.calc = self.calculator
         energies: list[float] = []
@@ -48,6 +48,4 @@ class Ase(Engine):
 class Cueq(Ase):
     """The copy for cuEquivariance, in MACE's calculator."""
 
-    name, suffix = "cueq", "-cueq.model"
-    modules = ("cuequivariance_torch",)
     own_couplings = True

