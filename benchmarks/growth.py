@@ -54,6 +54,7 @@ def pass_over_structures(n: int) -> None:
 
 
 def evaluate_models(n: int) -> None:
+    from lora.steps.common import Run
     from lora.steps.evaluate import evaluate
 
     data = ROOT / "workflow/resources/quickstart/malonaldehyde_300K.xyz"
@@ -64,7 +65,7 @@ def evaluate_models(n: int) -> None:
     for atoms in test:
         atoms.info["test_set"] = "test"
     write_structures(WORK / "test.xyz", test)
-    evaluate(models, WORK / "test.xyz", WORK / "test.xyz", threads=1)
+    evaluate(models, WORK / "test.xyz", WORK / "test.xyz", run=Run(threads=1))
 
 
 def track_points(n: int) -> None:

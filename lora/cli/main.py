@@ -15,6 +15,7 @@ from typing import Any
 from lora.cli.options import read
 from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
+from lora.plan.commands import Base, Run
 from lora.plan.settings import Targets, TrainSettings
 
 
@@ -92,18 +93,20 @@ def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: 
 
 
 def _replay(**args: Any) -> None:
-    from lora.steps.replay import replay
+    from lora.steps.replay import ReplaySettings, replay
 
-    args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key", "stress_key")}
-    replay(**args)
+    keys = {k: args[k] for k in ("energy_key", "forces_key", "stress_key")}
+    settings = ReplaySettings(args["labels"], args["num_samples"], args["seed"], keys)
+    replay(args["structures_file"], _base(args), args["out"], settings, _run_of(args))
 
 
 def _e0s(**args: Any) -> None:
-    from lora.steps.e0s import e0s
+    from lora.steps.e0s import E0sSettings, e0s
 
     if args["method"].startswith("{"):  # explicit values
         args["method"] = _json(args["method"], "e0s")
-    e0s(**args)
+    settings = E0sSettings(args["method"], args["max_error"], args["stop"], args["dtype"])
+    e0s(args["train_file"], _base(args), args["out"], settings, _run_of(args))
 
 
 def _train(**args: Any) -> None:
@@ -148,7 +151,9 @@ def _evaluate(**args: Any) -> None:
         raise UserError(f"evaluate: {len(models)} models, but {len(outs)} files to write")
     from lora.steps.evaluate import evaluate
 
-    evaluate(dict(zip(outs, models, strict=True)), **args)
+    files = (args["valid_file"], args["test_file"])
+    size, device = args["batch_size"], args["device"]
+    evaluate(dict(zip(outs, models, strict=True)), *files, size, device, _run_of(args))
 
 
 def _check(**args: Any) -> None:
@@ -159,11 +164,31 @@ def _check(**args: Any) -> None:
         models += listed.values()
     if len(outs) != len(models):
         raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")
-    from lora.steps.check import check
+    from lora.steps.check import CheckFiles, check
 
-    args["settings"] = _json(args["settings"], "settings")
-    args["keys"] = {k: args.pop(k) for k in ("energy_key", "forces_key")}
-    check(dict(zip(outs, models, strict=True)), **args)
+    settings = _json(args["settings"], "settings")
+    keys = {k: args[k] for k in ("energy_key", "forces_key")}
+    files = CheckFiles(args["valid_file"], args["e0s_file"], args["holdout_file"], keys)
+    targets = dict(zip(outs, models, strict=True))
+    check(targets, args["names"], files, settings, args["device"], _run_of(args))
+
+
+def _export(**args: Any) -> None:
+    from lora.steps.export import ExportSettings, export
+
+    args["engines"] = tuple(args["engines"] or ())
+    settings = ExportSettings(**{f.name: args[f.name] for f in fields(ExportSettings)})
+    export(args["source"], settings, _run_of(args))
+
+
+def _base(args: dict[str, Any]) -> Base:
+    """Return the foundation model that options name."""
+    return Base(args["foundation"], args["head"])
+
+
+def _run_of(args: dict[str, Any]) -> Run:
+    """Return the threads and the receipt that options name."""
+    return Run(args.get("threads"), args.get("receipt"))
 
 
 def _track(results: str, **args: Any) -> None:
@@ -190,6 +215,7 @@ _STEPS = {
     "evaluate": _evaluate,
     "check": _check,
     "track": _track,
+    "export": _export,
     "status": _status,
 }
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lora.catalogue.checks import BY_NAME
+from lora.catalogue.engines import BY_NAME as ENGINES
+from lora.catalogue.foundations import known_foundation
 from lora.plan.config import Checks, Config
 from lora.plan.config_data import Split
 from lora.plan.layout import Layout
@@ -234,12 +236,20 @@ class _Maker:
 
     def export(self) -> Job:
         """Return the job that writes and verifies files for engines."""
-        settings = _plain(self.config.export)
-        return self.job("export", settings=settings, needs=("choose", "split"))
+        rows = [ENGINES[name] for name in self.config.export.engines]
+        model = known_foundation(self.config.foundation.model)
+        settings = _plain(self.config.export) | {
+            "files": {x.name: [x.suffix, list(x.modules)] for x in rows},
+            "known": [model.licence, model.paper] if model else None,
+        }
+        named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
+        code = ("lora.steps.export", *named)
+        return self.job("export", settings=settings, code=code, needs=("choose", "split"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""
-        return self.page("card_page", {}, ("export",))
+        snippets = {name: ENGINES[name].snippet for name in self.config.export.engines}
+        return self.page("card_page", {"snippets": snippets}, ("export",))
 
     def track(self) -> Job:
         """Return the job that fills MLflow."""

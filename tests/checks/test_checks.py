@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,54 +11,17 @@ from ase.build import bulk, molecule
 
 from lora.calculators.potential import Potential, Single
 from lora.catalogue.checks import BY_NAME
-from lora.checks.base import Sample
 from lora.checks.dynamics import closest, fragments
-from lora.checks.holes import relax, throw
+from lora.checks.holes import throw
 from lora.checks.run import make_sample, run_checks
-from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
+from lora.data.structures import ENERGY, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
-from lora.steps.check import check
+from lora.steps.check import CheckFiles, check
+from lora.steps.common import Run
 from tests.support.models import make_model
+from tests.support.morse import Morse, sample
 from tests.support.trainings import teacher_data
-
-
-class Morse:
-    """A sum of Morse pairs with a smooth end: sound, cheap, and easily broken.
-
-    depth: eV; bond: Å, of every pair; wall: below `bond - hollow` the pair attracts instead
-    """
-
-    r_max, depth = 4.0, 1
-    e0s: ClassVar = {"H": -1.0, "C": -2.0, "O": -3.0, "Cu": -4.0}
-
-    def __init__(self, well: float = 3.0, bond: float = 1.2, hollow: float | None = None) -> None:
-        self.well, self.bond, self.hollow = well, bond, hollow
-
-    def pair(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energy (eV) and its slope (eV/Å)."""
-        x = np.exp(-2.0 * (r - self.bond))
-        energy, slope = self.well * (x**2 - 2 * x), self.well * (-4 * x**2 + 4 * x)
-        if self.hollow is not None:
-            inner = r < self.bond - self.hollow
-            deep = 40 * (r - self.bond + self.hollow)
-            energy, slope = np.where(inner, deep - self.well, energy), np.where(inner, 40.0, slope)
-        end = np.where(r < self.r_max, (1 - (r / self.r_max) ** 2) ** 2, 0.0)
-        fall = np.where(r < self.r_max, -4 * r / self.r_max**2 * (1 - (r / self.r_max) ** 2), 0.0)
-        return energy * end, slope * end + energy * fall
-
-    def __call__(self, structures: list[Atoms]) -> tuple[np.ndarray, list[np.ndarray]]:
-        from ase.neighborlist import neighbor_list
-
-        energies, forces = [], []
-        for atoms in structures:
-            i, _, d, vector = neighbor_list("ijdD", atoms, self.r_max)
-            energy, slope = self.pair(d)
-            force = np.zeros((len(atoms), 3))
-            np.add.at(force, i, (slope / np.maximum(d, 1e-9))[:, None] * vector)
-            energies.append(0.5 * energy.sum() + sum(self.e0s[s] for s in atoms.symbols))
-            forces.append(force)
-        return np.array(energies), forces
 
 
 class Broken:
@@ -118,19 +80,6 @@ def step_(atoms: Atoms) -> tuple[float, np.ndarray]:
 def drift(atoms: Atoms) -> tuple[float, np.ndarray]:
     """E0s that have drifted away."""
     return 0.2 * len(atoms), np.zeros((len(atoms), 3))
-
-
-def sample() -> Sample:
-    water, carbon = molecule("H2O"), molecule("CO2")
-    carbon.rattle(0.3, seed=1)  # out of its line: all pairs attract
-    relax(Morse(), [water, carbon], 300)
-    crystal = bulk("Cu", "fcc", a=2.0)
-    holdout = molecule("CH4")
-    energies, forces = Morse()([holdout])
-    holdout.info[ENERGY], holdout.arrays[FORCES] = energies[0] + 0.05, forces[0] + 0.01
-    settings = {"nve": {"steps": 300}, "heating": {"steps": 200, "end": 600.0}}
-    settings["holes"] = {"structures": 12, "steps": 40}
-    return Sample([water, carbon], [1, 6, 8], [holdout], dict(Morse.e0s), [crystal], settings)
 
 
 BROKEN = {
@@ -219,19 +168,17 @@ def test_a_mace_model_from_files(tmp_path: Path) -> None:
     structures = teacher_data(6, seed=0)
     write_structures(tmp_path / "valid.xyz", structures)
     write_sealed(tmp_path / "e0s.json", {"foundation_E0s": {}})
-    files = {"valid_file": tmp_path / "valid.xyz", "e0s_file": tmp_path / "e0s.json"}
-    files["holdout_file"] = tmp_path / "valid.xyz"
-    out = tmp_path / "m.json"
-    (found,) = check(
-        {out: tmp_path / "m.model"}, NEEDED, **files, receipt=Receipt(tmp_path / "r.json")
-    )
+    valid, out = tmp_path / "valid.xyz", tmp_path / "m.json"
+    files = CheckFiles(valid, tmp_path / "e0s.json", holdout=valid)
+    models, run = {out: tmp_path / "m.model"}, Run(receipt=Receipt(tmp_path / "r.json"))
+    (found,) = check(models, NEEDED, files, run=run)
     assert read_json(out) == found and read_json(tmp_path / "r.json") == {"m": found}
     for name in ("gradients", "symmetry", "extensivity", "locality"):
         assert found["checks"][name]["value"] <= BY_NAME[name].limit, name
     with pytest.raises(UserError, match=r"checks: hole is not known; use forgetting, "):
-        check({out: tmp_path / "m.model"}, ["hole"], **files)
-    with pytest.raises(UserError, match=r"checks\.nve: got an unexpected keyword argument 'step'"):
-        check({out: tmp_path / "m.model"}, ["nve"], settings={"nve": {"step": 3}}, **files)
+        check(models, ["hole"], files)
+    with pytest.raises(UserError, match=r"checks\.settings\.nve: there is no setting step; use st"):
+        check(models, ["nve"], files, {"nve": {"step": 3}})
 
 
 def test_potential_is_the_model_in_ase(tmp_path: Path) -> None:

@@ -72,4 +72,7 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
 def test_settings_are_checked_before_anything_is_loaded(capsys: pytest.CaptureFixture) -> None:
     args = ["train", "t.xyz", "v.xyz", "--foundation", "f", "--e0s_file", "e", "--out", "o"]
     assert main([*args, "--rank", "0"]) == 2
-    assert capsys.readouterr().err == "mace-lora train: rank: 0 must be at least 1 and at most 1000000000\n"
+    assert (
+        capsys.readouterr().err
+        == "mace-lora train: rank: 0 must be at least 1 and at most 1000000000\n"
+    )

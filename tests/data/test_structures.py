@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from lora.data.origin import origin_of, where
 from lora.data.structures import (
     ENERGY,
     FORCES,
@@ -131,3 +132,44 @@ def test_numbers_survive_writing(tmp_path: Path) -> None:
     assert back.info[ENERGY] == atoms.info[ENERGY]
     assert back.info["config_type"] == "hot"
     assert np.abs(back.positions - atoms.positions).max() < 1e-8
+
+
+NAMES = ["dft.xyz", "my data (1).xyz", "étoile.xyz", "a=b.xyz", "it's.xyz", 'say "no".xyz']
+NAMES += ["[1].xyz", "{x}.xyz", "a,b.xyz", "T.xyz", "1.xyz"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_origin_survives_writing(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a file is called, twice written and read."""
+    monkeypatch.chdir(tmp_path)
+    path = write(Path(name), water(), water())
+    frames = read_structures(path)
+    assert [origin_of(a) for a in frames] == [(str(path), 0), (str(path), 1)]
+    for _ in range(2):
+        write_structures(tmp_path / "train.xyz", frames[::-1])
+        frames = load_structures(tmp_path / "train.xyz")[::-1]
+    assert [origin_of(a) for a in frames] == [(str(path), 0), (str(path), 1)]
+    assert where(frames[1], "train.xyz", 0) == f"{path} frame 1"
+
+
+def test_the_origin_is_as_named_and_touches_no_key_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"source_file": "mine", "source_frame": 5, "frame": "f", "lora_source_file": "old"}
+    write(tmp_path / "dft.xyz", water(**own))
+    monkeypatch.chdir(tmp_path)
+    (atoms,) = read_structures("dft.xyz")
+    assert origin_of(atoms) == ("dft.xyz", 0)
+    assert {k: atoms.info[k] for k in ("source_file", "source_frame", "frame")} == {
+        "source_file": "mine",
+        "source_frame": 5,
+        "frame": "f",
+    }
+
+
+def test_an_origin_that_is_not_there_is_the_file_itself(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.xyz", water(), water())
+    assert [origin_of(a) for a in load_structures(path)] == [(str(path), 0), (str(path), 1)]
+    assert origin_of(water()) is None and where(water(), "m.model", 3) == "m.model frame 3"

@@ -8,22 +8,29 @@ import torch
 from ase import Atoms
 
 from lora.data.e0s import fit_e0s
-from lora.data.structures import ENERGY, FORCES, composition, write_structures
+from lora.data.structures import (
+    ENERGY,
+    FORCES,
+    composition,
+    read_structures,
+    write_structures,
+)
 from lora.errors import UserError
 from lora.files.sealed import read_json
 from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.steps.e0s import e0s
+from lora.steps.common import Base
+from lora.steps.e0s import E0sSettings, e0s
 from tests.support.models import make_model, structures
 
 SHIFT = {"H": 1.0, "C": -2.0, "N": 0.5, "O": 3.0}
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
+def base(tmp_path: Path) -> Base:
     torch.save(make_model(), tmp_path / "base.model")
-    return tmp_path / "base.model"
+    return Base(tmp_path / "base.model")
 
 
 def shifted(atoms: list[Atoms], noise: float = 0.0) -> list[Atoms]:
@@ -34,7 +41,7 @@ def shifted(atoms: list[Atoms], noise: float = 0.0) -> list[Atoms]:
     return atoms
 
 
-def test_estimated_finds_the_shift(base: Path, tmp_path: Path) -> None:
+def test_estimated_finds_the_shift(base: Base, tmp_path: Path) -> None:
     write_structures(tmp_path / "t.xyz", shifted(structures(stress=False)))
     result = e0s(tmp_path / "t.xyz", base, tmp_path / "e0s.json")
     old = get_e0s(make_model())
@@ -46,7 +53,7 @@ def test_estimated_finds_the_shift(base: Path, tmp_path: Path) -> None:
 
 
 def test_rank_deficient_is_nearest_and_said(
-    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one_formula = [a for a in structures(stress=False) if len(a) == 7][:1]  # CH3CHO
     write_structures(tmp_path / "t.xyz", shifted(one_formula * 3))
@@ -67,7 +74,7 @@ def test_fit_is_least_squares() -> None:
     assert np.abs(counts.T @ (counts @ shifts - energies)).max() < 1e-10  # normal equations
 
 
-def test_other_methods(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_methods(base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     atoms = shifted(structures(stress=False))
     free = [Atoms(symbol, info={"config_type": "IsolatedAtom"}) for symbol in "HCNO"]
     for i, a in enumerate(free):
@@ -76,7 +83,8 @@ def test_other_methods(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixt
     write_structures(tmp_path / "t.xyz", free + atoms)
 
     def run(method: object) -> dict:
-        return e0s(tmp_path / "t.xyz", base, tmp_path / "e.json", method=method, stop=False)["E0s"]
+        settings = E0sSettings(method, stop=False)
+        return e0s(tmp_path / "t.xyz", base, tmp_path / "e.json", settings)["E0s"]
 
     assert run("isolated") == {"H": -10.0, "C": -11.0, "N": -12.0, "O": -13.0}
     assert run("foundation") == pytest.approx(get_e0s(make_model()))
@@ -97,19 +105,31 @@ def test_other_methods(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixt
         run("isolated")
 
 
-def test_gate(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_gate(base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_structures(tmp_path / "t.xyz", shifted(structures(stress=False)))
-    args = (tmp_path / "t.xyz", base, tmp_path / "e.json", "foundation")
+    args = (tmp_path / "t.xyz", base, tmp_path / "e.json")
     with pytest.raises(UserError, match="over the gate of 500.*e0s.max_error or set e0s.stop"):
-        e0s(*args)
-    e0s(*args, stop=False)
+        e0s(*args, E0sSettings("foundation"))
+    assert not (tmp_path / "e.json").exists()
+    e0s(*args, E0sSettings("foundation", stop=False))
     assert "over the gate of 500" in caplog.text
-    e0s(*args, max_error=1e6)
+    e0s(*args, E0sSettings("foundation", max_error=1e6))
 
 
-def test_unknown_element_is_named(base: Path, tmp_path: Path) -> None:
+def test_unknown_element_is_named(base: Base, tmp_path: Path) -> None:
     salt = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.4]], info={ENERGY: -1.0})
     salt.arrays[FORCES] = np.zeros((2, 3))
     write_structures(tmp_path / "t.xyz", [*shifted(structures(stress=False)), salt])
     with pytest.raises(UserError, match=r"t\.xyz frame 6: .*does not know Na; it knows H C N O"):
         e0s(tmp_path / "t.xyz", base, tmp_path / "e.json")
+
+
+def test_the_original_file_and_frame_are_named(base: Base, tmp_path: Path) -> None:
+    """Trouble that a later step finds in train.xyz is trouble of the user's file."""
+    salt = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, 2.4]], info={ENERGY: -1.0})
+    salt.arrays[FORCES] = np.zeros((2, 3))
+    write_structures(tmp_path / "dft.xyz", [*shifted(structures(stress=False)), salt])
+    frames = read_structures(tmp_path / "dft.xyz")
+    write_structures(tmp_path / "train.xyz", frames[::-1])
+    with pytest.raises(UserError, match=r"dft\.xyz frame 6: .*does not know Na"):
+        e0s(tmp_path / "train.xyz", base, tmp_path / "e.json")

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lora.data.structures import ENERGY, FORCES, STRESS, write_structures
+from lora.data.structures import ENERGY, FORCES, STRESS, read_structures, write_structures
 from lora.files.sealed import Receipt, read_json
+from lora.steps.common import Run
 from lora.steps.evaluate import evaluate
 from tests.support.models import make_model, structures
 
@@ -57,7 +58,7 @@ def test_against_mace_eval_configs(files: dict, tmp_path: Path) -> None:
 
 
 def test_sets_types_and_parity(files: dict, tmp_path: Path) -> None:
-    (result,) = evaluate(**files, receipt=Receipt(tmp_path / "packs/all.json"))
+    (result,) = evaluate(**files, run=Run(receipt=Receipt(tmp_path / "packs/all.json")))
     assert read_json(tmp_path / "packs/all.json") == {"p": result}
     assert read_json(tmp_path / "p.json") == result
     assert list(result["sets"]) == ["valid", "test", "hot"]
@@ -71,3 +72,26 @@ def test_sets_types_and_parity(files: dict, tmp_path: Path) -> None:
     n = {k: (part["config_type"] == k).sum() for k in by_type}
     pooled = sum(n[k] * v["rmse_f_mev_per_a"] ** 2 for k, v in by_type.items()) / len(part)
     assert np.sqrt(pooled) == pytest.approx(rmse)  # the types make up the whole
+
+
+def test_parity_names_the_original_frame(files: dict, tmp_path: Path) -> None:
+    """Who sees an outlier finds it in the file that it came from."""
+    test = read_structures(files["test_file"])
+    rest = structures(4)
+    for i, atoms in enumerate(test):
+        atoms.info["lora_source_file"], atoms.info["lora_source_frame"] = "dft.xyz", 100 - i
+    for atoms in rest:
+        atoms.info["test_set"] = "hot"
+    write_structures(tmp_path / "test.xyz", [*test, *rest])
+    evaluate(files["models"], files["valid_file"], tmp_path / "test.xyz")
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    energies = table[table["quantity"] == "energy"]
+    origins = list(zip(energies["source_file"], energies["frame"], strict=True))
+    made = [("dft.xyz", 100 - i) for i in range(6)]
+    assert origins[6:12] == made  # after those of the validation set, which name that file
+    assert origins[:6] == [(str(files["valid_file"]), i) for i in range(6)]
+    assert origins[18:] == [(str(tmp_path / "test.xyz"), 12 + i) for i in range(6)]
+    for _, part in table.groupby(["test_set", "structure"]):
+        assert part["frame"].nunique() == part["source_file"].nunique() == 1
+    outlier = table.loc[(table["predicted"] - table["reference"]).abs().idxmax()]
+    assert isinstance(outlier["source_file"], str) and outlier["frame"] >= 0

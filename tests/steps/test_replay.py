@@ -13,6 +13,7 @@ from ase.build import molecule
 from lora import load_foundation
 from lora.adapters.inject import inject_lora, lora_layers, merge_lora_weights
 from lora.adapters.saved import load_adapted, load_adapter
+from lora.data.origin import origin_of
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json
@@ -21,8 +22,9 @@ from lora.mace.graphs import graphs
 from lora.mace.heads import REPLAY, mark_replay, own_head, two_heads
 from lora.mace.predict import predict
 from lora.plan.settings import TrainSettings
+from lora.steps.common import Base
 from lora.steps.merge import merge
-from lora.steps.replay import replay
+from lora.steps.replay import ReplaySettings, replay
 from lora.steps.train import train, train_pack
 from tests.support.models import CASES, Case, make_model, perturb
 from tests.support.trainings import QUICK, lines_of, teacher_data, with_files
@@ -83,7 +85,7 @@ def replayed(files: dict, tmp_path: Path) -> Path:
     for i, atoms in enumerate(shapes):
         atoms.rattle(0.08, seed=i)
     write_structures(tmp_path / "other.xyz", [*shapes, Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])])
-    found = replay(tmp_path / "other.xyz", files["foundation"], tmp_path / "replay.xyz")
+    found = replay(tmp_path / "other.xyz", Base(files["foundation"]), tmp_path / "replay.xyz")
     assert found == {"n_structures": 12, "labels": "foundation", "left_out": 1}
     assert read_json(tmp_path / "replay.json") == found
     return tmp_path / "replay.xyz"
@@ -166,15 +168,22 @@ def test_labels_of_replay(files: dict, inputs: dict, replayed: Path, tmp_path: P
     energy, _ = energies_of(model, structures)
     assert [a.info[ENERGY] for a in structures] == pytest.approx(energy.tolist(), abs=1e-9)
     write_structures(tmp_path / "own.xyz", teacher_data(5, seed=4))
-    found = replay(
-        tmp_path / "own.xyz", files["foundation"], tmp_path / "r.xyz", labels="file", num_samples=3
-    )
+    base, few = Base(files["foundation"]), ReplaySettings("file", num_samples=3)
+    found = replay(tmp_path / "own.xyz", base, tmp_path / "r.xyz", few)
     assert found["n_structures"] == 3
     kept = {a.info[ENERGY] for a in load_structures(tmp_path / "r.xyz")}
-    assert kept < {a.info[ENERGY] for a in load_structures(tmp_path / "own.xyz")}
+    own = load_structures(tmp_path / "own.xyz")
+    assert kept < {a.info[ENERGY] for a in own}
+    for name, file in (("r", tmp_path / "own.xyz"), ("replay", replayed.with_name("other.xyz"))):
+        path = tmp_path / f"{name}.xyz" if name == "r" else replayed
+        sources = load_structures(file)
+        for atoms in load_structures(path):  # labelled or not, each says where it comes from
+            origin = origin_of(atoms)
+            assert origin.file == str(file)
+            assert np.allclose(sources[origin.frame].positions, atoms.positions, atol=1e-7)
     with pytest.raises(UserError, match="holds no structure of the foundation model's elements"):
         write_structures(tmp_path / "cu.xyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])])
-        replay(tmp_path / "cu.xyz", files["foundation"], tmp_path / "r.xyz")
+        replay(tmp_path / "cu.xyz", base, tmp_path / "r.xyz")
     settings = TrainSettings(replay=True, **QUICK)
     with pytest.raises(UserError, match=r"needs structures to replay; set replay\.file"):
         train(settings, out=tmp_path / "x", **inputs)

@@ -10,9 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from lora.data.grouping import SplitSettings
 from lora.data.leakage import leakage
+from lora.data.origin import origin_of, where
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
-from lora.files.sealed import read_json
+from lora.files.sealed import Receipt, read_json, read_seal
 from lora.steps.split import split
 
 N = 60
@@ -112,3 +113,55 @@ def test_bad_settings(dataset: Path, tmp_path: Path, settings: dict, message: st
     with pytest.raises(UserError, match=message):
         split(dataset, SplitSettings(**settings), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_every_structure_keeps_its_origin(dataset: Path, tmp_path: Path) -> None:
+    """File, as it is named, and frame: in each set, and where leakage names a pair."""
+    write_structures(tmp_path / "hot.xyz", load_structures(dataset)[:3])
+    settings = SplitSettings(test_files={"hot": str(tmp_path / "hot.xyz")}, near_duplicate=0.5)
+    summary = split(dataset, settings, tmp_path / "out")
+    seen = 0
+    for name in ("train", "valid", "test"):
+        for i, atoms in enumerate(load_structures(tmp_path / "out" / f"{name}.xyz")):
+            origin = origin_of(atoms)
+            if atoms.info.get("test_set") == "hot":
+                assert origin == (str(tmp_path / "hot.xyz"), int(atoms.info[ENERGY]))
+                continue
+            assert origin.file == str(dataset) and where(atoms, "x", i) == str(origin)
+            if len(atoms) > 1:
+                assert origin.frame == int(atoms.info[ENERGY])  # numbered by their energy
+                assert summary["assigned"][str(origin.frame)] == name
+            seen += 1
+    assert seen == N + 2
+    pair = summary["leakage"]["closest"][0]
+    assert pair["angstrom"] < 1e-6
+    assert {pair["a"]["source_file"], pair["b"]["source_file"]} == {
+        str(dataset),
+        str(tmp_path / "hot.xyz"),
+    }
+    assert pair["a"]["frame"] == pair["b"]["frame"]
+    sets = {name: load_structures(tmp_path / "out" / f"{name}.xyz") for name in ("train", "test")}
+    for one in (x for pair in summary["leakage"]["closest"] for x in (pair["a"], pair["b"])):
+        if one["set"] != "valid":
+            free = 2 if one["set"] == "train" else 0  # free atoms come first
+            atoms = sets[one["set"]][free + one["structure"]]
+            assert origin_of(atoms) == (one["source_file"], one["frame"])
+
+
+def test_a_message_names_the_frame_of_the_file(dataset: Path, tmp_path: Path) -> None:
+    """Free atoms count as frames, too."""
+    frames = load_structures(dataset)
+    free, rest = frames[N:], frames[:N]
+    del rest[4].info["mol"]
+    write_structures(tmp_path / "b.xyz", [*free, *rest])
+    settings = SplitSettings(method="group", group_key="mol")
+    with pytest.raises(UserError, match=r"b\.xyz frame 6: has no mol"):
+        split(tmp_path / "b.xyz", settings, tmp_path / "out")
+
+
+def test_a_receipt_takes_the_place_of_split_json(dataset: Path, tmp_path: Path) -> None:
+    receipt = Receipt(tmp_path / "out/split.json", {"settings": 1})
+    found = split(dataset, SplitSettings(), tmp_path / "out", receipt)
+    assert read_json(receipt.path) == found
+    assert read_seal(receipt.path)["stamp"] == {"settings": 1}
+    assert set(read_seal(receipt.path)["files"]) == {"train.xyz", "valid.xyz", "test.xyz"}

@@ -274,7 +274,9 @@ def test_a_share_of_the_data_is_trained_on(files: dict, inputs: dict, tmp_path: 
     train(whole, out=tmp_path / "alone", **with_files(inputs, train=tmp_path / "half.xyz"))
     losses = [[x["valid_loss"] for x in lines_of(tmp_path / n)] for n in ("half", "alone")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-10)
-    with pytest.raises(UserError, match="pack: points that train together need the same train_fraction"):
+    with pytest.raises(
+        UserError, match="pack: points that train together need the same train_fraction"
+    ):
         train_pack({tmp_path / "a": whole, tmp_path / "b": half}, work=tmp_path / "w", **inputs)
     with pytest.raises(UserError, match=r"train_fraction: 1\.5 must be above 0 and at most 1"):
         replace(whole, train_fraction=1.5).resolved()
