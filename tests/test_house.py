@@ -41,18 +41,15 @@ LINES, FUNCTION, SIGNATURE = 350, 60, 7
 # What is over the bounds today, and by how much at most; who mends one deletes its line.
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {
-    "adapters.inject.inject_lora": 70,
     "steps.e0s.e0s": 63,
     "steps.export.export": 82,
     "steps.split.split": 64,
 }
 LONG_SIGNATURES: dict[str, int] = {
-    "adapters.inject.inject_lora": 8,
     "data.e0s.new_e0s": 8,
     "steps.check.check": 10,
     "steps.e0s.e0s": 9,
     "steps.export.export": 13,
-    "steps.merge.merge": 8,
     "steps.replay.replay": 9,
 }
 

@@ -1,6 +1,7 @@
-"""Adapters switched off, scaled, added up, and taken out of merged weights again.
+"""Adapters switched off, scaled, added up, cut, and taken out of merged weights again.
 
-The change of a weight is linear in B, so all of this is exact.
+A LoRA change of a weight is linear in B, so all of this is exact.  Kinds of adapters for which it
+is not are refused.
 """
 
 import copy
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.inject import lora_layers, take_adapters, train_adapters_only
-from lora.adapters.layer import LoRALayer
+from lora.adapters.inject import Injection, lora_layers, take_adapters, train_adapters_only
+from lora.adapters.kinds import KINDS
+from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import attach, load_adapter, read_card
-from lora.adapters.spectra import Pairs, factor_pairs, like, set_pairs, spectrum, thin_svd
+from lora.adapters.spectra import spectrum, thin_svd
 from lora.errors import UserError
 from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.foundation import fingerprint
@@ -25,9 +27,12 @@ from lora.mace.modules import replace_layer
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model computes with its base weights; the adapters cost nothing.
+    """Let the model compute with its base weights inside the block, at no cost.
 
     E0s are no part of the layers and stay those of the adapter.
+
+    Args:
+        model: A model with adapters.
     """
     layers = [layer for _, layer in lora_layers(model)]
     before = [layer.enabled for layer in layers]
@@ -42,26 +47,35 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def scale_adapters(model: nn.Module, factor: float) -> None:
-    """Multiply every weight change of the model by `factor`, in place."""
+    """Multiply every weight change of the model by a factor, in place.
+
+    Args:
+        model: A model with adapters.
+        factor: The factor.
+
+    Raises:
+        UserError: The adapters are of a kind that cannot be scaled.
+    """
     for _, layer in lora_layers(model):
-        layer.lora_B.mul_(factor)
+        layer.scale_by(factor)
 
 
 def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
-    """Undo a merge: a copy of a merged model with base weights and the adapter on them again.
+    """Return a copy of a merged model with base weights and the adapter on them again.
 
     Args:
-        model: what `merge_lora_weights` or a merged .model file gave
-        folder: the adapter that was merged
+        model: What `merge_lora_weights` or a merged .model file gave.
+        folder: The adapter that was merged.
 
-    Returns what `load_adapter` on the foundation model would give, to rounding.
+    Returns:
+        What `load_adapter` on the foundation model would give, to rounding.
 
-    Raises UserError: this adapter is not in this model; or it is in float32, where a sum cannot
-    be taken apart exactly.
+    Raises:
+        UserError: This adapter is not in this model, or it is in float32, where a sum cannot be
+            taken apart exactly, or it is of a kind whose change depends on the base.
     """
     card = read_card(folder)
-    if card["method"] != "lora":
-        raise UserError(f"{folder}: holds whole weights; take the foundation model itself")
+    _require_linear(card, folder)
     out = copy.deepcopy(model)
     attach(out, card, folder)
     with torch.no_grad():
@@ -88,85 +102,126 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     again.  E0s are summed as their differences from the base's.
 
     Args:
-        model: the foundation model of all of them, without adapters
-        weights: {folder of an adapter: its weight in the sum}
+        model: The foundation model of all of them, without adapters.
+        weights: {folder of an adapter: its weight in the sum}.
 
-    Raises UserError: no adapters, one of another base, or adapters of different layers.
+    Raises:
+        UserError: There are no adapters, or one is of another base, of a kind that cannot be
+            added, or of other layers than the first.
     """
     if not weights:
         raise UserError("add_adapters: give at least one adapter")
     base_e0s, shift = get_e0s(model), dict.fromkeys(get_e0s(model), 0.0)
-    parts: list[tuple[float, dict[str, Any]]] = []
-    injection: Any = None
+    terms: list[tuple[float, dict[str, Adapter]]] = []
+    injection: Injection | None = None
     for folder, weight in weights.items():
-        if read_card(folder)["method"] != "lora":
-            raise UserError(f"{folder}: holds whole weights, not a LoRA adapter to add")
+        _require_linear(read_card(folder), folder)
         try:
             load_adapter(model, folder)
             injection = injection or model.lora_injection  # the sum is written as the first is
         finally:  # whatever happens, the model is the base again
             e0s, layers = get_e0s(model), take_adapters(model)
             set_e0s(model, base_e0s)
-        if parts and layers.keys() != parts[0][1].keys():
+        if terms and layers.keys() != terms[0][1].keys():
             raise UserError(f"{folder}: adapts other layers than the first adapter")
-        parts.append((weight, layers))
+        terms.append((weight, layers))
         for symbol, energy in e0s.items():
             shift[symbol] += weight * (energy - base_e0s[symbol])
 
     ranks = {}
-    for name, first in parts[0][1].items():
-        own = [(weight, layers[name]) for weight, layers in parts]
-        ranks[name] = sum(layer.rank for _, layer in own)
-        new = like(first, ranks[name])
-        lefts: dict[str, list[Tensor]] = {}
-        rights: dict[str, list[Tensor]] = {}
-        for weight, layer in own:
-            for part, (left, right) in factor_pairs(layer).items():
-                lefts.setdefault(part, []).append(left)
-                rights.setdefault(part, []).append(weight * layer.scale / new.scale * right)
-        pairs: Pairs = {p: (torch.cat(lefts[p], dim=1), torch.cat(rights[p])) for p in lefts}
-        set_pairs(new, pairs)
+    for name in terms[0][1]:
+        new = _sum([(weight, layers[name]) for weight, layers in terms])
+        ranks[name] = new.rank
         replace_layer(model, name, new)
-    targets = replace(injection.targets, rank_pattern=ranks)
-    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    _note_ranks(model, injection, ranks)
     train_adapters_only(model)
     set_e0s(model, {symbol: base_e0s[symbol] + shift[symbol] for symbol in base_e0s})
+
+
+def _sum(terms: list[tuple[float, Adapter]]) -> Adapter:
+    """Return the weighted sum of adapters of one layer: their factors side by side."""
+    new = terms[0][1].like(sum(layer.rank for _, layer in terms))
+    lefts: dict[str, list[Tensor]] = {}
+    rights: dict[str, list[Tensor]] = {}
+    for weight, layer in terms:
+        for part, (left, right) in layer.factors().items():
+            lefts.setdefault(part, []).append(left)
+            rights.setdefault(part, []).append(weight * layer.scale / new.scale * right)
+    new.set_factors({p: (torch.cat(lefts[p], dim=1), torch.cat(rights[p])) for p in lefts})
+    return new
+
+
+def _require_linear(card: dict[str, Any], folder: str | Path) -> None:
+    """Raise an error for whole weights, and for adapters whose change is not linear."""
+    if card["method"] not in KINDS:
+        raise UserError(f"{folder}: holds whole weights, not an adapter; use the foundation model")
+    if not KINDS[card["method"]].linear:
+        raise UserError(
+            f"{folder}: is a {card['method']} adapter, whose change depends on the base weight; "
+            "it cannot be added or taken out again"
+        )
 
 
 def truncate_lora(
     model: nn.Module, rank: int | None = None, energy: float | None = None
 ) -> dict[str, int]:
-    """Cut the LoRA layers of a model in place.  Returns the rank of each layer afterwards."""
+    """Cut the adapters of a model in place.
+
+    Args:
+        model: A model with adapters that can be cut.
+        rank: The rank of every layer; layers of a lower rank stay as they are.
+        energy: Where no rank is given, the share of the sum of squared singular values that each
+            irrep of each layer keeps, in (0, 1].
+
+    Returns:
+        The rank of each layer afterwards.
+
+    Raises:
+        UserError: The adapters are of a kind that cannot be cut.
+    """
     ranks = {}
     for name, layer in list(lora_layers(model)):
         wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
         ranks[name] = min(layer.rank, wanted)
         if ranks[name] < layer.rank:
             replace_layer(model, name, cut(layer, ranks[name]))
-    injection: Any = model.lora_injection
-    targets = replace(injection.targets, rank_pattern=ranks)
-    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    _note_ranks(model, model.lora_injection, ranks)
     return ranks
 
 
-def cut(layer: LoRALayer, rank: int) -> LoRALayer:
-    """A layer on the same base with the best approximation of this rank."""
-    new = like(layer, rank)
+@torch.no_grad()
+def cut(layer: Adapter, rank: int) -> Adapter:
+    """Return a layer on the same base with the best approximation of a rank.
+
+    Keeping the largest singular values is the best approximation (Eckart and Young, 1936).
+
+    Args:
+        layer: An adapter that can be cut.
+        rank: The rank.
+    """
+    new = layer.like(rank)
     share = (layer.scale / new.scale) ** 0.5
     pairs: Pairs = {}
-    for part, (left, right) in factor_pairs(layer).items():
+    for part, (left, right) in layer.factors().items():
         u, values, v = thin_svd(left, right)
         root = values[:rank].sqrt()
         pairs[part] = share * u[:, :rank] * root, share * root[:, None] * v[:rank]
-    set_pairs(new, pairs)
+    new.set_factors(pairs)
     return new
 
 
 def _rank_that_keeps(spectra: dict[str, Tensor], energy: float) -> int:
-    """The lowest rank that keeps the share of energy in every part."""
+    """Return the lowest rank that keeps the share of energy in every part."""
     ranks = [1]
     for values in spectra.values():
         kept = values.square().cumsum(0)
         if kept[-1] > 0:
             ranks.append(int((kept < energy * kept[-1] * (1 - 1e-12)).sum()) + 1)
     return max(ranks)
+
+
+def _note_ranks(model: nn.Module, injection: Injection | None, ranks: dict[str, int]) -> None:
+    """Note on a model how it is injected now: as before, with these ranks."""
+    assert injection is not None
+    targets = replace(injection.targets, rank_pattern=ranks)
+    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)

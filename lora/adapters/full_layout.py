@@ -1,32 +1,44 @@
-"""The factor A of a layer of a trimmed model, in the layout of its full base."""
+"""The parameters of an adapter of a trimmed model, in the layout of its full base."""
 
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.layer import LoRALayer
-from lora.adapters.products import LoRAContraction, LoRASkipTP
+from lora.adapters.layer import Adapter
+from lora.adapters.products import ContractionHost, SkipHost
 from lora.mace.elements import ELEMENT_LINEARS, is_agnostic
 
 
-def full_lora_a(trimmed: nn.Module, name: str, layer: LoRALayer) -> Tensor:
-    """The factor A of a layer of a trimmed model, in the layout of its full base.
+def full_values(trimmed: nn.Module, name: str, layer: Adapter) -> dict[str, Tensor]:
+    """Return the parameters of an adapter of a trimmed model in the layout of its full base.
 
-    Where A has a row an element, the elements that were trimmed away get zeros.  e3nn divides a
-    linear map by sqrt(fan-in), and the number of elements is a factor of that: made up for.
+    Where a parameter has a row for each element, the elements that were trimmed away get zeros.
+    e3nn divides a linear map by sqrt(fan-in), which the number of elements is a factor of; the
+    rows make up for that.
+
+    Args:
+        trimmed: What `trim_elements` returned, with adapters.
+        name: The name of the layer.
+        layer: Its adapter.
+
+    Returns:
+        {parameter: values in the stored shape of the full model}.
     """
-    a = layer.lora_A.detach()
+    values = {key: value.detach() for key, value in layer.values().items()}
+    shapes = layer.host.element_shapes()
     n_kept, n_full = len(trimmed.kept_elements), trimmed.base_elements
-    if isinstance(layer, LoRASkipTP):
-        rows, factor = layer.element_rows(), (n_full / n_kept) ** 0.5
-    elif name.endswith(ELEMENT_LINEARS):
-        rows, factor = [(slice(None), (1, n_kept, layer.rank))], (n_full / n_kept) ** 0.5
-    elif isinstance(layer, LoRAContraction) and not is_agnostic(trimmed, name):
-        rows, factor = layer.element_rows(), 1.0
+    if isinstance(layer.host, SkipHost) or name.endswith(ELEMENT_LINEARS):
+        factor = (n_full / n_kept) ** 0.5
+    elif isinstance(layer.host, ContractionHost) and not is_agnostic(trimmed, name):
+        factor = 1.0
     else:
-        return a
-    parts = []
-    for where, (before, _, after) in rows:
-        part = a.new_zeros(before, n_full, after)
-        part[:, trimmed.kept_elements] = factor * a[where].view(before, n_kept, after)
-        parts.append(part.flatten())
-    return torch.cat(parts)
+        return values
+    for key in (key for key, axes in layer.axes.items() if "inputs" in axes):
+        parts = []
+        pieces = layer.pieces(key, values[key])
+        for (before, _, after), (_, piece) in zip(shapes or [], pieces, strict=True):
+            width = piece[0].numel()
+            part = piece.new_zeros(before, n_full, after * width)
+            part[:, trimmed.kept_elements] = factor * piece.reshape(before, n_kept, after * width)
+            parts.append(part.flatten())
+        values[key] = torch.cat(parts)
+    return values

@@ -1,101 +1,314 @@
-"""What all LoRA layers share: a frozen base layer plus a low-rank change of its weight.
+"""Adapters: a frozen base layer plus a trained change of its weight.
 
-All of them compute the merged weight `W + s A B` and call the base layer's arithmetic once with
-it.  That is a small product of weights instead of a second pass over atoms or edges, gradients
-reach A and B by autograd alone, nothing is cached, and `merge` writes exactly what was used.
+    x --> base layer with the weight  W + change(W; trained parameters)  --> y
 
-A pack (`lora.adapters.pack`) gives the same arithmetic K weights at once, for K inputs.
+An adapter is made of two things.  Its host (`lora.adapters.host`) shows the weight of the base
+layer as matrices, one for each irrep, and runs the layer with another weight.  Its kind, a
+subclass of `Adapter`, says what is done to the matrices.  Every kind works on every host.
 
-    Hu et al., LoRA, arXiv 2106.09685;  Kalajdzievski, rank-stabilised LoRA, arXiv 2312.03732
+The changed weight is computed once and the base layer's arithmetic is called with it.  That is a
+small product of weights instead of a second pass over atoms or edges, gradients reach the
+parameters by autograd alone, nothing is cached, and `merge` writes exactly what was used.
+
+A new kind is a file with one subclass of `Adapter` (`axes`, `start` and `change`; `lora.py` is
+the example), a row in `lora/adapters/kinds.py` and a row in `lora/catalogue/methods.py`.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lora.adapters.host import Host
+from lora.adapters.hosts import host_of
 from lora.catalogue.methods import SCALINGS
+from lora.errors import UserError
 
-INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
+Axis = Literal["inputs", "rank", "outputs"]
+Axes = dict[str, tuple[Axis, ...]]  # of the parameters of a kind, by name
+Values = Mapping[str, Tensor]  # parameters of a layer by name, as they are stored
+Pairs = dict[str, tuple[Tensor, Tensor]]  # by irrep, left [rows, rank] and right [rank, columns]
 
 
-class LoRALayer(nn.Module, ABC):
-    """What all LoRA layers share.  A subclass says what A B is and how the base uses a weight.
+class Adapter(nn.Module, ABC):
+    """What all kinds of adapters share.
 
-    base:    the wrapped layer, frozen; its own weight keeps its shape and layout
-    lora_A, lora_B: the trained factors, always in e3nn's layout
+    Class attributes that a kind sets:
+        kind: The name of its row in `lora/catalogue/methods.py`.
+        axes: The axes of each parameter: inputs or outputs of a matrix, or neither, and rank.
+        linear: Whether the change does not depend on the base weight and can be scaled and added.
+        can_be_cut: Whether the change is a product of two factors, `factors`, so that it has a
+            spectrum and a lower rank.
+        packable: Whether `change` takes parameters with a leading dimension, and padding the rank
+            with zeros changes neither the weight nor how the rest is trained.
+
+    Attributes:
+        base: The wrapped layer, frozen.
+        host: How it takes a weight.
+        rank: The rank of the change.
+        alpha: The numerator of the scaling.
+        scaling: The name of the scaling.
+        enabled: Whether the change is applied; see `lora.adapters.algebra.disabled`.
     """
 
-    equivariant = False  # whether B is an e3nn map, whose path weight is 1/sqrt(rank)
+    kind: ClassVar[str]
+    axes: ClassVar[Axes]
+    linear: ClassVar[bool] = False
+    can_be_cut: ClassVar[bool] = False
+    packable: ClassVar[bool] = True
+    is_adapter = True  # by which rooms below tell that a model holds adapters
 
-    def __init__(self, base: nn.Module, rank: int, alpha: float, scaling: str) -> None:
+    def __init__(
+        self,
+        base: nn.Module,
+        rank: int = 4,
+        alpha: float = 1.0,
+        scaling: str = "mace",
+        irreps: tuple[str, ...] = (),
+    ) -> None:
+        """Wrap a layer and freeze it.
+
+        Args:
+            base: The layer, of e3nn, cuEquivariance or torch.
+            rank: The rank of the change.
+            alpha: The numerator of the scaling.
+            scaling: "mace" or "rank_stable"; see `scale`.
+            irreps: The irreps to adapt; an empty tuple means all. Dense layers have no choice.
+
+        Raises:
+            ValueError: The rank or the scaling is not allowed, or the layer cannot be adapted.
+        """
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
-        self.base = base
+        self.base, self.host = base, host_of(base, irreps)
         self.rank, self.alpha, self.scaling = rank, float(alpha), scaling
-        self.enabled = True  # see lora.adapters.algebra.disabled
+        self.enabled = True
         for parameter in base.parameters():
             parameter.requires_grad_(False)
+        example = next(base.parameters())
+        for name in self.axes:
+            like = torch.empty(self._stored_shape(name), dtype=example.dtype, device=example.device)
+            self.register_parameter(name, nn.Parameter(self.start(name, like)))
 
-    def _add_factors(self, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:
-        example = next(self.base.parameters())
-        like = {"dtype": example.dtype, "device": example.device}
-        self.lora_A = nn.Parameter(torch.randn(shape_a, **like) * INIT_STD)
-        self.lora_B = nn.Parameter(torch.zeros(shape_b, **like))
+    @classmethod
+    def named(cls, host: type[Host]) -> type["Adapter"]:
+        """Return the class of the layers of a host; a kind may have names for some.
+
+        Args:
+            host: The class of the host.
+        """
+        return cls
+
+    # --- what a kind says
+
+    @abstractmethod
+    def start(self, name: str, like: Tensor) -> Tensor:
+        """Return the start value of a parameter; the changed weight has to be the base's.
+
+        Args:
+            name: The name of the parameter.
+            like: A tensor of the shape, dtype and device that are wanted.
+        """
+
+    @abstractmethod
+    def change(self, values: Values, scale: float | Tensor) -> Tensor:
+        """Return the change of the base weight: `self.host.assemble` of changed matrices.
+
+        Args:
+            values: The parameters, as `values` gives them; in a pack each has a leading
+                dimension K. `self.matrices(name, values)` shows them by irrep.
+            scale: s, a number, or [K] in a pack; `times` multiplies with it.
+
+        Returns:
+            [*shape of the base weight], or [K, *shape of the base weight].
+        """
+
+    def scale_by(self, factor: float) -> None:
+        """Multiply the change of the weight by a factor, in place; for linear kinds.
+
+        Args:
+            factor: The factor.
+        """
+        raise self._refusal("scaled or added")
+
+    def factors(self) -> Pairs:
+        """Return the factors whose products, times `scale`, are the change; if `can_be_cut`."""
+        raise self._refusal("cut to a rank")
+
+    def set_factors(self, pairs: Pairs) -> None:
+        """Set the parameters so that `factors` gives these; lower ranks are padded with zeros.
+
+        Args:
+            pairs: {irrep: (left [rows, rank], right [rank, columns])}.
+        """
+        raise self._refusal("cut to a rank")
+
+    def _refusal(self, what: str) -> UserError:
+        return UserError(f"{self.kind}: adapters of this kind cannot be {what}; use lora for that")
+
+    # --- the same for all kinds
 
     @property
     def scale(self) -> float:
-        """s of `W + s A B`: alpha/sqrt(r), or MACE's alpha/r with e3nn's path weights in it.
+        """S of the change: alpha/sqrt(r), or MACE's alpha/r with e3nn's path weights in it.
 
         Those of A and of the base cancel, since both read the same inputs; that of B, 1/sqrt(r),
         stays.  So with scaling `mace` an equivariant layer has alpha/r^1.5, a dense one alpha/r.
         """
         if self.scaling == "rank_stable":
             return self.alpha / math.sqrt(self.rank)
-        return self.alpha / (self.rank**1.5 if self.equivariant else self.rank)
+        return self.alpha / (self.rank**1.5 if self.host.path_weights else self.rank)
 
-    @abstractmethod
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """A B in the layout of the base weight; leading dimensions of both are kept."""
-
-    @abstractmethod
-    def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
-        """What the base computes, with another weight."""
-
-    def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
-        """K weights [K, ...] on inputs [K n, ...] that are K equal parts, a weight each."""
-        parts = zip(weights, *(x.chunk(len(weights)) for x in inputs), strict=True)
-        return torch.cat([self.run(*part) for part in parts])
+    def values(self) -> dict[str, Tensor]:
+        """Return the trained parameters by name."""
+        return {name: self.get_parameter(name) for name in self.axes}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.run(self.weight(), *inputs)
+        """Return what the base layer computes with the changed weight."""
+        return self.host.run(self.weight(), *inputs)
 
     def base_weight(self) -> Tensor:
-        """The frozen weight."""
-        weight: Tensor = self.base.weight
-        return weight
+        """Return the frozen weight."""
+        return self.host.base_weight()
 
     def set_base_weight(self, weight: Tensor) -> None:
-        """Overwrite the frozen weight."""
-        self.base.weight.copy_(weight)
+        """Overwrite the frozen weight.
+
+        Args:
+            weight: In the shape of `base_weight`.
+        """
+        self.host.set_base_weight(weight)
 
     def delta(self) -> Tensor:
-        """The change of the base weight, in its shape."""
-        return self.scale * self.product(self.lora_A, self.lora_B)
+        """Return the change of the base weight, in its shape."""
+        return self.change(self.values(), self.scale)
 
     def weight(self) -> Tensor:
-        """The merged weight, `W + delta`; the base's own while the adapter is disabled."""
+        """Return the changed weight; the base's own while the adapter is disabled."""
         return self.base_weight() + self.delta() if self.enabled else self.base_weight()
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        """Write the merged weight into the base layer and return that layer."""
+        """Write the changed weight into the base layer and return that layer."""
         self.set_base_weight(self.weight())
         return self.base
 
+    def like(self, rank: int) -> "Adapter":
+        """Return a new adapter of another rank on the same base, all else the same.
+
+        Args:
+            rank: The rank.
+        """
+        return type(self)(self.base, rank, self.alpha, self.scaling, self.host.irreps)
+
     def extra_repr(self) -> str:
+        """Return what `print(model)` shows."""
         return f"rank={self.rank}, alpha={self.alpha:g}, scaling={self.scaling}"
+
+    # --- parameters as they are stored, and as matrices
+
+    def matrices(self, name: str, values: Values) -> dict[str, Tensor]:
+        """Return a parameter by irrep, oriented as the matrices of the host are.
+
+        Args:
+            name: The name of the parameter.
+            values: What holds it, with leading dimensions or without.
+
+        Returns:
+            {irrep: [..., inputs, rank]} for axes ("inputs", "rank"), and so on; reversed where
+            the host has its outputs first. One entry "" where the axes are neither.
+        """
+        axes, found = self._axes(name), dict[str, list[Tensor]]()
+        for part, piece in self.pieces(name, values[name]):
+            found.setdefault(part, []).append(piece)
+        along = [i - len(axes) for i, axis in enumerate(axes) if axis != "rank"]
+        order = [part for part in ["", *self.host.parts] if part in found]
+        return {
+            part: found[part][0] if len(found[part]) == 1 else torch.cat(found[part], dim=along[0])
+            for part in order
+        }
+
+    def pieces(self, name: str, value: Tensor) -> list[tuple[str, Tensor]]:
+        """Return views of a stored parameter, a piece for each stretch of the host, in order.
+
+        Args:
+            name: The name of the parameter.
+            value: [..., *stored shape].
+
+        Returns:
+            The irrep of each piece, "" where there is none, and the piece.
+        """
+        shapes = self._shapes(name)
+        if not self.host.flat and shapes[0][0]:
+            return [(shapes[0][0], value)]
+        sizes = [math.prod(shape) for _, shape in shapes]
+        return [
+            (part, piece.unflatten(-1, shape) if len(shape) > 1 else piece)
+            for (part, shape), piece in zip(shapes, value.split(sizes, dim=-1), strict=True)
+        ]
+
+    def resized(self, rank: int) -> dict[str, Tensor]:
+        """Return the parameters at another rank: padded with zeros, or without the last columns.
+
+        Args:
+            rank: The rank.
+        """
+        out = {}
+        for name, value in self.values().items():
+            axes, stored = self._axes(name), value.detach()
+            pieces = [piece for _, piece in self.pieces(name, stored)]
+            if "rank" in axes and rank != self.rank:
+                along = axes.index("rank")
+                padding = [0, 0] * (len(axes) - 1 - along) + [0, rank - self.rank]
+                pieces = [nn.functional.pad(piece, padding) for piece in pieces]
+            flat = torch.cat([piece.flatten() for piece in pieces])
+            out[name] = flat.view(self._stored_shape(name, rank))
+        return out
+
+    @torch.no_grad()
+    def set_values(self, values: Values) -> None:
+        """Overwrite parameters.
+
+        Args:
+            values: {name: values in the stored shape}.
+        """
+        for name, value in values.items():
+            self.get_parameter(name).copy_(value)
+
+    def _axes(self, name: str) -> tuple[Axis, ...]:
+        """Return the axes of a parameter in the order in which this host has them."""
+        return self.axes[name][::-1] if self.host.outputs_first else self.axes[name]
+
+    def _shapes(self, name: str, rank: int | None = None) -> list[tuple[str, tuple[int, ...]]]:
+        """Return the irrep and the shape of each piece of a stored parameter."""
+        axes = self._axes(name)
+        sides = {"inputs": self.host.inputs, "outputs": self.host.outputs}
+        stretches = next((sides[axis] for axis in axes if axis in sides), None)
+        size = self.rank if rank is None else rank
+        if stretches is None:
+            return [("", tuple(size for _ in axes) or (1,))]
+        return [(s.part, tuple(size if a == "rank" else s.size for a in axes)) for s in stretches]
+
+    def _stored_shape(self, name: str, rank: int | None = None) -> tuple[int, ...]:
+        shapes = self._shapes(name, rank)
+        if not self.host.flat and shapes[0][0]:
+            return shapes[0][1]
+        return (sum(math.prod(shape) for _, shape in shapes),)
+
+
+def times(scale: float | Tensor, x: Tensor) -> Tensor:
+    """Return a scale times a tensor, or a scale for each entry of its first dimension.
+
+    Args:
+        scale: A number, or [K].
+        x: [...], or [K, ...].
+    """
+    if isinstance(scale, Tensor):
+        return scale.view(-1, *[1] * (x.dim() - 1)) * x
+    return scale * x

@@ -1,42 +1,48 @@
 """Packs: K adapters over one frozen base, computed together.
 
-All that a LoRA adapts is linear, and everything else in MACE is frozen and acts on each atom or
-edge by itself.  So a batch is repeated K times as one disjoint graph, every adapted layer
-multiplies each copy with the weight of its own point, and the rest of the model runs as it is:
-one pass for K points.  benchmarks/README.md says when that pays.
+All that an adapter changes is linear in the features, and everything else in MACE is frozen and
+acts on each atom or edge by itself.  So a batch is repeated K times as one disjoint graph, every
+adapted layer multiplies each copy with the weight of its own point, and the rest of the model runs
+as it is: one pass for K points.  benchmarks/README.md says when that pays.
 
-All factors of a point are one flat tensor, padded with zeros to the highest rank of the pack.
+All parameters of a point are one flat tensor, padded with zeros to the highest rank of the pack.
 Zeros stay zeros in training (the gradient of either factor has the other one in it), so a point
 in a pack is the point alone.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.layer import LoRALayer
-from lora.adapters.spectra import factor_pairs, like, set_pairs
+from lora.adapters.layer import Adapter
 from lora.errors import UserError
 from lora.mace.modules import replace_layer
 
-Layers = dict[str, LoRALayer]
+Layers = dict[str, Adapter]
 
 
 class Pack(nn.Module):
-    """K LoRA points over one base.
+    """K points over one base.
 
-    model:  the base, in which each adapted layer holds the adapters of all points
-    rows:   the factors of each point, flat, [n]; what an optimiser of that point trains
-
-    Args:
-        model: the base model itself, without adapters; the pack puts its layers into it
-        points: of each point, its LoRA layers by name, as `take_adapters` gives them
-
-    Raises UserError: the points adapt different layers or irreps.
+    Attributes:
+        model: The base, in which each adapted layer holds the adapters of all points.
+        rows: The parameters of each point, flat, [n]: what an optimiser of that point trains.
     """
 
     def __init__(self, model: nn.Module, points: list[Layers]) -> None:
+        """Put the adapters of several points into a model.
+
+        Args:
+            model: The base model itself, without adapters; the pack puts its layers into it.
+            points: The adapters of each point by layer, as `take_adapters` returns them.
+
+        Raises:
+            UserError: The points adapt different layers or irreps, or are of a kind, or of
+                several, that cannot be packed.
+        """
         super().__init__()
         _check_alike(points)
         self.packed = {name: PackedLayer([layers[name] for layers in points]) for name in points[0]}
@@ -53,9 +59,12 @@ class Pack(nn.Module):
     def forward(
         self, batch: dict[str, Tensor], points: list[int] | None = None, **options: Any
     ) -> list[dict[str, Tensor]]:
-        """What the model gives for one batch (energy, forces, ...), for each of the points.
+        """Return what the model gives for one batch (energy, forces, ...), for each point.
 
-        `points` are places in the pack, default all; the others cost nothing.
+        Args:
+            batch: A batch of MACE.
+            points: Places in the pack, by default all; the others cost nothing.
+            **options: What MACE's models take.
         """
         points = list(range(len(self.rows))) if points is None else points
         places = torch.tensor(points, device=self.rows[0].device)
@@ -67,7 +76,11 @@ class Pack(nn.Module):
         return [_copy_of(out, i, len(points)) for i in range(len(points))]
 
     def layers(self, point: int) -> Layers:
-        """The LoRA layers of one point, as they stand now."""
+        """Return the adapters of one point, as they stand now.
+
+        Args:
+            point: Its place in the pack.
+        """
         row, start = self.rows[point].detach(), 0
         out = {}
         for name, packed in self.packed.items():
@@ -75,7 +88,11 @@ class Pack(nn.Module):
         return out
 
     def dissolve(self, point: int) -> nn.Module:
-        """Take the pack out of the base and leave the adapter of one point on it."""
+        """Take the pack out of the base and leave the adapter of one point on it.
+
+        Args:
+            point: Its place in the pack.
+        """
         for name, layer in self.layers(point).items():
             replace_layer(self.model, name, layer)
         return self.model
@@ -84,70 +101,89 @@ class Pack(nn.Module):
 class PackedLayer(nn.Module):
     """One layer of the base, with the adapters of K points.
 
-    template: a LoRA layer of the highest rank; lends its arithmetic, not its factors
-    values:   A and B of the active points, flat and padded, [K, size]; `Pack` sets both
+    Attributes:
+        template: An adapter of the highest rank; lends its arithmetic, not its parameters.
+        values: The parameters of the active points, flat and padded, [K, size]; `Pack` sets them.
+        active: The places of the active points in the pack, [K]; `Pack` sets them.
+        scales: The scale of each point of the pack.
+        size: The number of parameters of a point, padded.
     """
 
-    def __init__(self, adapters: list[LoRALayer]) -> None:
+    def __init__(self, adapters: list[Adapter]) -> None:
+        """Take the settings of the adapters.
+
+        Args:
+            adapters: The adapters of this layer, of one kind.
+        """
         super().__init__()
         self.adapters = [(layer.rank, layer.alpha, layer.scaling) for layer in adapters]
-        rank = max(layer.rank for layer in adapters)
-        self.template = like(adapters[0], rank)
-        self.size_a = self.template.lora_A.numel()
-        self.size = self.size_a + self.template.lora_B.numel()
-        self.values = self.template.lora_A.new_zeros(0, self.size)
-        self.active = torch.zeros(0, dtype=torch.long)  # places in the pack
+        self.template = adapters[0].like(max(layer.rank for layer in adapters))
+        self.shapes = {name: value.shape for name, value in self.template.values().items()}
+        self.size = sum(math.prod(shape) for shape in self.shapes.values())
+        self.values = next(self.template.parameters()).new_zeros(0, self.size)
+        self.active = torch.zeros(0, dtype=torch.long)
         self.scales = self.values.new_tensor([layer.scale for layer in adapters])
         for parameter in self.template.parameters():
             parameter.requires_grad_(False)
 
-    def row(self, layer: LoRALayer) -> Tensor:
-        """A and B of one adapter, flat and padded, [size]."""
-        set_pairs(self.template, factor_pairs(layer))
-        a, b = self.template.lora_A, self.template.lora_B
-        return torch.cat([a.detach().flatten(), b.detach().flatten()])
+    def row(self, layer: Adapter) -> Tensor:
+        """Return the parameters of one adapter, flat and padded, [size].
+
+        Args:
+            layer: An adapter of this layer.
+        """
+        return torch.cat([x.flatten() for x in layer.resized(self.template.rank).values()])
+
+    def _named(self, values: Tensor) -> dict[str, Tensor]:
+        """Return flat parameters [..., size] by name, [..., *stored shape]."""
+        pieces = values.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
+        return {
+            name: piece.unflatten(-1, shape)
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
 
     def weights(self) -> Tensor:
-        """The merged weights of all points, [K, ...]."""
-        t, n = self.template, len(self.values)
-        a = self.values[:, : self.size_a].unflatten(1, t.lora_A.shape)
-        b = self.values[:, self.size_a :].unflatten(1, t.lora_B.shape)
-        product = t.product(a, b)  # [K, ...]
-        base = t.base_weight()
-        scales = self.scales[self.active].view(n, *[1] * base.dim())
-        return base + scales * product.view(n, *base.shape)
+        """Return the changed weights of the active points, [K, ...]."""
+        change = self.template.change(self._named(self.values), self.scales[self.active])
+        return self.template.base_weight() + change
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        weights = self.weights()
-        if len(weights) == 1:
-            return self.template.run(weights[0], *inputs)
-        return self.template.run_packed(weights, *inputs)  # [K * n, ...]
+        """Return what the base computes with each weight for its copy, [K * n, ...]."""
+        weights, host = self.weights(), self.template.host
+        return (
+            host.run(weights[0], *inputs)
+            if len(weights) == 1
+            else host.run_packed(weights, *inputs)
+        )
 
-    def layer(self, row: Tensor, point: int) -> LoRALayer:
-        """The LoRA layer of one point, from its padded factors."""
+    def layer(self, row: Tensor, point: int) -> Adapter:
+        """Return the adapter of one point.
+
+        Args:
+            row: Its padded parameters, [size].
+            point: Its place in the pack.
+        """
         rank, alpha, scaling = self.adapters[point]
-        with torch.no_grad():
-            for factor, values in (
-                (self.template.lora_A, row[: self.size_a]),
-                (self.template.lora_B, row[self.size_a :]),
-            ):
-                factor.copy_(values.view_as(factor))
-        out = like(self.template, rank)
+        self.template.set_values(self._named(row))
+        out = self.template.like(rank)
         out.alpha, out.scaling = alpha, scaling
-        pairs = factor_pairs(self.template)
-        set_pairs(out, {part: (a[:, :rank], b[:rank]) for part, (a, b) in pairs.items()})
+        out.set_values(self.template.resized(rank))
         return out
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "PackedLayer":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLayer":
         super()._apply(fn, recurse)  # `to(device)` shall take what is no parameter along
         self.values, self.scales = fn(self.values), fn(self.scales)
         return self
 
 
 def repeated(batch: dict[str, Tensor], n: int) -> dict[str, Tensor]:
-    """A batch of MACE n times over, as one disjoint graph.
+    """Return a batch of MACE n times over, as one disjoint graph.
 
     Indices of atoms and of graphs count on from copy to copy; all else is repeated as it is.
+
+    Args:
+        batch: A batch of MACE.
+        n: The number of copies.
     """
     if n == 1:
         return batch
@@ -171,7 +207,7 @@ def repeated(batch: dict[str, Tensor], n: int) -> dict[str, Tensor]:
 
 
 def _copy_of(out: dict[str, Tensor | None], i: int, n: int) -> dict[str, Tensor]:
-    """The part of an output that belongs to copy i of n."""
+    """Return the part of an output that belongs to copy i of n."""
     return {
         key: value.chunk(n)[i]
         for key, value in out.items()
@@ -180,11 +216,15 @@ def _copy_of(out: dict[str, Tensor | None], i: int, n: int) -> dict[str, Tensor]
 
 
 def _check_alike(points: list[Layers]) -> None:
+    """Raise an error if adapters cannot be packed together."""
     first = points[0]
     for i, layers in enumerate(points):
         if layers.keys() != first.keys():
             odd = sorted(layers.keys() ^ first.keys())[0]
             raise UserError(f"pack: point {i} and point 0 adapt different layers: {odd}")
         for name, layer in layers.items():
-            if factor_pairs(layer).keys() != factor_pairs(first[name]).keys():
+            if layer.kind != first[name].kind or not layer.packable:
+                kinds = sorted({layer.kind, first[name].kind})
+                raise UserError(f"pack: {' and '.join(kinds)} adapters cannot be trained together")
+            if layer.host.parts != first[name].host.parts:
                 raise UserError(f"pack: point {i} and point 0 adapt different irreps of {name}")

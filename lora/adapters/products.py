@@ -1,32 +1,42 @@
-"""LoRA of the two products that read elements: skip connections and symmetric contractions.
+"""Hosts of the two products that read elements: skip connections and symmetric contractions.
 
 Off by default (`targets: {skip_tp: true, symmetric_contraction: true}` turns them on); ELoRA
 (ICML 2025) adapts them too.  The weights of both are matrices whose rows are pairs of an element
-and an input, or an element and a path, and whose columns are channels: A has a row each, B is
-shared by all elements.  So what is learnt of one element helps the others.
+and an input, or an element and a path, and whose columns are channels.  With LoRA, A has a row
+for each pair and all elements share B, so what is learnt of one element helps the others.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lora.adapters.layer import LoRALayer
-from lora.adapters.linear import LoRAO3Linear
-from lora.mace.contraction import path_weights
+from lora.adapters.host import ElementShape, Host, Matrices, Stretch
+from lora.adapters.linear import O3Host
+from lora.mace.contraction import PathWeight, path_weights
 from lora.mace.door import is_cueq, o3
 
-ElementRows = list[tuple[slice, tuple[int, int, int]]]
 
-
-class LoRASkipTP(LoRAO3Linear):
-    """LoRA of a `skip_tp`: an equivariant linear map of features x one-hot elements.
+class SkipHost(O3Host):
+    """A `skip_tp`: an equivariant linear map of features x one-hot elements.
 
     W [n_inputs, n_elements, n_outputs] of each irrep is the matrix [n_inputs * n_elements,
-    n_outputs]; all else is that of `LoRAO3Linear`.
+    n_outputs]; all else is that of `O3Host`.
     """
 
+    switch = "skip_tp"
+
+    @classmethod
+    def takes(cls, module: nn.Module) -> bool:
+        """Return True for a tensor product with all paths and weights."""
+        return type(module).__name__ == "FullyConnectedTensorProduct"
+
+    @classmethod
+    def irreps_of(cls, module: nn.Module) -> set[o3.Irrep]:
+        """Return the irreps of the output."""
+        return {ir for _, ir in o3.Irreps(str(module.irreps_out))}
+
     def _irreps(self) -> tuple[o3.Irreps, o3.Irreps]:
-        self.n_elements = o3.Irreps(str(self.base.irreps_in2)).dim
+        self.n_elements: int = o3.Irreps(str(self.base.irreps_in2)).dim
         return o3.Irreps(str(self.base.irreps_in1)), o3.Irreps(str(self.base.irreps_out))
 
     def _rows(self, mul: int) -> int:
@@ -38,82 +48,125 @@ class LoRASkipTP(LoRAO3Linear):
             raise ValueError(f"{self.base}: is not a map of features x one-hot elements")
 
     def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
-        return LoRALayer.run_packed(self, weights, *inputs)
+        """Return what the base computes with K weights, one after the other."""
+        return Host.run_packed(self, weights, *inputs)
 
-    def element_rows(self) -> ElementRows:
-        """Where A has a row an element: slices, and their shapes [before, n_elements, after]."""
-        shapes = {i: (self.irreps_in[i].mul, self.n_elements, self.rank) for i in self.in_a}
-        return [(where, shapes[i]) for i, where in self.in_a.items()]
+    def element_shapes(self) -> list[ElementShape] | None:
+        """Return [n_inputs, n_elements, 1] for each adapted irrep of the input."""
+        n = self.n_elements
+        return [(stretch.size // n, n, 1) for stretch in self.inputs]
 
 
-class LoRAContraction(LoRALayer):
-    """LoRA of MACE's symmetric contraction, over all its weights of one output irrep at once.
+class ContractionHost(Host):
+    """MACE's symmetric contraction, all its weights of one output irrep together.
 
     The weight of an output irrep is [n_elements, n_paths, channels], paths of all orders
     together; as a matrix it has a row for each element and path.
+
+    Attributes:
+        irreps_out: The irreps of the output.
+        paths: The single weights, in the order in which MACE joins them.
+        adapted: Whether each of them is adapted; those that symmetry forbids are not.
     """
 
-    def __init__(
-        self,
-        base: nn.Module,
-        rank: int = 4,
-        alpha: float = 1.0,
-        scaling: str = "mace",
-        irreps: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(base, rank, alpha, scaling)
-        self.irreps_out, self.irreps = o3.Irreps(str(base.irreps_out)), irreps
-        self.parts = path_weights(base)
+    switch = "symmetric_contraction"
+
+    def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
+        """Look at the weights of the contraction.
+
+        Args:
+            base: The contraction.
+            irreps: The output irreps to adapt; an empty tuple means all.
+
+        Raises:
+            ValueError: The contraction has none of these irreps.
+        """
+        super().__init__(base, irreps)
+        self.irreps_out = o3.Irreps(str(base.irreps_out))
+        self.paths = path_weights(base)
         self.adapted = [
-            part.exists and (not irreps or str(self.irreps_out[part.output].ir) in irreps)
-            for part in self.parts
+            path.exists and (not irreps or self._part(path) in irreps) for path in self.paths
         ]
         example = base.weight if is_cueq(base) else base.contractions[0].weights_max
         self.n_elements: int = example.shape[0]
         self.channels: int = example.shape[-1]
-        self.n_paths: dict[int, int] = {}  # adapted ones, by output irrep
-        for part, adapted in zip(self.parts, self.adapted, strict=True):
+        n_paths: dict[str, int] = {}  # adapted ones, by output irrep
+        for path, adapted in zip(self.paths, self.adapted, strict=True):
             if adapted:
-                self.n_paths[part.output] = self.n_paths.get(part.output, 0) + part.n_paths
-        if not self.n_paths:
+                n_paths[self._part(path)] = n_paths.get(self._part(path), 0) + path.n_paths
+        if not n_paths:
             raise ValueError(f"{self.irreps_out} has none of {', '.join(irreps)}")
-        rows = self.n_elements * sum(self.n_paths.values())
-        self._add_factors((rows * rank,), (len(self.n_paths) * rank * self.channels,))
+        self.inputs = [Stretch(part, self.n_elements * n) for part, n in n_paths.items()]
+        self.outputs = [Stretch(part, self.channels) for part in n_paths]
 
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
-        outputs, start = {}, 0
-        rights = b.unflatten(-1, (len(self.n_paths), self.rank, self.channels)).unbind(-3)
-        for right, (output, n) in zip(rights, self.n_paths.items(), strict=True):
-            size = self.n_elements * n * self.rank
-            left = a[..., start : (start := start + size)]
-            left = left.unflatten(-1, (self.n_elements * n, self.rank))
-            outputs[output] = (left @ right).unflatten(-2, (self.n_elements, n))
-        joint = []  # [..., n_elements, n_paths, channels] of each weight
-        taken = dict.fromkeys(self.n_paths, 0)
-        for part, adapted in zip(self.parts, self.adapted, strict=True):
+    @classmethod
+    def takes(cls, module: nn.Module) -> bool:
+        """Return True for a symmetric contraction of MACE or cuEquivariance."""
+        return type(module).__name__ == "SymmetricContraction"
+
+    @classmethod
+    def irreps_of(cls, module: nn.Module) -> set[o3.Irrep]:
+        """Return the irreps of the output."""
+        return {ir for _, ir in o3.Irreps(str(module.irreps_out))}
+
+    def _part(self, path: PathWeight) -> str:
+        return str(self.irreps_out[path.output].ir)
+
+    def matrices(self, weight: Tensor) -> Matrices:
+        """Return a matrix [n_elements * n_paths, channels] for each adapted output irrep."""
+        pieces: dict[str, list[Tensor]] = {part: [] for part in self.parts}
+        for path, adapted, piece in zip(self.paths, self.adapted, self._joint(weight), strict=True):
             if adapted:
-                first = taken[part.output]
-                taken[part.output] = last = first + part.n_paths
-                joint.append(outputs[part.output][..., first:last, :])
+                pieces[self._part(path)].append(piece)
+        return {part: torch.cat(found, dim=-2).flatten(-3, -2) for part, found in pieces.items()}
+
+    def assemble(self, matrices: Matrices) -> Tensor:
+        """Return the matrices as the joint weight, [..., n_elements, n_paths, channels]."""
+        like = next(iter(matrices.values()))
+        whole = {part: x.unflatten(-2, (self.n_elements, -1)) for part, x in matrices.items()}
+        joint = []  # of each single weight
+        taken = dict.fromkeys(whole, 0)
+        for path, adapted in zip(self.paths, self.adapted, strict=True):
+            if adapted:
+                part = self._part(path)
+                first = taken[part]
+                taken[part] = last = first + path.n_paths
+                joint.append(whole[part][..., first:last, :])
             else:
-                shape = (self.n_elements, part.n_paths, self.channels)
-                joint.append(a.new_zeros(*a.shape[:-1], *shape))
+                shape = (self.n_elements, path.n_paths, self.channels)
+                joint.append(like.new_zeros(*like.shape[:-2], *shape))
         return self._to_cueq(joint) if is_cueq(self.base) else torch.cat(joint, dim=-2)
 
     def _to_cueq(self, joint: list[Tensor]) -> Tensor:
-        """From e3nn's couplings to those of cuEquivariance; MACE's converter does the same."""
+        """Return cuEquivariance's weight from e3nn's; MACE's converter does the same."""
         projection = self.base.from_reduced
         if projection is None:  # the module itself projects, and has no weights of what is zero
-            kept = [x for x, part in zip(joint, self.parts, strict=True) if part.exists]
+            kept = [x for x, path in zip(joint, self.paths, strict=True) if path.exists]
             return torch.cat(kept, dim=-2)
         return torch.einsum("...au,ab->...bu", torch.cat(joint, dim=-2), projection)
 
+    def _joint(self, weight: Tensor) -> list[Tensor]:
+        """Return the single weights that the joint one is made of, in e3nn's couplings."""
+        paths = self.paths
+        if is_cueq(self.base):
+            projection = self.base.from_reduced
+            if projection is None:
+                paths = [path for path in paths if path.exists]
+            else:
+                inverse = torch.linalg.pinv(projection.double()).to(weight.dtype)
+                weight = torch.einsum("...bu,ba->...au", weight, inverse)
+        found = dict(zip(paths, weight.split([p.n_paths for p in paths], dim=-2), strict=True))
+        none = weight[..., :0, :]
+        return [found.get(path, none) for path in self.paths]
+
     def base_weight(self) -> Tensor:
+        """Return the joint weight, [n_elements, n_paths, channels]."""
         if is_cueq(self.base):
             return super().base_weight()
-        return torch.cat([self.base.get_parameter(part.name) for part in self.parts], dim=1)
+        return torch.cat([self.base.get_parameter(path.name) for path in self.paths], dim=1)
 
     def set_base_weight(self, weight: Tensor) -> None:
+        """Overwrite the single weights of the base."""
         if is_cueq(self.base):
             super().set_base_weight(weight)
             return
@@ -121,18 +174,16 @@ class LoRAContraction(LoRALayer):
             self.base.get_parameter(name).copy_(values)
 
     def _split(self, weight: Tensor) -> dict[str, Tensor]:
-        pieces = weight.split([part.n_paths for part in self.parts], dim=-2)
-        return {part.name: piece for part, piece in zip(self.parts, pieces, strict=True)}
+        pieces = weight.split([path.n_paths for path in self.paths], dim=-2)
+        return {path.name: piece for path, piece in zip(self.paths, pieces, strict=True)}
 
     def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
+        """Return what the base computes with another weight, [n_atoms, irreps_out.dim]."""
         own = {"weight": weight} if is_cueq(self.base) else self._split(weight)
         out: Tensor = functional_call(self.base, own, inputs)
-        return out  # [n_atoms, irreps_out.dim]
-
-    def element_rows(self) -> ElementRows:
-        """Where A has a row an element: slices, and their shapes [before, n_elements, after]."""
-        out, start = [], 0
-        for n in self.n_paths.values():
-            size = self.n_elements * n * self.rank
-            out.append((slice(start, start := start + size), (1, self.n_elements, n * self.rank)))
         return out
+
+    def element_shapes(self) -> list[ElementShape] | None:
+        """Return [1, n_elements, n_paths] for each adapted output irrep."""
+        n = self.n_elements
+        return [(1, n, stretch.size // n) for stretch in self.inputs]

@@ -1,4 +1,4 @@
-"""Adapters as files: adapter.safetensors (the tensors) and adapter.json (all else).
+"""Adapters as files: adapter.safetensors has the tensors, adapter.json all else.
 
 An adapter is bound to the weights it was trained on by their fingerprint, and stored in the
 layout of the full foundation model, also where training ran on one trimmed to fewer elements.
@@ -13,42 +13,57 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from lora.adapters.full_layout import full_lora_a
-from lora.adapters.inject import inject_lora, injection_settings, lora_layers
+from lora.adapters.full_layout import full_values
+from lora.adapters.inject import (
+    Injection,
+    inject,
+    injection_of,
+    injection_settings,
+    lora_layers,
+)
+from lora.adapters.kinds import KINDS
 from lora.errors import UserError
 from lora.files.sealed import check_file, read_json, write_bytes, write_sealed
 from lora.mace.elements import get_e0s, restore_elements, set_e0s
-from lora.mace.foundation import fingerprint
+from lora.mace.foundation import base_digest
 from lora.mace.heads import REPLAY, two_heads
+from lora.plan.targets import Targets
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 TENSORS, CARD = "adapter.safetensors", "adapter.json"
+WEIGHTS = "weights"  # the method of a card whose tensors are whole weights
 SOFTWARE = ("mace-lora-sweep", "mace-torch", "e3nn", "torch")
 
 
 def save_adapter(
     model: nn.Module, folder: str | Path, e0s: dict[str, float] | None = None, **notes: Any
 ) -> Path:
-    """Write the adapters of an injected model to `folder`.
+    """Write the adapters of an injected model to a folder.
 
     Args:
-        model: injected by `inject_lora`, trained or not, trimmed to some elements or not
-        folder: made if need be
-        e0s: of the fine-tuned elements (eV); default those of the elements the model knows
-        **notes: anything that json can hold, kept under "notes"
+        model: A model that `inject_lora` was called on, trained or not, trimmed to some elements
+            or not.
+        folder: The folder; it is made if need be.
+        e0s: The E0s (eV) of the fine-tuned elements; by default those of the elements that the
+            model knows.
+        **notes: Anything that JSON can hold, kept under "notes".
 
-    Returns: the folder.  Raises ValueError if the model holds no LoRA layers.
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: The model holds no adapters.
     """
-    settings = injection_settings(model)
+    kind, settings = injection_of(model).kind, injection_settings(model)
     tensors = {}
     for name, layer in lora_layers(model):
         trimmed = hasattr(model, "kept_elements")
-        a = full_lora_a(model, name, layer) if trimmed else layer.lora_A.detach()
-        tensors[f"{name}.lora_A"], tensors[f"{name}.lora_B"] = a, layer.lora_B.detach()
-    card = {"method": "lora", **settings, "layers": [name for name, _ in lora_layers(model)]}
-    return _write(model, Path(folder), tensors, card, notes, e0s)
+        values = full_values(model, name, layer) if trimmed else layer.values()
+        tensors |= {f"{name}.{key}": value.detach() for key, value in values.items()}
+    card = {"method": kind, **settings, "layers": [name for name, _ in lora_layers(model)]}
+    return _write(model, Path(folder), tensors, card | {"notes": notes}, e0s)
 
 
 def save_weights(
@@ -58,29 +73,41 @@ def save_weights(
     e0s: dict[str, float] | None = None,
     **notes: Any,
 ) -> Path:
-    """Write whole weights in place of adapters: all that was trained of a trimmed `model`.
+    """Write whole weights in place of adapters: all that was trained of a trimmed model.
 
-    What `full` and `freeze` points keep, in the layout of their foundation model `base`;
-    `load_adapter` reads it as it reads an adapter.
+    This is what points of the methods full and freeze keep; `load_adapter` reads it as it reads
+    an adapter.
+
+    Args:
+        model: The trained model, trimmed to some elements of its base.
+        base: Its foundation model, whose layout the weights are written in.
+        folder: The folder; it is made if need be.
+        e0s: As for `save_adapter`.
+        **notes: As for `save_adapter`.
+
+    Returns:
+        The folder.
     """
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     state = restore_elements(model, base).state_dict()
     tensors = {name: state[name].detach() for name in trained}
-    return _write(
-        model, Path(folder), tensors, {"method": "weights", "layers": trained}, notes, e0s
-    )
+    card = {"method": WEIGHTS, "layers": trained, "notes": notes}
+    return _write(model, Path(folder), tensors, card, e0s)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
     """Put a saved adapter, and the E0s it was trained with, on its foundation model, in place.
 
     Args:
-        model: the foundation model that the adapter was trained on, as `load_foundation` gives it
-        folder: what `save_adapter` wrote
+        model: The foundation model that the adapter was trained on, as `load_foundation` returns
+            it.
+        folder: What `save_adapter` wrote.
 
-    Returns: the contents of adapter.json.
+    Returns:
+        The contents of adapter.json.
 
-    Raises UserError: the files are missing or damaged, or the model is another one.
+    Raises:
+        UserError: The files are missing or damaged, or the model is another one.
     """
     card = read_card(folder)
     check_base(model, card, folder)
@@ -94,9 +121,14 @@ def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
 
 
 def load_adapted(model: nn.Module, folder: str | Path) -> nn.Module:
-    """The foundation model with a saved adapter on it; of one trained with replay, with two heads.
+    """Return the foundation model with a saved adapter on it, with two heads if it has two.
 
-    Takes the model over.  Raises UserError as `load_adapter` does.
+    Args:
+        model: The foundation model; it is taken over.
+        folder: What `save_adapter` wrote.
+
+    Raises:
+        UserError: As for `load_adapter`.
     """
     card = read_card(folder)
     check_base(model, card, folder)
@@ -106,8 +138,17 @@ def load_adapted(model: nn.Module, folder: str | Path) -> nn.Module:
 
 
 def check_base(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
-    """Raises UserError if the model is not the one that an adapter was trained on."""
-    found = getattr(model, "base_fingerprint", None) or fingerprint(model)
+    """Raise an error if the model is not the one that an adapter was trained on.
+
+    Args:
+        model: The model.
+        card: The contents of adapter.json.
+        folder: The folder of the adapter, for the message.
+
+    Raises:
+        UserError: It is another model.
+    """
+    found = base_digest(model)
     if found != card["base"]["fingerprint"]:
         name = card["base"].get("name")
         raise UserError(
@@ -121,6 +162,14 @@ def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
     """Put the weights and E0s of a saved adapter on a model, whatever its own weights are.
 
     The tensors are safetensors: reading them cannot run code.
+
+    Args:
+        model: A model of the architecture of the foundation model.
+        card: The contents of adapter.json.
+        folder: The folder of the adapter.
+
+    Raises:
+        UserError: The tensors are missing or damaged, or do not fit the model.
     """
     path = Path(folder) / TENSORS
     check_file(path)
@@ -128,8 +177,8 @@ def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
         tensors = load_file(path)
     except Exception as error:
         raise UserError(f"{path}: cannot be read ({error}); train this point again") from None
-    if card["method"] == "lora":
-        inject_lora(model, **{k: card[k] for k in _INJECTION})
+    if card["method"] != WEIGHTS:
+        inject(model, _injection_of(card, folder))
     dtype = next(model.parameters()).dtype
     if str(dtype) != f"torch.{card['dtype']}":
         log.warning("%s: trained in %s, loaded into a %s model", folder, card["dtype"], dtype)
@@ -142,7 +191,14 @@ def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
-    """The contents of adapter.json.  Raises UserError if missing, damaged or of another format."""
+    """Return the contents of adapter.json.
+
+    Args:
+        folder: The folder of an adapter.
+
+    Raises:
+        UserError: The file is missing, damaged or of another format.
+    """
     path = Path(folder) / CARD
     try:
         card: dict[str, Any] = read_json(path)
@@ -156,23 +212,43 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return card
 
 
-_INJECTION = ("rank", "alpha", "scaling", "wrap_equivariant", "wrap_dense", "targets")
+def holds_weights(card: dict[str, Any]) -> bool:
+    """Return True if a folder holds whole weights in place of adapters.
+
+    Args:
+        card: The contents of adapter.json.
+    """
+    return bool(card["method"] == WEIGHTS)
+
+
+def _injection_of(card: dict[str, Any], folder: str | Path) -> Injection:
+    """Return how the model of a saved adapter was injected."""
+    if card["method"] not in KINDS:
+        raise UserError(
+            f"{folder}: holds {card['method']} adapters, this version knows {', '.join(KINDS)}; "
+            "use the version of mace-lora-sweep that wrote it"
+        )
+    names = ("rank", "alpha", "scaling", "wrap_equivariant", "wrap_dense")
+    settings = {name: card[name] for name in names}
+    return Injection(**settings, targets=Targets.from_dict(card["targets"]), kind=card["method"])
 
 
 def _expected(model: nn.Module, card: dict[str, Any]) -> list[str]:
-    if card["method"] != "lora":
+    """Return the names of the tensors that a model needs from a saved adapter."""
+    if holds_weights(card):
         return list(card["layers"])
-    return [f"{name}.lora_{x}" for name, _ in lora_layers(model) for x in "AB"]
+    return [f"{name}.{key}" for name, layer in lora_layers(model) for key in layer.axes]
 
 
 def _write(
     model: nn.Module,
     folder: Path,
     tensors: dict[str, Tensor],
-    card: dict,
-    notes: dict,
-    e0s: dict[str, float] | None = None,
+    card: dict[str, Any],
+    e0s: dict[str, float] | None,
 ) -> Path:
+    """Write tensors and card; the card has the method, its settings, the layers and the notes."""
+    notes = card.pop("notes")
     base = {"fingerprint": getattr(model, "base_fingerprint", None)}
     base |= {"name": notes.pop("base_name", None)}
     if base["fingerprint"] is None:

@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from lora.adapters.inject import take_adapters
 from lora.adapters.pack import Pack
-from lora.adapters.saved import load_adapter, read_card
+from lora.adapters.saved import holds_weights, load_adapter, read_card
 from lora.data.structures import bare
 from lora.errors import UserError
 from lora.mace.elements import check_elements, get_e0s
@@ -57,7 +57,7 @@ class Committee(Calculator):
         model = load_foundation(foundation, head, getattr(torch, dtype))
         layers, e0s = [], None
         for folder in adapters:
-            if read_card(folder)["method"] != "lora":
+            if holds_weights(read_card(folder)):
                 raise UserError(f"{folder}: holds whole weights; a committee shares one base")
             load_adapter(model, folder)
             layers.append(take_adapters(model))

@@ -20,6 +20,7 @@ class Method:
         clip_grad: The default largest gradient norm.
         replays: Whether structures of the foundation model's own kind are always replayed.
         baseline: Whether it can stand in `baselines`.
+        adapter: Whether it trains adapters, of the kind of its name in `lora/adapters/kinds.py`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Method:
     clip_grad: float | None = None
     replays: bool = False
     baseline: bool = False
+    adapter: bool = False
 
     def defaults(self) -> dict[str, float]:
         """Return the settings that depend on the method, those that are set."""
@@ -38,7 +40,11 @@ class Method:
 
 
 ROWS = (
-    Method("lora", "lora", "the low-rank factors of the adapted layers", 1e-2, 0.99, 10.0),
+    Method(
+        *("lora", "lora", "the low-rank factors of the adapted layers"),
+        *(1e-2, 0.99, 10.0),
+        adapter=True,
+    ),
     Method("full", "full", "all weights", 1e-3, 0.999, 1.0, baseline=True),
     Method(
         *("freeze", "freeze", "the layers that freeze_level leaves trainable"),
@@ -55,6 +61,7 @@ ROWS = (
 )
 BY_NAME = {row.name: row for row in ROWS}
 METHODS = tuple(dict.fromkeys(row.method for row in ROWS if row.method))
+ADAPTERS = tuple(row.name for row in ROWS if row.adapter)
 TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")

@@ -17,6 +17,7 @@ from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
 from lora.plan.settings import Targets, TrainSettings
+from lora.steps.common import Base, Run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -142,7 +143,21 @@ def _merge(**args: Any) -> None:
         raise UserError(f"merge: {len(adapters)} adapters, but {len(outs)} files to write")
     from lora.steps.merge import merge
 
-    merge(adapters=dict(zip(outs, adapters, strict=True)), **args)
+    base, run = _base_and_run(args)
+    merge(base, args.pop("check_file"), dict(zip(outs, adapters, strict=True)), run=run, **args)
+
+
+def _truncate(**args: Any) -> None:
+    from lora.steps.truncate import truncate
+
+    base, run = _base_and_run(args)
+    truncate(base, args.pop("adapter"), args.pop("out"), run=run, **args)
+
+
+def _base_and_run(args: dict[str, Any]) -> tuple[Base, Run]:
+    """Take out of the options what the foundation model is and how a step is run."""
+    base = Base(args.pop("foundation"), args.pop("head"))
+    return base, Run(args.pop("threads"), args.pop("receipt", None))
 
 
 def _evaluate(**args: Any) -> None:
@@ -211,6 +226,7 @@ _STEPS = {
     "replay": _replay,
     "e0s": _e0s,
     "train": _train,
+    "truncate": _truncate,
     "merge": _merge,
     "evaluate": _evaluate,
     "check": _check,

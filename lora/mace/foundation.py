@@ -12,6 +12,7 @@ from lora.catalogue.foundations import BY_NAME, NAMES
 from lora.errors import UserError
 from lora.files.sealed import check_file
 from lora.mace.door import default_dtype, upstream
+from lora.mace.heads import REPLAY
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,32 @@ def _choose_head(model: nn.Module, head: str | None, name: str | Path) -> nn.Mod
         )
     with default_dtype(next(model.parameters()).dtype):  # else float64 weights pass float32
         return upstream("mace.tools.scripts_utils").remove_pt_head(model, head)
+
+
+def base_digest(model: nn.Module) -> str:
+    """Return the digest of the foundation model that a model is, or was made from.
+
+    It is computed from the weights that are there.  Only where they are not the foundation
+    model's any more (trimmed, on other kernels, with a second head, with adapters) is it what was
+    noted before.
+
+    Args:
+        model: A MACE model, or what was made from one.
+    """
+    noted: str | None = getattr(model, "base_fingerprint", None)
+    if noted is not None and (
+        hasattr(model, "kept_elements")
+        or REPLAY in (getattr(model, "heads", None) or [])
+        or any(_is_changed(module) for module in model.modules())
+    ):
+        return noted
+    return fingerprint(model)
+
+
+def _is_changed(module: nn.Module) -> bool:
+    """Return True for an adapter, and for a layer of other kernels than e3nn's."""
+    kernels = ("cuequivariance_torch", "openequivariance")
+    return hasattr(module, "is_adapter") or type(module).__module__.startswith(kernels)
 
 
 def fingerprint(model: nn.Module) -> str:

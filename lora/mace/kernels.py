@@ -77,7 +77,7 @@ def rounded(model: nn.Module) -> bool:
 
 
 def _no_adapters(model: nn.Module, advice: str) -> None:
-    if any(name.endswith("lora_A") for name, _ in model.named_parameters()):
+    if any(getattr(module, "is_adapter", False) for module in model.modules()):
         raise ValueError(f"the model holds LoRA layers: {advice}")
 
 

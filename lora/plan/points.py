@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lora.catalogue.methods import BY_NAME
+from lora.catalogue.methods import ADAPTERS, BY_NAME
 from lora.plan.config import Config
 from lora.plan.settings import TrainSettings
 
@@ -38,7 +38,7 @@ class Point:
     @property
     def is_lora(self) -> bool:
         """Return True for a training of adapters."""
-        return self.settings is not None and self.settings.method == "lora" and not self.cut_from
+        return self.settings is not None and self.settings.method in ADAPTERS and not self.cut_from
 
     @property
     def peers(self) -> tuple[bool, float, int]:

@@ -11,7 +11,16 @@ from difflib import get_close_matches
 from typing import Any
 
 from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
-from lora.catalogue.methods import BY_NAME, DTYPES, LOSSES, METHODS, SCALINGS, SCHEDULERS, TRAINED
+from lora.catalogue.methods import (
+    ADAPTERS,
+    BY_NAME,
+    DTYPES,
+    LOSSES,
+    METHODS,
+    SCALINGS,
+    SCHEDULERS,
+    TRAINED,
+)
 from lora.errors import UserError
 from lora.plan.options import Option, option_field
 from lora.plan.targets import Targets
@@ -194,7 +203,7 @@ class TrainSettings:
     @property
     def defaults_of(self) -> str:
         """Return the name of the row of the methods that gives this training its defaults."""
-        return "full_replay" if self.replay and self.method != "lora" else self.method
+        return "full_replay" if self.replay and self.method not in ADAPTERS else self.method
 
     def resolved(self) -> "TrainSettings":
         """Return a copy with the method's defaults filled in, checked; 8 becomes 8.0 for a float.

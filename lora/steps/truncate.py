@@ -1,4 +1,4 @@
-"""Step `truncate`: a trained adapter cut to a lower rank, and its spectrum.
+"""Step `truncate`: cut a trained adapter to a lower rank, and write its spectrum.
 
     truncate/{point}/adapter/, spectrum.json
 
@@ -10,64 +10,75 @@ singular values of A B are those of the small matrix R_a R_b^T.
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lora.adapters.algebra import truncate_lora
 from lora.adapters.inject import lora_layers
-from lora.adapters.saved import load_adapted, read_card, save_adapter
+from lora.adapters.saved import holds_weights, load_adapted, read_card, save_adapter
 from lora.adapters.spectra import spectra
 from lora.errors import UserError
 from lora.files.sealed import write_sealed
 from lora.mace.device import set_threads
 from lora.mace.foundation import load_foundation
+from lora.steps.common import Base, Run
 
 log = logging.getLogger(__name__)
 
 
 def truncate(
-    foundation: str | Path,
+    base: Base,
     adapter: str | Path,
     out: str | Path,
     rank: int | None = None,
     energy: float | None = None,
-    head: str | None = None,
-    threads: int | None = None,
-) -> dict:
+    run: Run = Run(),
+) -> dict[str, Any]:
     """Cut an adapter to a rank, or to the lowest ranks that keep a share of its energy.
 
     Args:
-        foundation, head: as for `load_foundation`
-        adapter: folder of a trained LoRA adapter
-        out: folder for adapter/ and spectrum.json
-        rank: of every layer; layers of a lower rank stay as they are
-        energy: in (0, 1]; each layer keeps the lowest rank with this share of the sum of squared
-            singular values in each of its irreps
+        base: The foundation model that the adapter was trained on.
+        adapter: The folder of a trained adapter.
+        out: The folder for adapter/ and spectrum.json.
+        rank: The rank of every layer; layers of a lower rank stay as they are.
+        energy: In (0, 1]; each layer keeps the lowest rank with this share of the sum of squared
+            singular values in each of its irreps.
+        run: Threads, and the receipt of a job of a sweep, which is spectrum.json.
 
-    Returns the contents of spectrum.json.  Raises UserError: bad rank or energy, not LoRA.
+    Returns:
+        The contents of spectrum.json.
+
+    Raises:
+        UserError: The rank or energy is not allowed, or the folder holds no adapter that can be
+            cut.
     """
-    if (rank is None) == (energy is None):
-        raise UserError("truncate: give either rank or energy")
-    if rank is not None and rank < 1:
-        raise UserError(f"rank: {rank} must be at least 1")
-    if energy is not None and not 0 < energy <= 1:
-        raise UserError(f"energy: {energy} must lie in (0, 1]")
-    set_threads(threads)
+    _check(rank, energy)
+    set_threads(run.threads)
     card = read_card(adapter)
-    if card["method"] != "lora":
+    if holds_weights(card):
         raise UserError(f"{adapter}: holds whole weights, not a LoRA adapter to cut")
-    model = load_foundation(foundation, head, getattr(torch, card["dtype"]))
+    model = load_foundation(base.model, base.head, getattr(torch, card["dtype"]))
     model = load_adapted(model, adapter)
     before = spectra(lora_layers(model))
     ranks = truncate_lora(model, rank, energy)
     elements = {symbol: card["E0s"][symbol] for symbol in card["elements"]}
     notes = {**card["notes"], "cut_from": str(adapter), "base_name": card["base"]["name"]}
     save_adapter(model, Path(out) / "adapter", elements, **notes)
-    result = {
-        "cut_from_rank": card["rank"],
-        "ranks": ranks,
-        **before,
-    }
-    write_sealed(Path(out) / "spectrum.json", result)
+    result = {"cut_from_rank": card["rank"], "ranks": ranks, **before}
+    if run.receipt:
+        run.receipt.write(result)
+    else:
+        write_sealed(Path(out) / "spectrum.json", result)
     log.info("%s cut to ranks %s", adapter, sorted(set(ranks.values())))
     return result
+
+
+def _check(rank: int | None, energy: float | None) -> None:
+    """Raise an error unless one of them is given, and is allowed."""
+    if (rank is None) == (energy is None):
+        raise UserError("truncate: give either rank or energy")
+    if rank is not None and rank < 1:
+        raise UserError(f"rank: {rank} must be at least 1")
+    if energy is not None and not 0 < energy <= 1:
+        raise UserError(f"energy: {energy} must lie in (0, 1]")

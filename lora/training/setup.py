@@ -8,7 +8,8 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora.adapters.inject import inject_lora
+from lora.adapters.inject import Injection, inject
+from lora.catalogue.methods import ADAPTERS
 from lora.errors import UserError
 from lora.mace.modules import count_parameters
 from lora.plan.settings import TrainSettings
@@ -37,7 +38,7 @@ def common(settings: list[TrainSettings]) -> TrainSettings:
                     f"pack: points that train together need the same {name}, here "
                     f"{getattr(first, name)} and {getattr(other, name)}; train them separately"
                 )
-    if len(settings) > 1 and first.method != "lora":
+    if len(settings) > 1 and first.method not in ADAPTERS:
         raise UserError(
             f"pack: the method {first.method} changes the base, which only LoRA points can "
             "share; train its points separately"
@@ -61,14 +62,9 @@ def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
 def prepare(model: nn.Module, settings: TrainSettings) -> None:
     """Inject LoRA with its random start, or choose the weights that train; in place."""
     torch.manual_seed(streams(settings.seed).start)
-    if settings.method == "lora":
-        inject_lora(
-            model,
-            settings.rank,
-            settings.alpha,
-            scaling=settings.scaling,
-            targets=settings.targets,
-        )
+    if settings.method in ADAPTERS:
+        s = settings
+        inject(model, Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method))
     else:
         choose_weights(model, settings)
     log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))

@@ -11,6 +11,7 @@ from lora.adapters.inject import Injection, take_adapters
 from lora.adapters.pack import Pack
 from lora.adapters.saved import save_adapter, save_weights
 from lora.adapters.spectra import spectra
+from lora.catalogue.methods import ADAPTERS
 from lora.mace.elements import get_e0s
 from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse, unfuse
@@ -101,7 +102,7 @@ class AdapterPack(Trainee):
         """Write the adapter of one point, and return its spectra."""
         model = self.pack.dissolve(i)
         s = settings
-        model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets)
+        model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method)
         save_adapter(model, folder, _e0s_of(model, elements), **notes)
         return spectra(take_adapters(model).items())
 
@@ -162,7 +163,7 @@ def make_trainee(
         prepare(model, one)
         counted.append(count_parameters(model))
         layers.append(take_adapters(model))
-    if settings[0].method != "lora":
+    if settings[0].method not in ADAPTERS:
         return Single(model), counted
     pack = Pack(model, layers).to(next(model.parameters()).device)
     fold(pack.model)

@@ -16,7 +16,7 @@ from torch import nn
 
 from lora import inject_lora, merge_lora_weights
 from lora.adapters.inject import lora_layers
-from lora.adapters.products import LoRAContraction, LoRASkipTP
+from lora.adapters.products import ContractionHost, SkipHost
 from lora.mace.door import upstream
 from lora.mace.graphs import batches, graphs
 from lora.mace.kernels import from_kernel, to_kernel
@@ -261,9 +261,9 @@ def test_pack_on_cueq(case: Case) -> None:
 def test_products_are_among_the_layers(case: Case, base: nn.Module) -> None:
     """Guards the rows above: `products` does adapt products, `linear` does not."""
     inject_lora(base, rank=2)
-    assert not {type(x) for _, x in lora_layers(base)} & {LoRASkipTP, LoRAContraction}
+    assert not {type(x.host) for _, x in lora_layers(base)} & {SkipHost, ContractionHost}
     base = make_model(case)
     inject_lora(base, rank=2, targets=PLACES["products"])
-    found = {type(x) for _, x in lora_layers(base)}
-    assert LoRAContraction in found
-    assert (LoRASkipTP in found) == ("NonLinear" not in case.interaction)
+    found = {type(x.host) for _, x in lora_layers(base)}
+    assert ContractionHost in found
+    assert (SkipHost in found) == ("NonLinear" not in case.interaction)

@@ -11,7 +11,7 @@ from torch import nn
 
 from lora import inject_lora, merge_lora_weights
 from lora.adapters.inject import lora_layers
-from lora.adapters.linear import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
+from lora.adapters.lora import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
 from lora.errors import UserError
 from lora.mace.door import default_dtype, o3
 from lora.mace.graphs import batches, graphs
@@ -72,8 +72,9 @@ def test_layer_is_equivariant_and_follows_the_formula(scaling: str) -> None:
     change = layer(x) - base(x)
     assert change.abs().max() > 1e-3
     if scaling == "mace":  # y = W x + (alpha/r) B(A(x)), with e3nn's own maps
-        a = o3.Linear(base.irreps_in, layer.bottleneck)
-        b = o3.Linear(layer.bottleneck, base.irreps_out)
+        bottleneck = o3.Irreps([(2, ir) for ir in layer.host.shared])
+        a = o3.Linear(base.irreps_in, bottleneck)
+        b = o3.Linear(bottleneck, base.irreps_out)
         with torch.no_grad():
             a.weight.copy_(layer.lora_A)
             b.weight.copy_(layer.lora_B)
@@ -156,7 +157,7 @@ def test_one_irrep_is_adapted_and_the_others_are_not(irrep: str) -> None:
         for ins in layer.base.instructions:
             size = ins.path_shape[0] * ins.path_shape[1]
             block = layer.delta()[start : start + size]
-            wanted = str(layer.irreps_in[ins.i_in].ir) == irrep
+            wanted = str(layer.host.irreps_in[ins.i_in].ir) == irrep
             assert (block.abs().max() > 0) == wanted, name
             start += size
     assert difference(outputs(merge_lora_weights(model, inplace=False)), after) < 1e-9

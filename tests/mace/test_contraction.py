@@ -9,7 +9,7 @@ import torch
 
 from lora import inject_lora
 from lora.adapters.inject import lora_layers
-from lora.adapters.products import LoRAContraction
+from lora.adapters.products import ContractionHost
 from lora.mace.fast.contraction import FoldedContractions, fold
 from lora.mace.fast.convolution import fuse
 from lora.mace.graphs import graphs
@@ -68,7 +68,7 @@ def test_what_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = {"include": ["products.0.*"], "symmetric_contraction": True}
     inject_lora(adapted, rank=2, targets=targets)
     assert fold(adapted) == ["products.1.symmetric_contractions"]
-    assert any(isinstance(x, LoRAContraction) for _, x in lora_layers(adapted))
+    assert any(isinstance(x.host, ContractionHost) for _, x in lora_layers(adapted))
     assert fold(to_kernel(make_model(), "cueq")) == []
     monkeypatch.setattr("lora.mace.fast.contraction.MOST_NUMBERS", 100)
     assert fold(make_model()) == []

@@ -10,7 +10,7 @@ from torch import nn
 
 from lora import inject_lora, load_adapter, load_foundation, merge_lora_weights
 from lora.adapters.inject import lora_layers
-from lora.adapters.linear import LoRAO3Linear
+from lora.adapters.lora import LoRAO3Linear
 from lora.data.structures import reference
 from lora.errors import UserError
 from lora.mace.door import default_dtype, is_cueq, o3, upstream
@@ -172,7 +172,7 @@ def test_packed_layer_in_both_layouts(layout: str) -> None:
     with torch.no_grad():
         other.weight.copy_(plain.weight.view_as(other.weight))
     weights = torch.randn(3, plain.weight_numel, dtype=torch.float64)
-    expected = LoRAO3Linear(plain, rank=2).run_packed(weights, x)
+    expected = LoRAO3Linear(plain, rank=2).host.run_packed(weights, x)
     each = [plain(part, w) for part, w in zip(x.chunk(3), weights, strict=True)]
     assert torch.allclose(expected, torch.cat(each), atol=1e-12)
 
@@ -184,7 +184,7 @@ def test_packed_layer_in_both_layouts(layout: str) -> None:
         return torch.cat(parts, dim=1)
 
     given = moved(x, irreps[0], back=False) if layout == "ir_mul" else x
-    found = LoRAO3Linear(other, rank=2).run_packed(weights, given)
+    found = LoRAO3Linear(other, rank=2).host.run_packed(weights, given)
     found = moved(found, irreps[1], back=True) if layout == "ir_mul" else found
     assert torch.allclose(found, expected, atol=1e-12)
 

@@ -120,7 +120,7 @@ def test_the_replay_head_remembers_and_the_own_head_is_shipped(
         assert found["best"]["valid_loss"] < 0.9 * lines_of(out)[0]["valid_loss"]
         error[weight] = forgotten(out / "adapter", files["foundation"], replayed)
 
-        (proof,) = merge(files["foundation"], files["valid_file"], {model: out / "adapter"})
+        (proof,) = merge(Base(files["foundation"]), files["valid_file"], {model: out / "adapter"})
         assert max(proof["max_abs_difference"].values()) < 1e-9
         assert proof["fine_tuned_elements"] == ["C", "H", "O"]  # N was replayed only
         merged, base = load_foundation(model), load_foundation(files["foundation"])

@@ -9,9 +9,9 @@ import torch
 from lora import inject_lora, load_adapter, save_adapter
 from lora.adapters.algebra import cut, truncate_lora
 from lora.adapters.inject import lora_layers
-from lora.adapters.layer import LoRALayer
-from lora.adapters.linear import LoRAO3Linear
-from lora.adapters.products import LoRAContraction
+from lora.adapters.layer import Adapter
+from lora.adapters.lora import LoRAO3Linear
+from lora.adapters.products import ContractionHost
 from lora.adapters.saved import read_card
 from lora.adapters.spectra import effective_rank, spectrum
 from lora.errors import UserError
@@ -19,31 +19,32 @@ from lora.mace.door import o3
 from lora.mace.elements import trim_elements
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
+from lora.steps.common import Base
 from lora.steps.truncate import truncate
 from tests.support.models import CASES, IDS, Case, make_model, perturb, structures
 
 
-def dense_parts(layer: LoRALayer) -> dict[str, torch.Tensor]:
+def dense_parts(layer: Adapter) -> dict[str, torch.Tensor]:
     """The weight change as one full matrix an irrep, [inputs, outputs]: what we never build."""
-    delta = layer.delta().detach()
-    if isinstance(layer, LoRAContraction):  # [n_elements, n_paths, channels], by output irrep
+    host, delta = layer.host, layer.delta().detach()
+    if isinstance(host, ContractionHost):  # [n_elements, n_paths, channels], by output irrep
         pieces: dict[str, list[torch.Tensor]] = {}
-        split = delta.split([part.n_paths for part in layer.parts], dim=1)
-        for part, piece in zip(layer.parts, split, strict=True):
-            pieces.setdefault(str(layer.irreps_out[part.output].ir), []).append(piece)
+        split = delta.split([part.n_paths for part in host.paths], dim=1)
+        for part, piece in zip(host.paths, split, strict=True):
+            pieces.setdefault(str(host.irreps_out[part.output].ir), []).append(piece)
         return {ir: torch.cat(x, dim=1).flatten(0, 1) for ir, x in pieces.items()}
     if not isinstance(layer, LoRAO3Linear):
         return {"0e": delta}
     rows, columns, parts = {}, {}, {}
-    for _, ir in layer.bottleneck:
-        rows[ir] = [i for i, (_, x) in enumerate(layer.irreps_in) if x == ir]
-        columns[ir] = [i for i, (_, x) in enumerate(layer.irreps_out) if x == ir]
+    for ir in host.shared:
+        rows[ir] = [i for i, (_, x) in enumerate(host.irreps_in) if x == ir]
+        columns[ir] = [i for i, (_, x) in enumerate(host.irreps_out) if x == ir]
     start, block = 0, {}
-    for x in layer.blocks:
+    for x in host.blocks:
         size = x.rows * x.columns
         block[x.i_in, x.i_out] = delta[start : start + size].view(x.rows, x.columns)
         start += size
-    for _, ir in layer.bottleneck:
+    for ir in host.shared:
         matrix = [torch.cat([block[i, j] for j in columns[ir]], dim=1) for i in rows[ir]]
         parts[str(ir)] = torch.cat(matrix)
     return parts
@@ -110,7 +111,7 @@ def test_files_to_files(tmp_path: Path) -> None:
     inject_lora(model, rank=4, alpha=2.0, targets={"exclude": ["readouts.*"]})
     perturb(model)
     save_adapter(model, tmp_path / "a")
-    args = (tmp_path / "base.model", tmp_path / "a")
+    args = (Base(tmp_path / "base.model"), tmp_path / "a")
     result = truncate(*args, tmp_path / "b", rank=2)
     assert set(result["ranks"].values()) <= {1, 2} and result["cut_from_rank"] == 4
     card = read_card(tmp_path / "b/adapter")

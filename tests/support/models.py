@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import nn
 
+from lora.adapters.inject import lora_layers
 from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.mace.door import default_dtype, o3, upstream
 from lora.mace.foundation import fingerprint
@@ -144,11 +145,11 @@ def structures(seed: int = 0, stress: bool = True) -> list[Atoms]:
 
 
 def perturb(model: nn.Module, size: float = 0.3, seed: int = 1) -> None:
-    """Give every LoRA factor a value that is plainly not zero."""
+    """Give every parameter of every adapter a value that is plainly not zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("lora_A", "lora_B")):
+        for _, layer in lora_layers(model):
+            for parameter in layer.values().values():
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.copy_(size * noise)
 

@@ -26,17 +26,21 @@ def settings(**own: object) -> TrainSettings:
     return TrainSettings(**(COMMON | own)).resolved()
 
 
-def packed(base: nn.Module, points: list[dict], targets: dict) -> tuple[Pack, list[TrainingState]]:
+def packed(
+    base: nn.Module, points: list[dict], targets: dict, kind: str = "lora"
+) -> tuple[Pack, list[TrainingState]]:
     """A pack of points on a copy of the base, and their trainings."""
     model, layers = copy.deepcopy(base), []
     for one in points:
         torch.manual_seed(3)
         own = {k: one[k] for k in ("rank", "alpha", "scaling") if k in one}
-        inject_lora(model, **own, targets=targets)
+        inject_lora(model, **own, targets=targets, kind=kind)
         layers.append(take_adapters(model))
     pack = Pack(model, layers)
     trained = zip(pack.rows, points, strict=True)
-    return pack, [TrainingState({"factors": row}, settings(**one)) for row, one in trained]
+    return pack, [
+        TrainingState({"factors": row}, settings(**one, method=kind)) for row, one in trained
+    ]
 
 
 def of_point(pack: Pack, i: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,8 @@
+"""The kinds of adapters, a row each; `lora/catalogue/methods.py` has the row of the same name."""
+
+from lora.adapters.layer import Adapter
+from lora.adapters.lora import LoRA
+
+KINDS: dict[str, type[Adapter]] = {
+    "lora": LoRA,
+}

@@ -1,0 +1,135 @@
+"""LoRA: a low-rank change of a weight.
+
+                         y
+                         |
+            +------------+------------+
+            |                         |
+            |                  B [rank, columns]     starts at zero
+     W [rows, columns]                |              rank copies of each irrep
+          frozen               A [rows, rank]        starts at N(0, 1e-3)
+            |                         |
+            +------------+------------+
+                         |
+                         x
+
+    W + s A B        for each irrep that input and output share, with s = alpha/r
+
+(Hu et al., LoRA, arXiv 2106.09685; with s = alpha/sqrt(r), Kalajdzievski, arXiv 2312.03732.)
+
+For an equivariant layer the bottleneck has `rank` copies of each irrep, so that A: irreps_in ->
+bottleneck and B: bottleneck -> irreps_out are equivariant linear maps.  Their composition is one
+such map, so one with the weight W + s A B is computed.  A pack (`lora.adapters.pack`) computes K
+of them at once:
+
+    x_1 ... x_K  -->  W + s_1 A_1 B_1 ... W + s_K A_K B_K  -->  y_1 ... y_K
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lora.adapters.host import Host
+from lora.adapters.layer import Adapter, Axes, Pairs, Values, times
+from lora.adapters.linear import DenseHost, FCHost, O3Host
+
+INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
+
+
+class LoRA(Adapter):
+    """W + s A B on any host; the parameters are `lora_A` and `lora_B`, in e3nn's layout."""
+
+    kind = "lora"
+    axes: ClassVar[Axes] = {"lora_A": ("inputs", "rank"), "lora_B": ("rank", "outputs")}
+    linear = True
+    can_be_cut = True
+    host_class: ClassVar[type[Host]] = Host  # that a named class is for
+
+    def __init__(
+        self,
+        base: nn.Module,
+        rank: int = 4,
+        alpha: float = 1.0,
+        scaling: str = "mace",
+        irreps: tuple[str, ...] = (),
+    ) -> None:
+        """Wrap a layer and freeze it; see `Adapter`."""
+        super().__init__(base, rank, alpha, scaling, irreps)
+        if not isinstance(self.host, self.host_class):
+            raise ValueError(f"{type(self).__name__}: does not take a {type(base).__name__}")
+
+    @classmethod
+    def named(cls, host: type[Host]) -> type[Adapter]:
+        """Return the class of the layers of a host, which has a name of its own where it is public.
+
+        Args:
+            host: The class of the host.
+        """
+        found = [sub for sub in NAMED if issubclass(host, sub.host_class)]
+        return found[0] if found and cls is LoRA else cls
+
+    def start(self, name: str, like: Tensor) -> Tensor:
+        """Return A ~ N(0, 1e-3), or B = 0."""
+        if name == "lora_A":
+            return torch.randn(like.shape, dtype=like.dtype, device=like.device) * INIT_STD
+        return torch.zeros_like(like)
+
+    def change(self, values: Values, scale: float | Tensor) -> Tensor:
+        """Return s A B in the layout of the base weight."""
+        pairs = self._pairs(values)
+        product = self.host.assemble({part: left @ right for part, (left, right) in pairs.items()})
+        return times(scale, product)
+
+    def scale_by(self, factor: float) -> None:
+        """Multiply the change of the weight by a factor, in place."""
+        self.lora_B.mul_(factor)
+
+    @torch.no_grad()
+    def factors(self) -> Pairs:
+        """Return A and B as (left, right) of each irrep; (B, A) where outputs come first."""
+        return self._pairs(self.values())
+
+    @torch.no_grad()
+    def set_factors(self, pairs: Pairs) -> None:
+        """Set A and B from (left, right) of each irrep, padded with zeros to the rank."""
+        swap = self.host.outputs_first
+        for name, of_left in (("lora_A", not swap), ("lora_B", swap)):
+            sides = {part: pair[0 if of_left else 1] for part, pair in pairs.items()}
+            self._set(name, sides, of_left)
+
+    def _set(self, name: str, sides: dict[str, Tensor], of_left: bool) -> None:
+        """Write one side of the factors piece by piece, left [m, r] or right [r, n]."""
+        axis = 0 if of_left else 1
+        taken = dict.fromkeys(sides, 0)
+        for part, piece in self.pieces(name, self.get_parameter(name).detach()):
+            side, first = sides[part], taken[part]
+            taken[part] = first + piece.shape[axis]
+            short = self.rank - side.shape[1 - axis]
+            padded = nn.functional.pad(side, (0, short) if of_left else (0, 0, 0, short))
+            piece.copy_(padded.narrow(axis, first, piece.shape[axis]))
+
+    def _pairs(self, values: Values) -> Pairs:
+        a, b = self.matrices("lora_A", values), self.matrices("lora_B", values)
+        left, right = (b, a) if self.host.outputs_first else (a, b)
+        return {part: (left[part], right[part]) for part in self.host.parts}
+
+
+class LoRAO3Linear(LoRA):
+    """LoRA of an `e3nn.o3.Linear`, a `cuet.Linear` or a `skip_tp`; equivariant as they are."""
+
+    host_class = O3Host
+
+
+class LoRADenseLinear(LoRA):
+    """LoRA of an `nn.Linear`: W [out, in] + s B A, with A [rank, in] and B [out, rank]."""
+
+    host_class = DenseHost
+
+
+class LoRAFCLayer(LoRA):
+    """LoRA of a layer of e3nn's `FullyConnectedNet`: W [in, out] + s A B."""
+
+    host_class = FCHost
+
+
+NAMED = (LoRAO3Linear, LoRADenseLinear, LoRAFCLayer)
