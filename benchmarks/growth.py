@@ -54,7 +54,7 @@ def pass_over_structures(n: int) -> None:
 
 
 def evaluate_models(n: int) -> None:
-    from lora.steps.common import Run
+    from lora.plan.commands import Run
     from lora.steps.evaluate import evaluate
 
     data = ROOT / "workflow/resources/quickstart/malonaldehyde_300K.xyz"

@@ -17,7 +17,6 @@ from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
 from lora.plan.settings import Targets, TrainSettings
-from lora.steps.common import Base, Run
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from lora.data.structures import elements_of, is_isolated_atom, load_structures,
 from lora.errors import UserError
 from lora.files.sealed import read_json, write_sealed
 from lora.mace.device import check_device, set_threads
-from lora.steps.common import Run
+from lora.plan.commands import Run
 
 log = logging.getLogger(__name__)
 Settings = dict[str, dict[str, Any]]

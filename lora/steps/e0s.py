@@ -26,7 +26,7 @@ from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.config_data import E0s
-from lora.steps.common import Base, Run
+from lora.plan.commands import Base, Run
 
 log = logging.getLogger(__name__)
 _CONFIG = E0s()  # the defaults

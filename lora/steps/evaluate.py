@@ -24,7 +24,7 @@ from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.steps.common import Run
+from lora.plan.commands import Run
 
 log = logging.getLogger(__name__)
 

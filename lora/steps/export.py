@@ -24,7 +24,7 @@ from lora.files.sealed import digest, read_json, write_sealed
 from lora.mace.device import set_threads
 from lora.plan.layout import Layout
 from lora.report.export_table import table_of
-from lora.steps.common import Run
+from lora.plan.commands import Run
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from lora.plan.freshness import Files, stamp
 from lora.plan.jobs import KEYS, Job, given_files, key_of
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
-from lora.steps.common import Base, Limits, Run
+from lora.plan.commands import Base, Limits, Run
 
 
 @dataclass(frozen=True)

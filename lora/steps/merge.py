@@ -28,7 +28,7 @@ from lora.mace.graphs import graphs
 from lora.mace.heads import own_head
 from lora.mace.notes import without_notes
 from lora.mace.predict import predict
-from lora.steps.common import Base, Run
+from lora.plan.commands import Base, Run
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from lora.mace.elements import elements
 from lora.mace.foundation import load_foundation
 from lora.mace.labelling import label
 from lora.plan.config import REPLAY_LABELS, Replay
-from lora.steps.common import Base, Run
+from lora.plan.commands import Base, Run
 
 log = logging.getLogger(__name__)
 _CONFIG = Replay()  # the defaults

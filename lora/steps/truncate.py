@@ -22,7 +22,7 @@ from lora.errors import UserError
 from lora.files.sealed import write_sealed
 from lora.mace.device import set_threads
 from lora.mace.foundation import load_foundation
-from lora.steps.common import Base, Run
+from lora.plan.commands import Base, Run
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from lora.files.sealed import read_json
 from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.steps.common import Base
+from lora.plan.commands import Base
 from lora.steps.e0s import E0sSettings, e0s
 from tests.support.models import make_model, structures
 

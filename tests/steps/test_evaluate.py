@@ -12,7 +12,7 @@ import torch
 
 from lora.data.structures import ENERGY, FORCES, STRESS, read_structures, write_structures
 from lora.files.sealed import Receipt, read_json
-from lora.steps.common import Run
+from lora.plan.commands import Run
 from lora.steps.evaluate import evaluate
 from tests.support.models import make_model, structures
 

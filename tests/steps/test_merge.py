@@ -14,7 +14,7 @@ from lora.mace.door import upstream
 from lora.mace.elements import get_e0s, set_e0s, trim_elements
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.steps.common import Base
+from lora.plan.commands import Base
 from lora.steps.merge import merge
 from tests.support.models import make_model, perturb, structures
 

@@ -22,7 +22,7 @@ from lora.mace.graphs import graphs
 from lora.mace.heads import REPLAY, mark_replay, own_head, two_heads
 from lora.mace.predict import predict
 from lora.plan.settings import TrainSettings
-from lora.steps.common import Base
+from lora.plan.commands import Base
 from lora.steps.merge import merge
 from lora.steps.replay import ReplaySettings, replay
 from lora.steps.train import train, train_pack

@@ -19,7 +19,7 @@ from lora.mace.door import o3
 from lora.mace.elements import trim_elements
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.steps.common import Base
+from lora.plan.commands import Base
 from lora.steps.truncate import truncate
 from tests.support.models import CASES, IDS, Case, make_model, perturb, structures
 

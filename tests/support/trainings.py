@@ -16,7 +16,7 @@ from lora.files.sealed import write_sealed
 from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.steps.common import Base
+from lora.plan.commands import Base
 from lora.training.session import TrainFiles
 from tests.support.models import make_model, perturb
 
