@@ -140,7 +140,7 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     history = sweep.layout.training("full_s3") / "metrics.jsonl"
     history.write_text(history.read_text().replace("30.0", "1.0"))
     receipt = Receipt(sweep.layout.receipt("report", "figures"))
-    with pytest.raises(UserError, match="metrics.jsonl: is damaged or was edited"):
+    with pytest.raises(UserError, match="metrics.jsonl does not match the checksum in train.json"):
         report(sweep, "figures", receipt)
     assert not receipt.path.exists()
 
