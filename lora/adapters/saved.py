@@ -57,7 +57,7 @@ def save_adapter(
         ValueError: The model holds no adapters.
     """
     kind, settings = injection_of(model).kind, injection_settings(model)
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name, layer in lora_layers(model):
         trimmed = hasattr(model, "kept_elements")
         values = full_values(model, name, layer) if trimmed else layer.values()

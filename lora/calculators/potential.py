@@ -67,6 +67,7 @@ class Single(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
+        """Compute energy (eV), forces (eV/Å) and stress (eV/Å^3), as ASE asks for them."""
         super().calculate(atoms, properties, system_changes)
         energies, forces = self.potential([bare(self.atoms)])
         self.results = {"energy": float(energies[0]), "forces": forces[0]}

@@ -127,7 +127,7 @@ def _train(**args: Any) -> None:
 
 
 def _over(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
-    """The settings with those of one point over them."""
+    """Return the settings with those of one point over them."""
     unknown = sorted(values.keys() - {f.name for f in fields(settings)})
     if unknown:
         raise UserError(f"points: {unknown[0]} is not a setting")

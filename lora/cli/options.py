@@ -13,7 +13,17 @@ from lora.plan.options import Option
 from lora.plan.settings import DEFAULTS, OPTIONS
 
 # steps that a sweep runs by `mace-lora STEP PLAN [NAME]`
-JOBS = ("split", "replay", "e0s", "train", "truncate", "merge", "evaluate", "check", "shortlist")
+JOBS: tuple[str, ...] = (
+    "split",
+    "replay",
+    "e0s",
+    "train",
+    "truncate",
+    "merge",
+    "evaluate",
+    "check",
+    "shortlist",
+)
 JOBS += ("thorough", "choose", "report", "export", "track")
 PLAN = "plan.json"
 PACKAGE = "mace-lora-sweep"

@@ -70,7 +70,7 @@ def errors(table: pd.DataFrame) -> dict[str, float]:
     """
     out = {}
     for quantity, part in table.groupby("quantity"):
-        short, unit = UNITS[quantity]
+        short, unit = UNITS[str(quantity)]
         difference = 1e3 * (part["predicted"] - part["reference"]).to_numpy()
         out[f"rmse_{short}_{unit}"] = rms(difference)
         out[f"mae_{short}_{unit}"] = float(np.mean(np.abs(difference)))

@@ -17,7 +17,7 @@ class PathWeight(NamedTuple):
 
 
 def path_weights(contraction: nn.Module) -> list[PathWeight]:
-    """The weights of MACE's SymmetricContraction, in the order in which MACE joins them.
+    """Return the weights of MACE's SymmetricContraction in the order in which MACE joins them.
 
     cuEquivariance's has one joint weight; `lora.mace.kernels.to_kernel` notes on it what that is
     made of.

@@ -12,7 +12,7 @@ def device_of(model: nn.Module) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raises UserError if torch has no such device here."""
+    """Raise UserError if torch has no such device here."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

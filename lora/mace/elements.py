@@ -27,7 +27,7 @@ def elements(model: nn.Module) -> list[int]:
 
 
 def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) -> None:
-    """Raises UserError naming the first frame with an element that the model does not know."""
+    """Raise UserError naming the first frame with an element that the model does not know."""
     known = set(elements(model))
     for i, atoms in enumerate(structures):
         unknown = sorted(set(atoms.numbers.tolist()) - known)
@@ -41,7 +41,7 @@ def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) 
 
 
 def get_e0s(model: nn.Module) -> dict[str, float]:
-    """The E0s (eV) of the model's first head by chemical symbol."""
+    """Return the E0s (eV) of the model's first head by chemical symbol."""
     values = torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0]
     symbols = [chemical_symbols[z] for z in elements(model)]
     return dict(zip(symbols, values.tolist(), strict=True))
@@ -61,7 +61,7 @@ def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
 
 
 def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
-    """A copy that knows only the elements `numbers`; on structures of those it computes the same.
+    """Return a copy that knows only the elements `numbers`, and computes the same on those.
 
     Every weight with a row an element keeps the rows of `numbers`, in the model's order.
     `trimmed.kept_elements` remembers them, for `restore_elements` and for adapters.
@@ -95,7 +95,7 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
 
 
 def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
-    """A copy of `full` with every weight and E0 of `trimmed` written back into it.
+    """Return a copy of `full` with every weight and E0 of `trimmed` written back into it.
 
     The result has the architecture of `full`; elements that were trimmed away keep their rows.
     """
@@ -149,7 +149,7 @@ def _element_tensors(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _with_elements(layer: nn.Module, n: int) -> nn.Module:
-    """The same layer for n elements, weights not yet set."""
+    """Return the same layer for n elements, weights not yet set."""
     one_hot = o3.Irreps(f"{n}x0e")
     with default_dtype(layer.weight.dtype):  # e3nn's constants are made in it
         if isinstance(layer, o3.FullyConnectedTensorProduct):

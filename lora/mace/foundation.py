@@ -126,7 +126,7 @@ def _is_changed(module: nn.Module) -> bool:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A digest of the weights, not of the file: 16 hex digits of SHA-256.
+    """Return a digest of the weights, not of the file: 16 hex digits of SHA-256.
 
     Floats count in float32, so that a base keeps its digest when it is converted to float64.
     E0s are left out, because fine-tuning replaces them.

@@ -18,7 +18,7 @@ REPLAY = "pt_head"  # MACE's name for it
 
 
 def two_heads(model: nn.Module) -> nn.Module:
-    """The model with a second head for replay, which starts as a copy of its own head.
+    """Return the model with a second head for replay, which starts as a copy of its own head.
 
     The own head comes first and keeps its name.  Raises UserError: a model that MACE itself
     cannot give heads.
@@ -54,7 +54,7 @@ def two_heads(model: nn.Module) -> nn.Module:
 
 
 def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
-    """The first head of a model with two, in the very architecture of the model it came from."""
+    """Return the first head of a model with two, in the architecture that it came from."""
     with default_dtype(next(model.parameters()).dtype):
         single = upstream("mace.tools.scripts_utils").remove_pt_head(model, model.heads[0])
     out, state = copy.deepcopy(like), single.state_dict()
@@ -65,7 +65,7 @@ def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
 
 
 def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
-    """Copies for the head `REPLAY`, with a weight in the loss."""
+    """Return copies for the head `REPLAY`, with a weight in the loss."""
     marked = [atoms.copy() for atoms in structures]
     for atoms in marked:
         atoms.info |= {"head": REPLAY, "config_weight": weight}

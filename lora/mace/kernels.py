@@ -28,7 +28,7 @@ ROUNDED = 1e-7  # the same in float64, for a model whose couplings were rounded 
 
 
 def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
-    """A copy of an e3nn model that runs on `kernel`: "cueq" or "oeq".
+    """Return a copy of an e3nn model that runs on `kernel`: "cueq" or "oeq".
 
     Raises:
         ValueError: the model holds LoRA layers (convert first, then inject).
@@ -56,7 +56,7 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
 
 
 def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
-    """A copy of a model on `kernel` as an e3nn model on the CPU; the reverse of `to_kernel`.
+    """Return a copy of a model on `kernel` as an e3nn model on the CPU; the reverse of `to_kernel`.
 
     Raises ValueError: the model holds LoRA layers (merge first, then convert).
     """
@@ -125,7 +125,7 @@ def _projection(contraction: nn.Module) -> torch.Tensor:
 
 
 def _check(before: nn.Module, after: nn.Module, kernel: str) -> None:
-    """The converters copy what they recognise and pass over the rest: compare the models."""
+    """Compare the models: the converters pass over what they do not recognise."""
     a, b = on_cluster(before, elements(before)), on_cluster(after, elements(after))
     dtype = next(before.parameters()).dtype
     bound = ROUNDED if dtype == torch.float64 and rounded(before) else AGREE[dtype]

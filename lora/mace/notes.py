@@ -6,7 +6,7 @@ NOTES = ("base_fingerprint", "kept_elements", "base_elements", "lora_injection")
 
 
 def without_notes(model: nn.Module) -> nn.Module:
-    """The model itself, without what we note on it: as it is saved."""
+    """Return the model itself, without what we note on it: as it is saved."""
     for name in NOTES:
         model.__dict__.pop(name, None)
     return model

@@ -177,7 +177,7 @@ class _Meaning(ast.NodeTransformer):
         """Drop docstrings, wherever a body may begin with one, and go on below."""
         body: Iterable[ast.stmt] | None = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [x for x in body if not _is_text(x)]
+            node.body = [x for x in body if not _is_text(x)]  # type: ignore[attr-defined]  # has one
         visited: ast.AST = super().visit(node)
         return visited
 

@@ -90,6 +90,8 @@ def stamp(job: Job, needed: dict[str, Job], files: Files) -> dict[str, Any]:
     """Return what a job depends on, as its receipt will hold it.
 
     Args:
+        job: the job
+        files: digests of files, remembered
         needed: the jobs whose receipts it reads, by key; all must be there
     """
     inputs = {role: files.digest(path) for role, path in job.files.items()}
@@ -108,6 +110,8 @@ def judge(
     """Return a verdict on every job, each after those that it needs.
 
     Args:
+        jobs: every job by its key, each after those that it needs
+        files: digests of files, remembered
         forced: steps, pages or receipts that the user asked for
         keep: keep what changed code has made stale, up to and with trainings
 
@@ -194,6 +198,9 @@ def mark(jobs: dict[str, Job], verdicts: dict[str, Verdict], layout: Layout, dry
     each time, because snakemake passes over inputs that it has seen before.
 
     Args:
+        jobs: every job by its key
+        verdicts: which of them run
+        layout: the paths of the sweep
         dry: nothing will run: jobs without a receipt get no mark, so that no folder is made
     """
     for key, job in jobs.items():

@@ -161,7 +161,7 @@ class _Maker:
         needs = ("split", "e0s", key_of("merge", pack.name))
         return self.job("check", pack.name, **self.checking(of_every_point(checks)), needs=needs)
 
-    def checking(self, names: list[str]) -> dict[str, Any]:
+    def checking(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return settings, code and files of some checks."""
         checks, data = self.config.checks, self.config.data
         given = checks.settings.given()
@@ -170,7 +170,7 @@ class _Maker:
         keys = {key: getattr(data, key) for key in ("energy_key", "forces_key")}
         holdout = {"holdout": Path(checks.holdout_file)} if checks.holdout_file else {}
         code = ("lora.steps.check", *(BY_NAME[x].function for x in names))
-        settings = {"names": names, "own": own, "rows": rows} | keys
+        settings = {"names": list(names), "own": own, "rows": rows} | keys
         return {"settings": settings, "code": code, "files": holdout}
 
     # --- the whole sweep

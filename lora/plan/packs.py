@@ -38,6 +38,8 @@ def make_packs(
     """Return the packs of all points.
 
     Args:
+        config: the config
+        points: every point by name
         known: {pack: {point: settings}} of an earlier start; what is trained or begun stays
         cores: of this machine, for a pack's size where the config leaves it open
     """

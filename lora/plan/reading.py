@@ -55,7 +55,7 @@ class ConfigFile(NamedTuple):
     warnings: list[str]
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """PyYAML's safe loader, which reads 1e-3 as a number and dates as text."""
 
 

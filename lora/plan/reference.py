@@ -43,7 +43,7 @@ def _plain(node: Any) -> Any:
         return [_plain(x) for x in node]
     if not isinstance(node, dict):
         return node
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in node.items():
         if key == "title" and isinstance(value, str):
             continue

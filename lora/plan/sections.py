@@ -49,17 +49,22 @@ def _field(f: "Field[Any]") -> tuple[Any, Any]:
     if isinstance(default, tuple):
         kind: Any = tuple_of(_kind(option), least=1 if default else 0)
     elif isinstance(default, dict):
-        kind = dict[str, _kind(option)]
+        kind = dict.__class_getitem__((str, _kind(option)))
     else:
         kind = _kind(option)
     return kind, ModelField(default=default, description=option.help)
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields as pydantic takes them, without their types."""
+    return fields
 
 
 TargetsSection: type[Section] = create_model(
     "Targets",
     __base__=Section,
     __doc__="The layers that get adapters; patterns are globs over layer names.",
-    **{f.name: _field(f) for f in fields(Targets)},
+    **_given({f.name: _field(f) for f in fields(Targets)}),
 )
 
 
@@ -82,7 +87,7 @@ Training: type[Section] = create_model(
     "Training",
     __base__=Section,
     __doc__="Settings of a training, named as in mace_run_train.",
-    **_training(),
+    **_given(_training()),
 )
 
 
@@ -102,7 +107,7 @@ def _section_of(check: catalogue.Check) -> tuple[Any, Any]:
         f"SettingsOf{check.name.capitalize()}",
         __base__=Section,
         __doc__=f"Settings of the check {check.name}.",
-        **made,
+        **_given(made),
     )
     help = f"The settings of the check {check.name}: {check.meaning}."
     return kind, ModelField(default_factory=kind, description=help)
@@ -112,37 +117,41 @@ CheckSettings: type[Section] = create_model(
     "CheckSettings",
     __base__=Section,
     __doc__="Settings of the checks that take some.",
-    **{row.name: _section_of(row) for row in catalogue.ROWS},
+    **_given({row.name: _section_of(row) for row in catalogue.ROWS}),
 )
 Limits: type[Section] = create_model(
     "Limits",
     __base__=Section,
     __doc__="Limits of checks in place of their own; null lifts a limit.",
-    **{
-        row.name: (
-            Finite | None,
-            ModelField(
-                default=row.limit,
-                description=f"The limit of {row.name}; by default {row.limit_text()}.",
-            ),
-        )
-        for row in catalogue.ROWS
-    },
+    **_given(
+        {
+            row.name: (
+                Finite | None,
+                ModelField(
+                    default=row.limit,
+                    description=f"The limit of {row.name}; by default {row.limit_text()}.",
+                ),
+            )
+            for row in catalogue.ROWS
+        }
+    ),
 )
 Methods: type[Section] = create_model(
     "Methods",
     __base__=Section,
     __doc__="Settings that differ for one method.",
-    **{
-        name: (
-            Training,
-            ModelField(
-                default_factory=Training,
-                description=f"Settings of the method {name}, which trains {BY_NAME[name].trains}; "
-                "they win over train.",
-            ),
-        )
-        for name in TRAINED
-    },
+    **_given(
+        {
+            name: (
+                Training,
+                ModelField(
+                    default_factory=Training,
+                    description=f"Settings of the method {name}, which trains "
+                    f"{BY_NAME[name].trains}; they win over train.",
+                ),
+            )
+            for name in TRAINED
+        }
+    ),
 )
 __all__ = ["CheckSettings", "Count", "Limits", "Methods", "Section", "Targets", "Training"]

@@ -212,15 +212,17 @@ class TrainSettings:
             UserError: A value is out of bounds; it is named as the config names it.
         """
         self._check("method")
-        defaults = METHOD_DEFAULTS[self.defaults_of]
-        out = replace(self, **{k: v for k, v in defaults.items() if getattr(self, k) is None})
+        defaults = METHOD_DEFAULTS[self.defaults_of].items()
+        missing: dict[str, Any] = {k: v for k, v in defaults if getattr(self, k) is None}
+        out = replace(self, **missing)
         out._check(*(f.name for f in fields(out) if f.name != "targets"))
         if out.energy_weight + out.forces_weight == 0:
             raise UserError("energy_weight and forces_weight: both are 0, nothing would be learnt")
         kinds = {
             name: option.kind for name, option in OPTIONS.items() if option.kind in (int, float)
         }
-        return replace(out, **{name: kind(getattr(out, name)) for name, kind in kinds.items()})
+        numbers: dict[str, Any] = {x: kind(getattr(out, x)) for x, kind in kinds.items()}
+        return replace(out, **numbers)
 
     def _check(self, *names: str) -> None:
         """Raise an error for the first of some settings that has a bad value."""

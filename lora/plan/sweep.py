@@ -70,6 +70,7 @@ class Sweep:
         """Resolve a config.
 
         Args:
+            config: the config
             known: {pack: {point: settings}} of an earlier start
             cores: of this machine
         """

@@ -63,7 +63,8 @@ def number(bounds: Bounds) -> Any:
     Args:
         bounds: The bounds.
     """
-    return Annotated[float, Field(**within(bounds)), AfterValidator(whole)]
+    limits: dict[str, Any] = within(bounds)
+    return Annotated[float, Field(**limits), AfterValidator(whole)]
 
 
 def integer(bounds: Bounds) -> Any:
@@ -72,7 +73,8 @@ def integer(bounds: Bounds) -> Any:
     Args:
         bounds: The bounds.
     """
-    return Annotated[int, Field(**{k: int(v) for k, v in within(bounds).items()})]
+    limits: dict[str, Any] = {k: int(v) for k, v in within(bounds).items()}
+    return Annotated[int, Field(**limits)]
 
 
 def one_of(choices: Iterable[Any], more: str = "") -> Any:

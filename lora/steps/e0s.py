@@ -25,8 +25,8 @@ from lora.mace.elements import check_elements, get_e0s, trim_elements
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
-from lora.plan.config_data import E0s
 from lora.plan.commands import Base, Run
+from lora.plan.config_data import E0s
 
 log = logging.getLogger(__name__)
 _CONFIG = E0s()  # the defaults
@@ -152,8 +152,8 @@ def _gate(result: dict[str, Any], stop: bool) -> None:
         return
     message = (
         f"with the new E0s, the foundation model is off by {error:.0f} meV/atom, over the gate of "
-        f"{limit:g}. Usual causes are wrong E0s (e0s.method is {result['method']}) and energies that "
-        "are not total energies in eV. To continue, raise e0s.max_error or set e0s.stop: false"
+        f"{limit:g}. Usual causes are wrong E0s (e0s.method is {result['method']}) and energies "
+        "that are not total energies in eV. To continue, raise e0s.max_error or set e0s.stop: false"
     )
     if stop:
         raise UserError(message)

@@ -22,9 +22,9 @@ from lora.export.verify import Proof, verify
 from lora.export.write import write
 from lora.files.sealed import digest, read_json, write_sealed
 from lora.mace.device import set_threads
+from lora.plan.commands import Run
 from lora.plan.layout import Layout
 from lora.report.export_table import table_of
-from lora.plan.commands import Run
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
+from lora.plan.commands import Base, Limits, Run
 from lora.plan.freshness import Files, stamp
 from lora.plan.jobs import KEYS, Job, given_files, key_of
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
-from lora.plan.commands import Base, Limits, Run
 
 
 @dataclass(frozen=True)

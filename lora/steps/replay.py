@@ -19,8 +19,8 @@ from lora.mace.device import set_threads
 from lora.mace.elements import elements
 from lora.mace.foundation import load_foundation
 from lora.mace.labelling import label
-from lora.plan.config import REPLAY_LABELS, Replay
 from lora.plan.commands import Base, Run
+from lora.plan.config import REPLAY_LABELS, Replay
 
 log = logging.getLogger(__name__)
 _CONFIG = Replay()  # the defaults

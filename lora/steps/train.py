@@ -10,8 +10,8 @@ from typing import Any
 from lora.errors import Paused, UserError
 from lora.files.lock import Lock
 from lora.mace.device import set_threads
-from lora.plan.settings import TrainSettings
 from lora.plan.commands import Base, Limits, Run
+from lora.plan.settings import TrainSettings
 from lora.training.checkpoint import FILE
 from lora.training.distributed import any_of, is_first, leave, rank_and_size
 from lora.training.interrupt import Interrupt

@@ -18,7 +18,14 @@ from lora.training.streams import streams
 log = logging.getLogger(__name__)
 
 # settings that the points of a pack share; the seed, too, where it draws a share of the data
-ALIKE = ("method", "replay", "replay_weight", "train_fraction", "default_dtype", "device")
+ALIKE: tuple[str, ...] = (
+    "method",
+    "replay",
+    "replay_weight",
+    "train_fraction",
+    "default_dtype",
+    "device",
+)
 ALIKE += ("enable_cueq", "allow_tf32")
 # the parts of a model that the method freeze does not train, from which level on
 FROZEN_FROM = {"node_embedding": 1, "interactions": 5, "products": 6}

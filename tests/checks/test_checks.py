@@ -17,8 +17,8 @@ from lora.checks.run import make_sample, run_checks
 from lora.data.structures import ENERGY, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
-from lora.steps.check import CheckFiles, check
 from lora.plan.commands import Run
+from lora.steps.check import CheckFiles, check
 from tests.support.models import make_model
 from tests.support.morse import Morse, sample
 from tests.support.trainings import teacher_data

@@ -21,8 +21,8 @@ from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.graphs import graphs
 from lora.mace.heads import REPLAY, mark_replay, own_head, two_heads
 from lora.mace.predict import predict
-from lora.plan.settings import TrainSettings
 from lora.plan.commands import Base
+from lora.plan.settings import TrainSettings
 from lora.steps.merge import merge
 from lora.steps.replay import ReplaySettings, replay
 from lora.steps.train import train, train_pack

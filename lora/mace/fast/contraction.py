@@ -184,6 +184,6 @@ def _pairs(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _each(matrices: Tensor, x: Tensor, counts: list[int]) -> Tensor:
-    """A matrix an element and channel, [e, c, m, k], times x [k, c, n_atoms]: [c, m, n_atoms]."""
+    """Multiply matrices, [e, c, m, k], with x, [k, c, n_atoms]; return [c, m, n_atoms]."""
     groups = x.transpose(0, 1).split(counts, dim=2)  # each [c, k, n]
     return torch.cat([m @ group for m, group in zip(matrices, groups, strict=True)], dim=2)

@@ -128,10 +128,11 @@ class FusedConvolution(nn.Module):
         return kinds[0] if kinds else torch.float64
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
-        """The sum of what reaches each atom, [n_atoms, irreps_out.dim].
+        """Return the sum of what reaches each atom, [n_atoms, irreps_out.dim].
 
         Args:
-            x: features, [n_atoms, irreps_in.dim];  y: spherical harmonics, [n_edges, n_lm]
+            x: features, [n_atoms, irreps_in.dim]
+            y: spherical harmonics, [n_edges, n_lm]
             weights: [n_edges, channels of all paths]
             edge_index: sender and receiver of each edge, [2, n_edges]
         """
