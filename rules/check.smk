@@ -2,7 +2,7 @@ rule check:
     # what test sets do not tell: forgetting, symmetry, dimers, energy drift
     input:
         mark("check"),
-        ancient(needs("check")),
+        needs("check"),
     output:
         LAYOUT.receipt("check", "{pack}"),
     log:
@@ -20,7 +20,7 @@ rule shortlist:
     # the best points so far, and the foundation model to compare with
     input:
         mark("shortlist"),
-        ancient(needs("shortlist")),
+        needs("shortlist"),
     output:
         LAYOUT.receipt("shortlist"),
     log:
@@ -37,7 +37,7 @@ rule thorough:
     # the long checks, of the shortlist only: heating, holes
     input:
         mark("thorough"),
-        ancient(needs("thorough")),
+        needs("thorough"),
     output:
         LAYOUT.receipt("thorough"),
     log:
@@ -55,7 +55,7 @@ rule choose:
     # the table of points, and which of them is the best
     input:
         mark("choose"),
-        ancient(needs("choose")),
+        needs("choose"),
     output:
         LAYOUT.receipt("choose"),
         LAYOUT.table,

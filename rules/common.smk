@@ -34,8 +34,16 @@ def mark(*job):
 
 
 def needs(*job):
-    """Return what a job reads: files of the user, and receipts of other jobs."""
-    return lambda wildcards: SWEEP.needs(*job, *wildcards)
+    """Return what a job reads: files of the user, and receipts of other jobs.
+
+    Their dates count only for receipts that are made anew, so that the job follows them.
+    """
+
+    def found(wildcards):
+        files = SWEEP.needs(*job, *wildcards)
+        return [x if x in SWEEP.running else ancient(x) for x in files]
+
+    return found
 
 
 def minutes(wildcards, attempt):

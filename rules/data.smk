@@ -2,7 +2,7 @@ rule split:
     # training, validation and test sets, with a leakage check
     input:
         mark("split"),
-        ancient(needs("split")),
+        needs("split"),
     output:
         LAYOUT.receipt("split"),
         LAYOUT.split("train"),
@@ -22,7 +22,7 @@ rule replay:
     # structures that remind a training of the foundation model, labelled once for all points
     input:
         mark("replay"),
-        ancient(needs("replay")),
+        needs("replay"),
     output:
         LAYOUT.receipt("replay"),
         LAYOUT.replayed,
@@ -41,7 +41,7 @@ rule e0s:
     # atomic reference energies of the new level of theory, and the gate on the initial error
     input:
         mark("e0s"),
-        ancient(needs("e0s")),
+        needs("e0s"),
     output:
         LAYOUT.receipt("e0s"),
     log:

@@ -2,7 +2,7 @@ rule export:
     # the chosen model for simulation engines, and the proof that they agree with it
     input:
         mark("export"),
-        ancient(needs("export")),
+        needs("export"),
     output:
         LAYOUT.receipt("export"),
     log:
@@ -20,7 +20,7 @@ rule track:
     # MLflow filled from the files above; nothing else ever writes to it
     input:
         mark("track"),
-        ancient(needs("track")),
+        needs("track"),
     output:
         LAYOUT.receipt("track"),
     log:

@@ -2,7 +2,7 @@ rule merge:
     # adapters written into the full foundation model, with the proof that they are the same
     input:
         mark("merge"),
-        ancient(needs("merge")),
+        needs("merge"),
     output:
         LAYOUT.receipt("merge", "{pack}"),
     log:
@@ -20,7 +20,7 @@ rule evaluate:
     # errors of merged models on the validation set and on every test set
     input:
         mark("evaluate"),
-        ancient(needs("evaluate")),
+        needs("evaluate"),
     output:
         LAYOUT.receipt("evaluate", "{pack}"),
     log:

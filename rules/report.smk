@@ -5,7 +5,7 @@ rule committee:
     # the LoRA points as an ensemble: does their spread follow their error?
     input:
         mark("report", "committee"),
-        ancient(needs("report", "committee")),
+        needs("report", "committee"),
     output:
         LAYOUT.receipt("report", "committee"),
         report(
@@ -28,7 +28,7 @@ rule summary:
     # what won and by how much, every point, every check
     input:
         mark("report", "summary"),
-        ancient(needs("report", "summary")),
+        needs("report", "summary"),
     output:
         LAYOUT.receipt("report", "summary"),
         report(
@@ -63,7 +63,7 @@ rule tables:
     # what it cost, the new E0s, the split
     input:
         mark("report", "tables"),
-        ancient(needs("report", "tables")),
+        needs("report", "tables"),
     output:
         LAYOUT.receipt("report", "tables"),
         report(
@@ -98,7 +98,7 @@ rule figures:
     # heat maps, learning curves, parity plots; the numbers behind each lie beside it as csv
     input:
         mark("report", "figures"),
-        ancient(needs("report", "figures")),
+        needs("report", "figures"),
     output:
         LAYOUT.receipt("report", "figures"),
         report(
@@ -151,7 +151,7 @@ rule rank_curve:
     # trained ranks against cut ones
     input:
         mark("report", "rank_curve"),
-        ancient(needs("report", "rank_curve")),
+        needs("report", "rank_curve"),
     output:
         LAYOUT.receipt("report", "rank_curve"),
         report(
@@ -174,7 +174,7 @@ rule data_size:
     # errors against the number of training structures
     input:
         mark("report", "data_size"),
-        ancient(needs("report", "data_size")),
+        needs("report", "data_size"),
     output:
         LAYOUT.receipt("report", "data_size"),
         report(
@@ -197,7 +197,7 @@ rule card:
     # what the exported model is, how the engines did, and how to load it
     input:
         mark("report", "card_page"),
-        ancient(needs("report", "card_page")),
+        needs("report", "card_page"),
     output:
         LAYOUT.receipt("report", "card_page"),
         report(

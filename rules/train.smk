@@ -2,7 +2,7 @@ rule train:
     # a pack of points, each as it would train alone; an interrupted one goes on from its last epoch
     input:
         mark("train"),
-        ancient(needs("train")),
+        needs("train"),
     output:
         LAYOUT.receipt("train", "{pack}"),
     log:
@@ -28,7 +28,7 @@ rule truncate:
     # the adapter of the highest rank cut to a lower one by SVD (rank_curve)
     input:
         mark("truncate"),
-        ancient(needs("truncate")),
+        needs("truncate"),
     output:
         LAYOUT.receipt("truncate", "{point}"),
     log:

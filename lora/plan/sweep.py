@@ -55,6 +55,8 @@ class Sweep:
     points:  by name: LoRA, baselines, foundation model, cuts
     packs:   by name: who shares a process
     minutes: of a training job on a cluster, by pack; {} on one machine
+    forced:  rules that the user asked for, once they are known
+    running: receipts that are made anew by this start
     """
 
     config: Config
@@ -62,6 +64,7 @@ class Sweep:
     packs: dict[str, Pack]
     minutes: dict[str, int] = field(default_factory=dict)
     forced: set[frozenset[str]] = field(default_factory=set, compare=False, repr=False)
+    running: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def from_config(
@@ -104,6 +107,7 @@ class Sweep:
         if not start.locked:
             sweep.refuse_upgrade(forecast)
             sweep.write(verdicts, files, start.dry)
+        sweep.note(verdicts)
         _say(forecast, sweep, start, warnings)
         return sweep
 
@@ -258,7 +262,13 @@ class Sweep:
         """Mark what follows from rules that the user wants to run again (snakemake -R)."""
         if rules and start.main and not start.locked and rules not in self.forced:
             self.forced.add(rules)
-            mark(self.jobs, self.judge(Files(), rules), self.layout, start.dry)
+            verdicts = self.judge(Files(), rules)
+            mark(self.jobs, verdicts, self.layout, start.dry)
+            self.note(verdicts)
+
+    def note(self, verdicts: dict[str, Verdict]) -> None:
+        """Keep in `running` which receipts are made anew: snakemake looks at their dates alone."""
+        self.running.update(str(self.jobs[x].receipt) for x, v in verdicts.items() if v.runs)
 
     def note_tries(self, tries: int) -> None:
         """Write down how often a job is tried: jobs on a cluster are not told."""

@@ -58,7 +58,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "workflow").symlink_to(ROOT / "workflow")
     for own in (["--cores", "2"], ["--report", str(home / "report.html")]):
         done = subprocess.run(
-            [*common, "--configfile", str(home / "overlay.yaml"), *own],
+            [*common, "--configfile", "config/config.yaml", str(home / "overlay.yaml"), *own],
             capture_output=True,
             text=True,
         )
