@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 
 from lora.data.structures import load_structures, write_structures
 from tests.support.models import make_model
-from tests.support.sweep import Sweep, dry_run
+from tests.support.sweep import ROOT, Sweep, dry_run
 from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
@@ -102,7 +103,9 @@ def test_secrets_are_nowhere(sweep: Sweep) -> None:
     ],
 )
 def test_names_that_snakemake_cannot_have(overlay: dict, key: str, tmp_path: Path) -> None:
-    done = dry_run(overlay, tmp_path)
+    quickstart = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    sections = {k: quickstart[k] | v for k, v in overlay.items() if isinstance(v, dict)}
+    done = dry_run(quickstart | overlay | sections, tmp_path)
     (line,) = [x for x in (done.stdout + done.stderr).splitlines() if x.startswith("config: ")]
-    assert line.startswith(f"config: {key}: ") and "rename it" in line
+    assert line.startswith(f"config: {key}: ") and re.search("rename|begin it with|remove it", line)
     assert yaml.safe_load((tmp_path / "overlay.yaml").read_text())
