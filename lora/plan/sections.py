@@ -1,6 +1,7 @@
 """Sections of the config that are made from tables: training, targets, settings of checks."""
 
 from dataclasses import MISSING, Field, fields
+from types import GenericAlias
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -49,7 +50,7 @@ def _field(f: "Field[Any]") -> tuple[Any, Any]:
     if isinstance(default, tuple):
         kind: Any = tuple_of(_kind(option), least=1 if default else 0)
     elif isinstance(default, dict):
-        kind = dict.__class_getitem__((str, _kind(option)))
+        kind = GenericAlias(dict, (str, _kind(option)))
     else:
         kind = _kind(option)
     return kind, ModelField(default=default, description=option.help)

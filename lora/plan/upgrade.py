@@ -24,7 +24,9 @@ def upgrade(raw: Raw) -> tuple[Raw, list[str]]:
     Raises:
         UserErrors: An old and a new name stand for the same thing.
     """
-    out, warnings, clashes = dict(raw), [], []  # type: ignore[var-annotated]
+    out = dict(raw)
+    warnings: list[str] = []
+    clashes: list[str] = []
     for name, renamed in SECTIONS.items():
         out[name] = _rename(out.get(name), name, renamed, warnings, clashes)
     out["train"] = _rename(out.get("train"), "train", TRAINING, warnings, clashes)
