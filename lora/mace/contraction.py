@@ -1,8 +1,8 @@
 """The weights of MACE's symmetric contraction."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from lora.mace.door import is_cueq
 
@@ -23,12 +23,12 @@ def path_weights(contraction: nn.Module) -> list[PathWeight]:
     made of.
     """
     if is_cueq(contraction):
-        noted: list[PathWeight] = contraction.path_weights
-        return noted
+        return cast(list[PathWeight], contraction.path_weights)
     out = []
-    for k, part in enumerate(contraction.contractions):
-        weights = {"weights_max": part.weights_max}
-        weights |= {f"weights.{i}": weight for i, weight in enumerate(part.weights)}
+    for k, part in enumerate(cast(nn.ModuleList, contraction.contractions)):
+        others = cast(nn.ParameterList, part.weights)
+        weights = {"weights_max": cast(Tensor, part.weights_max)}
+        weights |= {f"weights.{i}": weight for i, weight in enumerate(others)}
         for name, weight in weights.items():
             full_name = f"contractions.{k}.{name}"
             out.append(PathWeight(k, full_name, weight.shape[1], bool(weight.any())))

@@ -7,6 +7,7 @@ back into the full one.  Knows which of MACE's weights have a row an element.
 import copy
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from ase import Atoms
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from lora.data.origin import where
 from lora.errors import UserError
 from lora.mace.door import default_dtype, o3
+from lora.mace.notes import note
 
 # linear layers that read the one-hot elements
 ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embedding")
@@ -90,7 +92,7 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
         energies = out.atomic_energies_fn
         energies.atomic_energies = energies.atomic_energies[..., keep].clone()
         out.atomic_numbers = out.atomic_numbers[keep].clone()
-    out.kept_elements, out.base_elements = keep, len(known)
+    note(out, kept_elements=keep, base_elements=len(known))
     return out
 
 
@@ -99,7 +101,8 @@ def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
 
     The result has the architecture of `full`; elements that were trimmed away keep their rows.
     """
-    keep, every = trimmed.kept_elements, list(range(len(trimmed.kept_elements)))
+    keep = cast(list[int], trimmed.kept_elements)
+    every = list(range(len(keep)))
     out = copy.deepcopy(full)
     by_rows: set[Tensor] = set()  # parameters that hold elements, done row by row
     with torch.no_grad():
@@ -111,7 +114,7 @@ def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
         for (owner, name), (full_owner, _) in tensors:
             getattr(full_owner, name)[keep] = getattr(owner, name)
             by_rows.add(getattr(full_owner, name))
-        new_e0s = trimmed.atomic_energies_fn.atomic_energies
+        new_e0s = cast(Tensor, trimmed.atomic_energies_fn.atomic_energies)
         out.atomic_energies_fn.atomic_energies[..., keep] = new_e0s
         source = dict(trimmed.named_parameters())
         for name, parameter in out.named_parameters():
@@ -150,13 +153,13 @@ def _element_tensors(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 def _with_elements(layer: nn.Module, n: int) -> nn.Module:
     """Return the same layer for n elements, weights not yet set."""
-    one_hot = o3.Irreps(f"{n}x0e")
-    with default_dtype(layer.weight.dtype):  # e3nn's constants are made in it
+    one_hot, weight = o3.Irreps(f"{n}x0e"), cast(Tensor, layer.weight)
+    with default_dtype(weight.dtype):  # e3nn's constants are made in it
         if isinstance(layer, o3.FullyConnectedTensorProduct):
             new = o3.FullyConnectedTensorProduct(layer.irreps_in1, one_hot, layer.irreps_out)
         else:
             new = o3.Linear(one_hot, layer.irreps_out)
-    return new.to(layer.weight.device)
+    return new.to(weight.device)
 
 
 def _copy_rows(source: nn.Module, target: nn.Module, rows: list[int], to: list[int]) -> None:
@@ -165,7 +168,8 @@ def _copy_rows(source: nn.Module, target: nn.Module, rows: list[int], to: list[i
     The path weights of both, 1/sqrt(fan-in), differ by the number of elements: made up for.
     """
     start_s = start_t = 0
-    for ins_s, ins_t in zip(source.instructions, target.instructions, strict=True):
+    of_source, of_target = (cast(list[Any], x.instructions) for x in (source, target))
+    for ins_s, ins_t in zip(of_source, of_target, strict=True):
         size_s, size_t = math.prod(ins_s.path_shape), math.prod(ins_t.path_shape)
         block_s = source.weight[start_s : start_s + size_s].view(-1, *ins_s.path_shape[-2:])
         block_t = target.weight[start_t : start_t + size_t].view(-1, *ins_t.path_shape[-2:])

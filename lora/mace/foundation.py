@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lora.catalogue.foundations import BY_NAME, NAMES
 from lora.errors import UserError
 from lora.files.sealed import check_file
 from lora.mace.door import default_dtype, upstream
 from lora.mace.heads import REPLAY
+from lora.mace.notes import note
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def load_foundation(
     model = _choose_head(model, head, name)
     model = model.to(dtype) if dtype else model
     model.eval()
-    model.base_fingerprint = fingerprint(model)
+    note(model, base_fingerprint=fingerprint(model))
     return model
 
 
@@ -132,7 +133,7 @@ def fingerprint(model: nn.Module) -> str:
     E0s are left out, because fine-tuning replaces them.
     """
     digest = hashlib.sha256()
-    tensors = dict(model.named_parameters())
+    tensors: dict[str, Tensor] = dict(model.named_parameters())
     buffers = ("atomic_numbers", "r_max", "scale_shift.scale", "scale_shift.shift")
     tensors |= {n: b for n, b in model.named_buffers() if n in buffers}
     for name in sorted(tensors):

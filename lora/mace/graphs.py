@@ -9,6 +9,7 @@ from torch import nn
 
 from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.mace.door import default_dtype, upstream
+from lora.mace.modules import cutoff_of
 
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
@@ -40,7 +41,7 @@ def graphs(structures: list[Atoms], model: nn.Module) -> Sequence[Any]:
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = list(getattr(model, "heads", None) or ["Default"])
-    r_max, dtype = float(model.r_max), model.r_max.dtype
+    r_max, dtype = float(cutoff_of(model)), cutoff_of(model).dtype
 
     def make(i: int) -> Any:
         head = structures[i].info.get("head")

@@ -6,6 +6,7 @@ behind, and that they lost nothing, is seen to here.
 """
 
 import copy
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -41,11 +42,11 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
         raise UserError(
             f"{kernel}: its kernels are not installed ({error}); pip install {PACKAGES[kernel]}"
         ) from None
-    source = copy.deepcopy(model)
+    source: Any = copy.deepcopy(model)  # MACE's attributes, read and set
     source.use_reduced_cg = _reduced(source)
     out = _convert(f"mace.cli.convert_e3nn_{kernel}", source, device)
-    for product, old in zip(out.products, source.products, strict=True):
-        contraction = product.symmetric_contractions
+    for product, old in zip(cast(nn.ModuleList, out.products), source.products, strict=True):
+        contraction: Any = product.symmetric_contractions
         if is_cueq(contraction):
             contraction.path_weights = path_weights(old.symmetric_contractions)
             projection = _projection(contraction) if source.use_reduced_cg else None

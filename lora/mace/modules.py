@@ -1,8 +1,19 @@
 """What is asked of any module of a MACE model, and how one takes the place of another."""
 
-from torch import nn
+from typing import cast
+
+from torch import Tensor, nn
 
 from lora.mace.door import o3
+
+
+def cutoff_of(model: nn.Module) -> Tensor:
+    """Return the cutoff radius of a model (Å), a scalar in the dtype of its graphs.
+
+    Args:
+        model: A MACE model.
+    """
+    return cast(Tensor, model.r_max)
 
 
 def irreps_of(layer: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:

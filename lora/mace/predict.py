@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lora.mace.device import device_of
 from lora.mace.graphs import batches, graphs
+from lora.mace.modules import cutoff_of
 
 
 def predict(
@@ -20,9 +21,9 @@ def predict(
 
     Units: eV, eV/Å, eV/Å^3.  Also "seconds", the wall time of all batches.
     """
-    kept: dict[str, list[Tensor]] = {"energy": [], "forces": []} | (
-        {"stress": []} if stress else {}
-    )
+    kept: dict[str, list[Tensor]] = {"energy": [], "forces": []}
+    if stress:
+        kept["stress"] = []
     started = time.perf_counter()
     with frozen(model):
         for batch in batches(dataset, batch_size, device_of(model)):
@@ -36,7 +37,7 @@ def predict(
 def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
     """Interaction energy [1] and forces [n, 3] on a small made-up cluster of some elements."""
     chosen = [numbers[i % len(numbers)] for i in range(6)]
-    spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
+    spread = 0.45 * float(cutoff_of(model)) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
     batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))
     with frozen(model):
         out = model(batch.to_dict(), training=False)

@@ -14,7 +14,7 @@ are written here instead of being left to autograd.  Exact, but for the order of
 
 import itertools
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +104,10 @@ class FoldedContractions(nn.Module):
 
 def _folded(part: nn.Module) -> list[Tensor]:
     """T1, T2, T3 of one output irrep: [n_elements, channels, dim, n_lm, ...], symmetric."""
-    top: int = part.correlation
-    weights = {top: part.weights_max} | {top - 1 - i: w for i, w in enumerate(part.weights)}
-    n_elements, _, channels = part.weights_max.shape
+    top, highest = cast(int, part.correlation), cast(Tensor, part.weights_max)
+    lower = cast(nn.ParameterList, part.weights)
+    weights = {top: highest} | {top - 1 - i: w for i, w in enumerate(lower)}
+    n_elements, _, channels = highest.shape
     n_lm = part.U_tensors(1).shape[-2]
     out: list[Tensor] = []
     for order in (1, 2, 3):

@@ -11,7 +11,7 @@ Exact, but for the order of sums; nothing in it trains, so it serves every metho
     MACE: Batatia et al., arXiv 2206.07697, eq. 8
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class FusedConvolution(nn.Module):
     couplings:  C of all paths, [n_lm, sum of dim_in * dim_out]
     """
 
-    def __init__(self, product: nn.Module) -> None:
+    def __init__(self, product: o3.TensorProduct) -> None:
         super().__init__()
         self.product = product
         self.inputs = [(mul, ir.dim) for mul, ir in product.irreps_in1]
@@ -112,7 +112,7 @@ class FusedConvolution(nn.Module):
         n_lm, out = product.irreps_in2.dim, []
         for path in self.paths:
             first = torch.arange(path.dim_in, device=product.output_mask.device)
-            like = {"dtype": self._dtype(), "device": first.device}
+            like: dict[str, Any] = {"dtype": self._dtype(), "device": first.device}
             x = torch.zeros(path.dim_in, product.irreps_in1.dim, **like)
             x[first, starts[path.i_in] + first] = 1.0  # the first channel
             y = torch.eye(n_lm, **like)
