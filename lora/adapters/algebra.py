@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from lora.errors import UserError
 from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.foundation import fingerprint
 from lora.mace.modules import replace_layer
+from lora.mace.notes import note
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
         for _, layer in lora_layers(out):
             layer.set_base_weight(layer.base_weight() - layer.delta())
     injection, layers = out.lora_injection, take_adapters(out)
-    out.base_fingerprint = fingerprint(out)  # of float32 digits: rounding is not seen
+    note(out, base_fingerprint=fingerprint(out))  # of float32 digits: rounding is not seen
     if out.base_fingerprint != card["base"]["fingerprint"]:
         raise UserError(
             f"{folder}: without this adapter the model is {out.base_fingerprint}, not its base "
@@ -91,7 +92,7 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
         )
     for name, layer in layers.items():
         replace_layer(out, name, layer)
-    out.lora_injection = injection
+    note(out, lora_injection=injection)
     return out
 
 
@@ -118,7 +119,8 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         _require_linear(read_card(folder), folder)
         try:
             load_adapter(model, folder)
-            injection = injection or model.lora_injection  # the sum is written as the first is
+            # the sum is written as the first is
+            injection = injection or cast(Injection, model.lora_injection)
         finally:  # whatever happens, the model is the base again
             e0s, layers = get_e0s(model), take_adapters(model)
             set_e0s(model, base_e0s)
@@ -185,7 +187,7 @@ def truncate_lora(
         ranks[name] = min(layer.rank, wanted)
         if ranks[name] < layer.rank:
             replace_layer(model, name, cut(layer, ranks[name]))
-    _note_ranks(model, model.lora_injection, ranks)
+    _note_ranks(model, cast(Injection, model.lora_injection), ranks)
     return ranks
 
 
@@ -224,4 +226,4 @@ def _note_ranks(model: nn.Module, injection: Injection | None, ranks: dict[str, 
     """Note on a model how it is injected now: as before, with these ranks."""
     assert injection is not None
     targets = replace(injection.targets, rank_pattern=ranks)
-    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    note(model, lora_injection=replace(injection, rank=max(ranks.values()), targets=targets))

@@ -10,7 +10,7 @@ Five hosts serve every kind of adapter: `lora.adapters.hosts` lists them.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -136,8 +136,7 @@ class Host(ABC):
 
     def base_weight(self) -> Tensor:
         """Return the weight of the base layer."""
-        weight: Tensor = self.base.weight
-        return weight
+        return cast(Tensor, self.base.weight)
 
     def set_base_weight(self, weight: Tensor) -> None:
         """Overwrite the weight of the base layer.

@@ -24,7 +24,7 @@ of them at once:
     x_1 ... x_K  -->  W + s_1 A_1 B_1 ... W + s_K A_K B_K  -->  y_1 ... y_K
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class LoRA(Adapter):
     axes: ClassVar[Axes] = {"lora_A": ("inputs", "rank"), "lora_B": ("rank", "outputs")}
     linear = True
     can_be_cut = True
-    host_class: ClassVar[Any] = Host  # that a named class is for
+    host_class: ClassVar[type[Host]] = cast(Any, Host)  # that a named class is for; an ABC
 
     def __init__(
         self,

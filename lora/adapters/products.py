@@ -6,6 +6,8 @@ and an input, or an element and a path, and whose columns are channels.  With Lo
 for each pair and all elements share B, so what is learnt of one element helps the others.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -87,9 +89,8 @@ class ContractionHost(Host):
         self.adapted = [
             path.exists and (not irreps or self._part(path) in irreps) for path in self.paths
         ]
-        example = base.weight if is_cueq(base) else base.contractions[0].weights_max
-        self.n_elements: int = example.shape[0]
-        self.channels: int = example.shape[-1]
+        example = cast(Tensor, base.weight if is_cueq(base) else base.contractions[0].weights_max)
+        self.n_elements, self.channels = example.shape[0], example.shape[-1]
         n_paths: dict[str, int] = {}  # adapted ones, by output irrep
         for path, adapted in zip(self.paths, self.adapted, strict=True):
             if adapted:
