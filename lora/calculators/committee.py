@@ -5,7 +5,7 @@ spread says anything about the error is a question to the test set; the sweep's 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,7 +40,9 @@ class Committee(Calculator):
     Raises UserError: fewer than two, an adapter of another base, with other E0s or layers.
     """
 
-    implemented_properties = ("energy", "free_energy", "forces", "stress")
+    implemented_properties = cast(  # read only
+        list[str], ("energy", "free_energy", "forces", "stress")
+    )
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Committee(Calculator):
     ) -> None:
         """Fill `results` for a structure; stress only where it is periodic."""
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         periodic = bool(self.atoms.pbc.all())
         plain = bare(self.atoms)
         check_elements(self.model, [plain], "committee")

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from torch import Tensor
 
 from lora.data.structures import bare
 from lora.mace.elements import check_elements, elements, get_e0s, trim_elements
@@ -14,6 +16,7 @@ from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
+from lora.mace.modules import cutoff_of
 from lora.mace.predict import predict
 
 
@@ -38,7 +41,7 @@ class Potential:
         model = load_foundation(model_file, dtype=torch.float64).to(device)
         check_elements(model, [Atoms(numbers)], model_file)
         model = trim_elements(model, sorted(set(numbers)))
-        self.r_max, self.depth = float(model.r_max), int(model.num_interactions)
+        self.r_max, self.depth = float(cutoff_of(model)), int(cast(Tensor, model.num_interactions))
         self.e0s = get_e0s(model)
         self.elements = elements(model)
         fuse(model)
@@ -55,7 +58,7 @@ class Potential:
 class Single(Calculator):
     """A potential as an ASE calculator, for ASE's dynamics."""
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties = cast(list[str], ("energy", "forces"))  # read only
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
@@ -69,5 +72,6 @@ class Single(Calculator):
     ) -> None:
         """Compute energy (eV), forces (eV/Å) and stress (eV/Å^3), as ASE asks for them."""
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         energies, forces = self.potential([bare(self.atoms)])
         self.results = {"energy": float(energies[0]), "forces": forces[0]}

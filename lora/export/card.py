@@ -15,6 +15,7 @@ from lora.files.provenance import PACKAGES, version_of
 from lora.files.sealed import digest, read_json
 from lora.mace.elements import elements, get_e0s
 from lora.mace.foundation import fingerprint
+from lora.mace.modules import cutoff_of
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 
@@ -54,7 +55,7 @@ def make_card(
         "dtype": name_of(dtype),
         "layout": "e3nn",
         "head": str(next(iter(getattr(model, "heads", None) or ["Default"]))),
-        "r_max": float(model.r_max),
+        "r_max": float(cutoff_of(model)),
         "elements": known,
         "E0s": get_e0s(model),
         "fingerprint": fingerprint(model),

@@ -5,6 +5,7 @@ The functions that make what a file holds are named as writers in `lora.catalogu
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +72,7 @@ def mliap(model: nn.Module) -> nn.Module:
         model: The model, which is converted to cuEquivariance.
     """
     dtype = next(model.parameters()).dtype
-    converted = cueq(model)
+    converted: Any = cueq(model)  # takes attributes of any type
     converted.lammps_mliap = True
     with default_dtype(dtype):
         out: nn.Module = upstream("mace.calculators.lammps_mliap_mace").LAMMPS_MLIAP_MACE(

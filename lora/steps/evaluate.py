@@ -6,7 +6,7 @@ evaluate/{point}.json, {point}.parquet
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
+from lora.mace.modules import cutoff_of
 from lora.mace.predict import predict
 from lora.plan.commands import Run
 
@@ -69,7 +70,8 @@ def evaluate(
         check_elements(model, everything, test_file)
         fingerprint = model.base_fingerprint
         model = trim_elements(model, elements_of(everything))
-        key = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
+        r_max = cutoff_of(model)
+        key = (float(r_max), r_max.dtype, *elements(model), *cast(list[str], model.heads))
         if key not in made:
             made[key] = {name: graphs(members, model) for name, members in sets.items()}
         fuse(model)

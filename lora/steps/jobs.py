@@ -6,6 +6,7 @@ reads and writes, by the paths of the layout.  The functions that it calls know 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
@@ -83,9 +84,10 @@ def _split(call: Call) -> None:
 
     config, layout = call.sweep.config, call.sweep.layout
     own = {k: v for k, v in config.split.model_dump().items() if not k.endswith("_file")}
+    labels: dict[str, Any] = call.keys(*KEYS)
     settings = SplitSettings(
         **own,
-        **call.keys(*KEYS),
+        **labels,
         given=given_files(config.split),
         test_files={x.name: x.file for x in config.data.test_sets},
     )

@@ -93,7 +93,7 @@ def _merge(
     merged = merge_lora_weights(model)
     merged = own_head(merged, base) if len(getattr(merged, "heads", None) or []) > 1 else merged
     _check_architecture(merged, base)
-    result = {
+    result: dict[str, Any] = {
         "point": out.stem,
         "model": out.name,
         "class": type(merged).__name__,

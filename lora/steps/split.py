@@ -51,7 +51,7 @@ def split(
     """
     settings.check()
     keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
-    read = partial(read_structures, **keys)
+    read: Callable[[str | Path], list[Atoms]] = partial(read_structures, **keys)
     structures = read(dataset)
     free = [atoms for atoms in structures if is_isolated_atom(atoms)]
     sets, assigned = _divide(structures, settings, dataset, read)
@@ -73,7 +73,7 @@ def split(
     for name, path in written.items():
         write_structures(path, (free if name == "train" else []) + sets[name])
     test_sets = [atoms.info["test_set"] for atoms in sets["test"]]
-    summary = {
+    summary: dict[str, Any] = {
         "method": settings.method,
         "seed": settings.seed,
         "counts": {name: len(sets[name]) for name in SETS} | {"isolated_atoms": len(free)},
@@ -91,7 +91,7 @@ def _divide(
     structures: list[Atoms],
     settings: SplitSettings,
     dataset: str | Path,
-    read: Callable[[str], list[Atoms]],
+    read: Callable[[str | Path], list[Atoms]],
 ) -> tuple[Sets, dict[str, str]]:
     """Return the structures of each set, and the set of each frame of the dataset by its number.
 

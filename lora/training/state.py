@@ -37,6 +37,7 @@ class TrainingState(Course):
         super().__init__(settings)
         self.trained = trained
         parameters = list(trained.values())
+        assert settings.lr is not None  # the settings are resolved
         self.optimizer = torch.optim.Adam(
             parameters,
             lr=settings.lr,

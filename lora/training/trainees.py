@@ -17,6 +17,7 @@ from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse, unfuse
 from lora.mace.kernels import from_kernel
 from lora.mace.modules import count_parameters
+from lora.mace.notes import note
 from lora.plan.settings import TrainSettings
 from lora.training.setup import choose_weights, prepare
 
@@ -102,7 +103,8 @@ class AdapterPack(Trainee):
         """Write the adapter of one point, and return its spectra."""
         model = self.pack.dissolve(i)
         s = settings
-        model.lora_injection = Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method)
+        how = Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method)
+        note(model, lora_injection=how)
         save_adapter(model, folder, _e0s_of(model, elements), **notes)
         return spectra(take_adapters(model).items())
 
