@@ -21,6 +21,12 @@ def path_weights(contraction: nn.Module) -> list[PathWeight]:
 
     cuEquivariance's has one joint weight; `lora.mace.kernels.to_kernel` notes on it what that is
     made of.
+
+    Args:
+        contraction: A symmetric contraction of MACE, or of cuEquivariance as `to_kernel` leaves it.
+
+    Returns:
+        A row for each weight, [n_elements, n_paths, channels].
     """
     if is_cueq(contraction):
         return cast(list[PathWeight], contraction.path_weights)

@@ -7,12 +7,23 @@ from lora.errors import UserError
 
 
 def device_of(model: nn.Module) -> str:
-    """Where the model lies."""
+    """Return where the model lies: cpu, cuda or cuda:N.
+
+    Args:
+        model: A model with parameters.
+    """
     return str(next(model.parameters()).device)
 
 
 def check_device(device: str) -> None:
-    """Raise UserError if torch has no such device here."""
+    """Try whether torch has a device here.
+
+    Args:
+        device: The device: cpu, cuda or cuda:N.
+
+    Raises:
+        UserError: It has not.
+    """
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -24,11 +35,14 @@ def check_device(device: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use this many CPU threads (None: torch's choice), and TorchScript without its profiler.
+    """Use this many CPU threads, and TorchScript without its profiler.
 
     Profiling and fusing compile again for every new shape of a batch: through the first epochs
     that costs more than it ever saves, and the last digits of a model's first calls would differ
     from those of its later ones, so that a resumed training would not equal an undisturbed one.
+
+    Args:
+        threads: The number of threads; None leaves it to torch.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -22,20 +22,38 @@ from e3nn.nn._fc import _Layer as FCLayer  # noqa: E402
 
 
 def upstream(module: str) -> ModuleType:
-    """Import a module of MACE (`upstream("mace.data")`) without what it prints and warns."""
+    """Import a module of MACE (`upstream("mace.data")`) without what it prints and warns.
+
+    Args:
+        module: The full name of the module.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: There is no such module here.
+    """
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
         return importlib.import_module(module)
 
 
 def is_cueq(module: torch.nn.Module) -> bool:
-    """Whether a layer is one of cuEquivariance's; tells without importing it."""
+    """Return True for a layer of cuEquivariance; tells without importing it.
+
+    Args:
+        module: Any layer.
+    """
     return type(module).__module__.partition(".")[0] == "cuequivariance_torch"
 
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make new tensors in `dtype` inside the block: MACE and e3nn read torch's global."""
+    """Make new tensors in a dtype inside the block: MACE and e3nn read torch's global.
+
+    Args:
+        dtype: A floating-point dtype.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -24,12 +24,25 @@ ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embeddin
 
 
 def elements(model: nn.Module) -> list[int]:
-    """Atomic numbers that the model knows, in its order."""
+    """Return the atomic numbers that the model knows, in its order.
+
+    Args:
+        model: A MACE model.
+    """
     return [int(z) for z in model.atomic_numbers]
 
 
 def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) -> None:
-    """Raise UserError naming the first frame with an element that the model does not know."""
+    """Check that the model knows all elements of some structures.
+
+    Args:
+        model: A MACE model.
+        structures: The structures.
+        path: The file that they are from, for the message.
+
+    Raises:
+        UserError: It does not; the first such frame is named.
+    """
     known = set(elements(model))
     for i, atoms in enumerate(structures):
         unknown = sorted(set(atoms.numbers.tolist()) - known)
@@ -43,16 +56,25 @@ def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) 
 
 
 def get_e0s(model: nn.Module) -> dict[str, float]:
-    """Return the E0s (eV) of the model's first head by chemical symbol."""
+    """Return the E0s (eV) of the model's first head by chemical symbol.
+
+    Args:
+        model: A MACE model.
+    """
     values = torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0]
     symbols = [chemical_symbols[z] for z in elements(model)]
     return dict(zip(symbols, values.tolist(), strict=True))
 
 
 def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
-    """Replace the E0s (eV) of the first head for the elements given; the others keep theirs.
+    """Replace the E0s of the first head for the elements given; the others keep theirs.
 
-    Raises UserError for an element that the model does not know.
+    Args:
+        model: A MACE model, which is changed in place.
+        e0s: Energies of free atoms (eV) by chemical symbol.
+
+    Raises:
+        UserError: The model does not know one of the elements.
     """
     values = torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0]  # [n_elements], a view
     known = elements(model)
@@ -63,12 +85,20 @@ def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
 
 
 def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
-    """Return a copy that knows only the elements `numbers`, and computes the same on those.
+    """Return a copy that knows only some elements, and computes the same on those.
 
     Every weight with a row an element keeps the rows of `numbers`, in the model's order.
     `trimmed.kept_elements` remembers them, for `restore_elements` and for adapters.
 
-    Raises UserError for an element that the model does not know.
+    Args:
+        model: A MACE model.
+        numbers: The atomic numbers to keep, in any order.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UserError: The model does not know one of the elements.
     """
     known = elements(model)
     unknown = [chemical_symbols[z] for z in numbers if z not in known]
@@ -97,9 +127,16 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
 
 
 def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
-    """Return a copy of `full` with every weight and E0 of `trimmed` written back into it.
+    """Return a copy of the full model with every weight and E0 of a trimmed one written into it.
 
-    The result has the architecture of `full`; elements that were trimmed away keep their rows.
+    Elements that were trimmed away keep their rows.
+
+    Args:
+        trimmed: What `trim_elements` returned, whatever its weights are now.
+        full: The model that it was made from.
+
+    Returns:
+        A model of the architecture of `full`.
     """
     keep = cast(list[int], trimmed.kept_elements)
     every = list(range(len(keep)))
@@ -124,13 +161,18 @@ def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
 
 
 def is_agnostic(model: nn.Module, name: str) -> bool:
-    """Whether the product with the contraction of this name has one weight for all elements."""
+    """Return True if the product of a contraction has one weight for all elements.
+
+    Args:
+        model: A MACE model.
+        name: The name of the contraction in it.
+    """
     product = model.get_submodule(name.rpartition(".")[0])
     return getattr(product, "use_agnostic_product", False)
 
 
 def _element_layers(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """(owner, attribute) of each layer that takes the one-hot elements as an input."""
+    """Return (owner, attribute) of each layer that takes the one-hot elements as an input."""
     found = []
     for name, layer in model.named_modules():
         tensor_product = isinstance(layer, o3.FullyConnectedTensorProduct)
@@ -141,7 +183,7 @@ def _element_layers(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _element_tensors(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """(owner, attribute) of each bare parameter with a row an element: the contractions'."""
+    """Return (owner, attribute) of each bare parameter with a row an element: the contractions'."""
     found: list[tuple[nn.Module, str]] = []
     for name, layer in model.named_modules():
         if name.endswith("symmetric_contractions") and not is_agnostic(model, name):
@@ -163,7 +205,7 @@ def _with_elements(layer: nn.Module, n: int) -> nn.Module:
 
 
 def _copy_rows(source: nn.Module, target: nn.Module, rows: list[int], to: list[int]) -> None:
-    """target[..., to, :] = source[..., rows, :], block by block of the flat weights.
+    """Set target[..., to, :] = source[..., rows, :], block by block of the flat weights.
 
     The path weights of both, 1/sqrt(fan-in), differ by the number of elements: made up for.
     """

@@ -23,14 +23,18 @@ def load_foundation(
 ) -> nn.Module:
     """Load a MACE foundation model on the CPU, with one head.
 
-    Args:
-        name: a .model file, or a name that MACE knows (medium-omat-0, small, medium_off, ...)
-        head: which head to keep; needed where the model has several
-        dtype: convert the weights to it (default: as they are stored)
-
     A .model file is a pickle and runs what its author put in: open only files you trust.
 
-    Raises UserError: no such name or file, not a MACE model, or no such head.
+    Args:
+        name: A .model file, or a name that MACE knows (medium-omat-0, small, medium_off, ...).
+        head: The head to keep; needed where the model has several.
+        dtype: Convert the weights to it; None leaves them as they are stored.
+
+    Returns:
+        The model, in evaluation mode, with its `base_fingerprint` noted on it.
+
+    Raises:
+        UserError: There is no such name or file, it is no MACE model, or it has no such head.
     """
     model = _load_file(Path(name)) if Path(name).is_file() else _load_name(str(name))
     if not (hasattr(model, "interactions") and hasattr(model, "atomic_energies_fn")):
@@ -131,6 +135,9 @@ def fingerprint(model: nn.Module) -> str:
 
     Floats count in float32, so that a base keeps its digest when it is converted to float64.
     E0s are left out, because fine-tuning replaces them.
+
+    Args:
+        model: A MACE model.
     """
     digest = hashlib.sha256()
     tensors: dict[str, Tensor] = dict(model.named_parameters())

@@ -33,7 +33,15 @@ class Graphs(Sequence[Any]):
 
 
 def graphs(structures: list[Atoms], model: nn.Module) -> Sequence[Any]:
-    """MACE's graph of each structure, with neighbour list and labels, in the model's dtype."""
+    """Return MACE's graph of each structure, with neighbour list and labels.
+
+    Args:
+        structures: Structures, with labels under our keys (eV, eV/Å, eV/Å^3) or without.
+        model: The model, whose elements, heads, cutoff and dtype the graphs are made for.
+
+    Returns:
+        As many graphs as structures; of more than `HELD`, each is made whenever it is asked for.
+    """
     data = upstream("mace.data")
     tools = upstream("mace.tools")
     keys = data.KeySpecification(
@@ -63,10 +71,16 @@ def batches(
     skip: int = 0,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[Any]:
-    """MACE's batches, without the first `skip`.
+    """Yield MACE's batches of some graphs.
 
-    `shuffle` is the seed of the order, None keeps the order of the data.  `share` (i, n) takes
-    every n-th structure of a batch from the i-th on; batches of fewer than n are not shared out.
+    Args:
+        dataset: The graphs.
+        batch_size: The number of graphs a batch; the last one may have fewer.
+        device: Where the batches go: cpu, cuda or cuda:N.
+        shuffle: The seed of the order; None keeps the order of the data.
+        skip: The number of batches that are left out at the start.
+        share: (i, n) takes every n-th graph of a batch from the i-th on; batches of fewer than n
+            are not shared out.
     """
     order = np.arange(len(dataset))
     if shuffle is not None:

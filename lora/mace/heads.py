@@ -20,8 +20,14 @@ REPLAY = "pt_head"  # MACE's name for it
 def two_heads(model: nn.Module) -> nn.Module:
     """Return the model with a second head for replay, which starts as a copy of its own head.
 
-    The own head comes first and keeps its name.  Raises UserError: a model that MACE itself
-    cannot give heads.
+    Args:
+        model: A MACE model.
+
+    Returns:
+        A new model in evaluation mode; the own head comes first and keeps its name.
+
+    Raises:
+        UserError: MACE itself cannot give heads to such a model.
     """
     dtype = next(model.parameters()).dtype
     tools = upstream("mace.tools")
@@ -54,7 +60,15 @@ def two_heads(model: nn.Module) -> nn.Module:
 
 
 def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
-    """Return the first head of a model with two, in the architecture that it came from."""
+    """Return the first head of a model with two, in the architecture that it came from.
+
+    Args:
+        model: What `two_heads` returned, whatever its weights are now.
+        like: The model that it was made from, which is left as it is.
+
+    Returns:
+        A new model.
+    """
     with default_dtype(next(model.parameters()).dtype):
         single = upstream("mace.tools.scripts_utils").remove_pt_head(model, model.heads[0])
     out, state = copy.deepcopy(like), single.state_dict()
@@ -65,7 +79,12 @@ def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
 
 
 def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
-    """Return copies for the head `REPLAY`, with a weight in the loss."""
+    """Return copies of structures for the head `REPLAY`, with a weight in the loss.
+
+    Args:
+        structures: The structures, which are left as they are.
+        weight: The weight of each of them; that of other structures is 1.
+    """
     marked = [atoms.copy() for atoms in structures]
     for atoms in marked:
         atoms.info |= {"head": REPLAY, "config_weight": weight}

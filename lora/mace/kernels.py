@@ -29,11 +29,19 @@ ROUNDED = 1e-7  # the same in float64, for a model whose couplings were rounded 
 
 
 def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
-    """Return a copy of an e3nn model that runs on `kernel`: "cueq" or "oeq".
+    """Return a copy of an e3nn model that runs on other kernels.
+
+    Args:
+        model: A MACE model.
+        kernel: "cueq" or "oeq".
+        device: Where the copy goes: cpu, cuda or cuda:N.
+
+    Returns:
+        The copy, in evaluation mode.
 
     Raises:
-        ValueError: the model holds LoRA layers (convert first, then inject).
-        UserError: the kernels are not installed, or MACE cannot convert this model.
+        ValueError: The model holds LoRA layers (convert first, then inject).
+        UserError: The kernels are not installed, or MACE cannot convert this model.
     """
     _no_adapters(model, "convert the base first, then inject")
     try:
@@ -57,9 +65,18 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
 
 
 def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
-    """Return a copy of a model on `kernel` as an e3nn model on the CPU; the reverse of `to_kernel`.
+    """Return a copy of a model on other kernels as an e3nn model; the reverse of `to_kernel`.
 
-    Raises ValueError: the model holds LoRA layers (merge first, then convert).
+    Args:
+        model: A MACE model on `kernel`.
+        kernel: "cueq" or "oeq".
+
+    Returns:
+        The copy, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: The model holds LoRA layers (merge first, then convert).
+        UserError: MACE cannot convert this model.
     """
     _no_adapters(model, "merge first, then convert")
     source = copy.deepcopy(model).cpu()
@@ -69,9 +86,12 @@ def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
 
 
 def rounded(model: nn.Module) -> bool:
-    """Whether the coupling coefficients are those of a model that was made in float32.
+    """Return True if the coupling coefficients are those of a model that was made in float32.
 
     Converted to float64 they keep float32's digits; cuEquivariance computes its own.
+
+    Args:
+        model: A MACE model.
     """
     tables = [b for name, b in model.named_buffers() if name.endswith(("U_matrix_2", "U_matrix_3"))]
     return any(bool((b == b.float()).all()) for b in tables)
@@ -96,7 +116,7 @@ def _convert(module: str, source: nn.Module, device: str) -> nn.Module:
 
 
 def _reduced(model: nn.Module) -> bool:
-    """Whether the couplings are cuEquivariance's reduced ones; the model's own flag may lie.
+    """Return True if the couplings are cuEquivariance's reduced ones; the model's flag may lie.
 
     A model that asked for them where cuEquivariance was missing has the others.
     """
@@ -114,7 +134,7 @@ def _reduced(model: nn.Module) -> bool:
 
 
 def _projection(contraction: nn.Module) -> torch.Tensor:
-    """From MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
+    """Return the map of MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
     cue = upstream("cuequivariance")
     group = upstream("mace.tools.cg").O3_e3nn
     single = ["+".join(str(ir.ir) for ir in x) for x in irreps_of(contraction)]

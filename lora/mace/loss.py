@@ -11,7 +11,12 @@ STRESS_LOSSES = ("stress", "huber", "universal")
 
 
 def loss_of(settings: TrainSettings, like: Tensor) -> nn.Module:
-    """MACE's loss of some settings, in the dtype and on the device of a tensor."""
+    """Return MACE's loss of some settings.
+
+    Args:
+        settings: Resolved settings.
+        like: A tensor of the dtype and on the device that the loss is to have.
+    """
     with default_dtype(like.dtype):  # MACE makes the weights of its terms in it
         loss: nn.Module = upstream("mace.tools.scripts_utils").get_loss_fn(
             settings, dipole_only=False, compute_dipole=False
@@ -20,6 +25,14 @@ def loss_of(settings: TrainSettings, like: Tensor) -> nn.Module:
 
 
 def measure_of(loss: nn.Module, like: Tensor) -> Any:
-    """MACE's sums of a loss and of errors over batches; `compute` gives (loss, errors)."""
+    """Return MACE's sums of a loss and of errors over batches.
+
+    Args:
+        loss: The loss.
+        like: A tensor of the dtype and on the device that the sums are to have.
+
+    Returns:
+        A metric whose `compute` gives (loss, errors).
+    """
     with default_dtype(like.dtype):  # the sums are kept in it
         return upstream("mace.tools.train").MACELoss(loss_fn=loss).to(like.device)

@@ -19,7 +19,11 @@ def note(model: nn.Module, **values: Any) -> None:
 
 
 def without_notes(model: nn.Module) -> nn.Module:
-    """Return the model itself, without what we note on it: as it is saved."""
+    """Return the model itself, without what we note on it: as it is saved.
+
+    Args:
+        model: The model, which is changed in place.
+    """
     for name in NOTES:
         model.__dict__.pop(name, None)
     return model

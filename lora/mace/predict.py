@@ -17,9 +17,17 @@ from lora.mace.modules import cutoff_of
 def predict(
     model: nn.Module, dataset: Sequence[Any], batch_size: int = 32, stress: bool = False
 ) -> dict[str, np.ndarray]:
-    """Energies [n], forces [n_atoms of all, 3] and, if asked, stresses [n, 3, 3].
+    """Return what a model predicts, batch by batch, without gradients of weights.
 
-    Units: eV, eV/Å, eV/Å^3.  Also "seconds", the wall time of all batches.
+    Args:
+        model: A MACE model.
+        dataset: Its graphs of n structures.
+        batch_size: The number of structures a batch.
+        stress: Whether stresses are asked for, too.
+
+    Returns:
+        "energy" [n] (eV), "forces" [n_atoms of all, 3] (eV/Å), if asked "stress" [n, 3, 3]
+        (eV/Å^3), and "seconds" [], the wall time of all batches.
     """
     kept: dict[str, list[Tensor]] = {"energy": [], "forces": []}
     if stress:
@@ -35,7 +43,15 @@ def predict(
 
 
 def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
-    """Interaction energy [1] and forces [n, 3] on a small made-up cluster of some elements."""
+    """Return what a model predicts for a small made-up cluster of some elements.
+
+    Args:
+        model: A MACE model.
+        numbers: The atomic numbers; the cluster has six atoms.
+
+    Returns:
+        "energies" [1], the interaction energy (eV), and "forces" [6, 3] (eV/Å).
+    """
     chosen = [numbers[i % len(numbers)] for i in range(6)]
     spread = 0.45 * float(cutoff_of(model)) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
     batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))

@@ -12,13 +12,29 @@ from torch import Tensor
 
 
 def join(*parts: Tensor) -> Tensor:
-    """torch.cat along the last dimension: [..., a], [..., b], ... to [..., a + b + ...]."""
+    """Join tensors along the last dimension, as torch.cat does.
+
+    Args:
+        *parts: [..., a], [..., b], ...
+
+    Returns:
+        [..., a + b + ...].
+    """
     out: Tensor = _Join.apply(*parts)
     return out
 
 
 def spread(values: Tensor, place: Tensor, size: int) -> Tensor:
-    """Rows [n, ...] at their places, all different, among `size` rows; the others are zero."""
+    """Put rows at their places among more rows; the others are zero.
+
+    Args:
+        values: The rows, [n, ...].
+        place: The place of each, all different, [n].
+        size: The number of rows in the end.
+
+    Returns:
+        [size, ...].
+    """
     out: Tensor = _Spread.apply(values, place, size)
     return out
 

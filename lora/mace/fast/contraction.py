@@ -30,11 +30,17 @@ MOST_NUMBERS = 200_000_000  # of all folded tensors; a model that needs more sta
 
 
 def fold(model: nn.Module) -> list[str]:
-    """Put folded contractions in the place of MACE's, in place.  Returns their names.
+    """Put folded contractions in the place of MACE's, in place.
 
     For a copy that trains adapters or predicts: a folded model cannot be saved as a MACE model,
     and its contractions cannot be trained.  Contractions that have adapters, run on cuEquivariance,
     go beyond the third order or would be too large are left as they are.
+
+    Args:
+        model: A MACE model.
+
+    Returns:
+        The names of the folded contractions.
     """
     found = {
         name: layer
@@ -55,7 +61,7 @@ def fold(model: nn.Module) -> list[str]:
 
 
 def _size(layer: nn.Module) -> int:
-    """Numbers that the folded contractions hold: couplings without paths, elements, channels."""
+    """Count the numbers of a folded layer: couplings without paths, elements, channels."""
     return sum(
         part.U_tensors(order)[..., 0].numel()
         * part.weights_max.shape[0]
@@ -89,9 +95,13 @@ class FoldedContractions(nn.Module):
         self.register_buffer("cubic", cubic.flatten(2, 3))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Features x [n_atoms, channels, n_lm] and one-hot elements y to [n_atoms, out.dim].
+        """Return what MACE's contraction gives, [n_atoms, sum of channels * dim].
 
         Atoms are taken an element at a time, which makes of it a few products of dense matrices.
+
+        Args:
+            x: Features, [n_atoms, channels, n_lm].
+            y: One-hot elements, [n_atoms, n_elements].
         """
         n, n_elements = y.shape
         order = torch.argsort(y.argmax(dim=1), stable=True)  # [n_atoms]
@@ -103,7 +113,7 @@ class FoldedContractions(nn.Module):
 
 
 def _folded(part: nn.Module) -> list[Tensor]:
-    """T1, T2, T3 of one output irrep: [n_elements, channels, dim, n_lm, ...], symmetric."""
+    """Return T1, T2, T3 of one output irrep: [n_elements, channels, dim, n_lm, ...], symmetric."""
     top, highest = cast(int, part.correlation), cast(Tensor, part.weights_max)
     lower = cast(nn.ParameterList, part.weights)
     weights = {top: highest} | {top - 1 - i: w for i, w in enumerate(lower)}
@@ -180,7 +190,7 @@ class _Slope(torch.autograd.Function):
 
 
 def _pairs(a: Tensor, b: Tensor) -> Tensor:
-    """a_i b_j + b_i a_j of all i <= j: [n, ...] to [n (n + 1) / 2, ...]."""
+    """Return a_i b_j + b_i a_j of all i <= j: [n, ...] to [n (n + 1) / 2, ...]."""
     return torch.cat([a[i] * b[i:] + b[i] * a[i:] for i in range(len(a))])
 
 

@@ -23,10 +23,16 @@ MOST_PADDING = 2.0  # places for neighbours an edge; beyond, upstream's way is t
 
 
 def fuse(model: nn.Module) -> list[str]:
-    """Put fused convolutions in the place of MACE's, in place.  Returns their blocks' names.
+    """Put fused convolutions in the place of MACE's, in place.
 
     MACE's own switch for such kernels, `conv_fusion`, makes a block hand over the edges.
     Products of another kind, such as those of cuEquivariance, are left as they are.
+
+    Args:
+        model: A MACE model.
+
+    Returns:
+        The names of the blocks.
     """
     found = {
         name: block
@@ -39,7 +45,14 @@ def fuse(model: nn.Module) -> list[str]:
 
 
 def unfuse(model: nn.Module) -> nn.Module:
-    """Put MACE's own convolutions back, in place."""
+    """Put MACE's own convolutions back, in place.
+
+    Args:
+        model: A MACE model, with fused convolutions or without.
+
+    Returns:
+        The model itself.
+    """
     for block in list(model.modules()):
         if isinstance(getattr(block, "conv_tp", None), FusedConvolution):
             block.conv_tp = block.conv_tp.product
@@ -48,7 +61,11 @@ def unfuse(model: nn.Module) -> nn.Module:
 
 
 def message_width(model: nn.Module) -> int:
-    """Numbers that an edge carries where it carries most: the widest tensor of a step."""
+    """Return how many numbers an edge carries at most: the width of the widest tensor of a step.
+
+    Args:
+        model: A MACE model, with fused convolutions or without.
+    """
     widths = []
     for block in model.modules():
         if isinstance(product := getattr(block, "conv_tp", None), FusedConvolution):
@@ -59,7 +76,7 @@ def message_width(model: nn.Module) -> int:
 
 
 def _can_fuse(product: nn.Module | None) -> bool:
-    """Whether it is e3nn's product of channels with one weight a channel, path and edge."""
+    """Return True for e3nn's product of channels with one weight a channel, path and edge."""
     return (
         isinstance(product, o3.TensorProduct)
         and not product.shared_weights
@@ -123,7 +140,7 @@ class FusedConvolution(nn.Module):
         return torch.cat(out, dim=1)
 
     def _dtype(self) -> torch.dtype:
-        """Of the product's coefficients; one of scalars alone has none and takes any."""
+        """Return the coefficients' dtype; a product of scalars alone has none and takes any."""
         kinds = [x.dtype for name, x in self.product.named_buffers() if "w3j" in name]
         return kinds[0] if kinds else torch.float64
 
@@ -131,10 +148,10 @@ class FusedConvolution(nn.Module):
         """Return the sum of what reaches each atom, [n_atoms, irreps_out.dim].
 
         Args:
-            x: features, [n_atoms, irreps_in.dim]
-            y: spherical harmonics, [n_edges, n_lm]
-            weights: [n_edges, channels of all paths]
-            edge_index: sender and receiver of each edge, [2, n_edges]
+            x: Features, [n_atoms, irreps_in.dim].
+            y: Spherical harmonics, [n_edges, n_lm].
+            weights: One a channel, path and edge, [n_edges, channels of all paths].
+            edge_index: Sender and receiver of each edge, [2, n_edges].
         """
         n, (sender, receiver) = len(x), edge_index
         near = neighbours(receiver, n)
@@ -159,7 +176,7 @@ class FusedConvolution(nn.Module):
         return join(*(outs[i] for i in range(len(outs))))
 
     def _components_first(self, x: Tensor, i: int) -> Tensor:
-        """Features of an irrep from [n, channels * dim] to [n, dim * channels]."""
+        """Return features of an irrep, [n, channels * dim], as [n, dim * channels]."""
         return x.unflatten(1, self.inputs[i]).transpose(1, 2).flatten(1)
 
 
@@ -177,7 +194,15 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(receiver: Tensor, n_atoms: int) -> Neighbours:
-    """Give every edge a place in the row of the atom that receives it.  receiver [n_edges]."""
+    """Give every edge a place in the row of the atom that receives it.
+
+    Args:
+        receiver: The receiver of each edge, [n_edges].
+        n_atoms: The number of atoms.
+
+    Returns:
+        The places of the edges.
+    """
     counts = torch.bincount(receiver, minlength=n_atoms)  # [n_atoms]
     most = int(counts.max()) if len(receiver) else 0
     order = torch.argsort(receiver, stable=True)
