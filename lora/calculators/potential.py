@@ -70,7 +70,13 @@ class Single(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Compute energy (eV), forces (eV/Å) and stress (eV/Å^3), as ASE asks for them."""
+        """Fill `results` for a structure: energy (eV) and forces [n_atoms, 3] (eV/Å).
+
+        Args:
+            atoms: The structure.
+            properties: What ASE asks for; both are always computed.
+            system_changes: What has changed since the last call, for ASE.
+        """
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         energies, forces = self.potential([bare(self.atoms)])
