@@ -57,6 +57,8 @@ def scale_adapters(model: nn.Module, factor: float) -> None:
         UserError: The adapters are of a kind that cannot be scaled.
     """
     for _, layer in lora_layers(model):
+        if not layer.linear:
+            raise UserError(f"{layer.kind}: adapters of this kind cannot be scaled, only retrained")
         layer.scale_by(factor)
 
 
@@ -181,6 +183,10 @@ def truncate_lora(
     """
     ranks = {}
     for name, layer in list(lora_layers(model)):
+        if not layer.can_be_cut:
+            raise UserError(
+                f"{layer.kind}: adapters of this kind cannot be cut; train a lower rank"
+            )
         wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
         ranks[name] = min(layer.rank, wanted)
         if ranks[name] < layer.rank:

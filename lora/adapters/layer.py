@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
 from lora.catalogue.methods import SCALINGS
-from lora.errors import UserError
 
 Axis = Literal["inputs", "rank", "outputs"]
 Axes = dict[str, tuple[Axis, ...]]  # of the parameters of a kind, by name
@@ -130,27 +129,24 @@ class Adapter(nn.Module, ABC):
         """
 
     def scale_by(self, factor: float) -> None:
-        """Multiply the change of the weight by a factor, in place; for linear kinds.
+        """Multiply the change of the weight by a factor, in place; if `linear`.
 
         Args:
             factor: The factor.
         """
-        raise self._refusal("scaled or added")
+        raise NotImplementedError
 
     def factors(self) -> Pairs:
         """Return the factors whose products, times `scale`, are the change; if `can_be_cut`."""
-        raise self._refusal("cut to a rank")
+        raise NotImplementedError
 
     def set_factors(self, pairs: Pairs) -> None:
-        """Set the parameters so that `factors` gives these; lower ranks are padded with zeros.
+        """Set the parameters so that `factors` gives these, padded with zeros; if `can_be_cut`.
 
         Args:
             pairs: {irrep: (left [rows, rank], right [rank, columns])}.
         """
-        raise self._refusal("cut to a rank")
-
-    def _refusal(self, what: str) -> UserError:
-        return UserError(f"{self.kind}: adapters of this kind cannot be {what}; use lora for that")
+        raise NotImplementedError
 
     # --- the same for all kinds
 
