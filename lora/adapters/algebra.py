@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.inject import Injection, lora_layers, take_adapters, train_adapters_only
+from lora.adapters.inject import (
+    Injection,
+    injection_of,
+    lora_layers,
+    take_adapters,
+    train_adapters_only,
+)
 from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import attach, load_adapter, read_card
@@ -23,6 +29,7 @@ from lora.errors import UserError
 from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.foundation import fingerprint
 from lora.mace.modules import replace_layer
+from lora.mace.notes import note
 
 
 @contextmanager
@@ -83,17 +90,18 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
     with torch.no_grad():
         for _, layer in lora_layers(out):
             layer.set_base_weight(layer.base_weight() - layer.delta())
-    injection, layers = out.lora_injection, take_adapters(out)
-    out.base_fingerprint = fingerprint(out)  # of float32 digits: rounding is not seen
-    if out.base_fingerprint != card["base"]["fingerprint"]:
+    injection, layers = injection_of(out), take_adapters(out)
+    digest = fingerprint(out)  # of float32 digits: rounding is not seen
+    if digest != card["base"]["fingerprint"]:
         raise UserError(
-            f"{folder}: without this adapter the model is {out.base_fingerprint}, not its base "
+            f"{folder}: without this adapter the model is {digest}, not its base "
             f"{card['base']['fingerprint']}: it was merged from another one, or in float32, or "
             "trained on; load the adapter onto the foundation model instead"
         )
     for name, layer in layers.items():
         replace_layer(out, name, layer)
-    out.lora_injection = injection
+    note(out, "base_fingerprint", digest)
+    note(out, "lora_injection", injection)
     return out
 
 
@@ -120,7 +128,7 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         _require_linear(read_card(folder), folder)
         try:
             load_adapter(model, folder)
-            injection = injection or model.lora_injection  # the sum is written as the first is
+            injection = injection or injection_of(model)  # the sum is written as the first is
         finally:  # whatever happens, the model is the base again
             e0s, layers = get_e0s(model), take_adapters(model)
             set_e0s(model, base_e0s)
@@ -191,7 +199,7 @@ def truncate_lora(
         ranks[name] = min(layer.rank, wanted)
         if ranks[name] < layer.rank:
             replace_layer(model, name, cut(layer, ranks[name]))
-    _note_ranks(model, model.lora_injection, ranks)
+    _note_ranks(model, injection_of(model), ranks)
     return ranks
 
 
@@ -230,4 +238,5 @@ def _note_ranks(model: nn.Module, injection: Injection | None, ranks: dict[str, 
     """Note on a model how it is injected now: as before, with these ranks."""
     assert injection is not None
     targets = replace(injection.targets, rank_pattern=ranks)
-    model.lora_injection = replace(injection, rank=max(ranks.values()), targets=targets)
+    changed = replace(injection, rank=max(ranks.values()), targets=targets)
+    note(model, "lora_injection", changed)

@@ -1,14 +1,15 @@
 """The parameters of an adapter of a trimmed model, in the layout of its full base."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora.adapters.layer import Adapter
 from lora.adapters.products import ContractionHost, SkipHost
+from lora.mace.door import Untyped
 from lora.mace.elements import ELEMENT_LINEARS, is_agnostic
 
 
-def full_values(trimmed: nn.Module, name: str, layer: Adapter) -> dict[str, Tensor]:
+def full_values(trimmed: Untyped, name: str, layer: Adapter) -> dict[str, Tensor]:
     """Return the parameters of an adapter of a trimmed model in the layout of its full base.
 
     Where a parameter has a row for each element, the elements that were trimmed away get zeros.

@@ -16,6 +16,7 @@ from lora.errors import UserError
 from lora.mace.door import is_cueq, o3
 from lora.mace.foundation import base_digest
 from lora.mace.modules import count_parameters, replace_layer
+from lora.mace.notes import note
 from lora.plan.targets import Targets
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,8 @@ def inject(module: nn.Module, how: Injection) -> list[str]:
         layer = adapter(module.get_submodule(name), rank, alpha, how.scaling, irreps)
         replace_layer(module, name, layer)
     train_adapters_only(module)
-    module.lora_injection, module.base_fingerprint = how, digest
+    note(module, "lora_injection", how)
+    note(module, "base_fingerprint", digest)
     log.info(
         "LoRA rank %d, alpha %g, scaling %s: %d layers wrapped; trainable parameters %d of %d "
         "before, %d of %d after",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lora.adapters.host import Host, Matrices, Stretch
-from lora.mace.door import FCLayer, is_cueq, o3
+from lora.mace.door import FCLayer, Untyped, is_cueq, o3
 from lora.mace.fast.autograd import join
 from lora.mace.modules import irreps_of, shared_irreps
 
@@ -38,7 +38,7 @@ class O3Host(Host):
     switch = "equivariant"
     path_weights = True
 
-    def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
+    def __init__(self, base: Untyped, irreps: tuple[str, ...] = ()) -> None:
         """Look at the irreps and the weight of the base layer.
 
         Args:
@@ -207,7 +207,7 @@ class _MatrixHost(Host):
     flat = False
     by_irrep = False
 
-    def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
+    def __init__(self, base: Untyped, irreps: tuple[str, ...] = ()) -> None:
         """Look at the weight of the base layer.
 
         Args:

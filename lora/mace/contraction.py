@@ -2,25 +2,31 @@
 
 from typing import NamedTuple
 
-from torch import nn
-
-from lora.mace.door import is_cueq
+from lora.mace.door import Untyped, is_cueq
 
 
 class PathWeight(NamedTuple):
-    """One weight of a contraction: [n_elements, n_paths, channels]."""
+    """One weight of a contraction: [n_elements, n_paths, channels].
 
-    output: int  # which output irrep
-    name: str  # in e3nn's module
+    Attributes:
+        output: The index of the output irrep.
+        name: The name of the parameter in MACE's module.
+        n_paths: The number of paths.
+        exists: False where symmetry forbids the coupling; its weight is zero.
+    """
+
+    output: int
+    name: str
     n_paths: int
-    exists: bool  # a coupling that symmetry forbids has a weight too, of zeros
+    exists: bool
 
 
-def path_weights(contraction: nn.Module) -> list[PathWeight]:
+def path_weights(contraction: Untyped) -> list[PathWeight]:
     """Return the weights of MACE's SymmetricContraction in the order in which MACE joins them.
 
-    cuEquivariance's has one joint weight; `lora.mace.kernels.to_kernel` notes on it what that is
-    made of.
+    Args:
+        contraction: MACE's module, or cuEquivariance's, which has one joint weight;
+            `lora.mace.kernels.to_kernel` notes on it what that is made of.
     """
     if is_cueq(contraction):
         noted: list[PathWeight] = contraction.path_weights

@@ -13,6 +13,7 @@ from lora.errors import UserError
 from lora.files.sealed import check_file
 from lora.mace.door import default_dtype, upstream
 from lora.mace.heads import REPLAY
+from lora.mace.notes import note
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +23,15 @@ def load_foundation(
 ) -> nn.Module:
     """Load a MACE foundation model on the CPU, with one head.
 
-    Args:
-        name: a .model file, or a name that MACE knows (medium-omat-0, small, medium_off, ...)
-        head: which head to keep; needed where the model has several
-        dtype: convert the weights to it (default: as they are stored)
-
     A .model file is a pickle and runs what its author put in: open only files you trust.
 
-    Raises UserError: no such name or file, not a MACE model, or no such head.
+    Args:
+        name: A .model file, or a name that MACE knows (medium-omat-0, small, medium_off, ...).
+        head: The head to keep; needed where the model has several.
+        dtype: The dtype to convert the weights to; by default they stay as they are stored.
+
+    Raises:
+        UserError: There is no such name, file or head, or the file holds no MACE model.
     """
     model = _load_file(Path(name)) if Path(name).is_file() else _load_name(str(name))
     if not (hasattr(model, "interactions") and hasattr(model, "atomic_energies_fn")):
@@ -37,7 +39,7 @@ def load_foundation(
     model = _choose_head(model, head, name)
     model = model.to(dtype) if dtype else model
     model.eval()
-    model.base_fingerprint = fingerprint(model)
+    note(model, "base_fingerprint", fingerprint(model))
     return model
 
 
@@ -130,9 +132,12 @@ def fingerprint(model: nn.Module) -> str:
 
     Floats count in float32, so that a base keeps its digest when it is converted to float64.
     E0s are left out, because fine-tuning replaces them.
+
+    Args:
+        model: A MACE model.
     """
     digest = hashlib.sha256()
-    tensors = dict(model.named_parameters())
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
     buffers = ("atomic_numbers", "r_max", "scale_shift.scale", "scale_shift.shift")
     tensors |= {n: b for n, b in model.named_buffers() if n in buffers}
     for name in sorted(tensors):

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from torch import nn
 
 from lora.data.structures import ENERGY, FORCES, STRESS
-from lora.mace.door import default_dtype, upstream
+from lora.mace.door import Untyped, default_dtype, upstream
 
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
@@ -20,6 +19,12 @@ class Graphs(Sequence[Any]):
     """
 
     def __init__(self, n: int, make: Callable[[int], Any]) -> None:
+        """Keep how graphs are made.
+
+        Args:
+            n: The number of graphs.
+            make: A function that returns the graph of an index.
+        """
         self.n, self.make = n, make
 
     def __len__(self) -> int:
@@ -31,8 +36,13 @@ class Graphs(Sequence[Any]):
         return self.make(i)
 
 
-def graphs(structures: list[Atoms], model: nn.Module) -> Sequence[Any]:
-    """MACE's graph of each structure, with neighbour list and labels, in the model's dtype."""
+def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
+    """Return MACE's graph of each structure, with neighbours and labels.
+
+    Args:
+        structures: Structures of elements that the model knows; labels where they have them.
+        model: A MACE model, whose cutoff, elements, heads and dtype the graphs have.
+    """
     data = upstream("mace.data")
     tools = upstream("mace.tools")
     keys = data.KeySpecification(
@@ -62,10 +72,16 @@ def batches(
     skip: int = 0,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[Any]:
-    """MACE's batches, without the first `skip`.
+    """Return MACE's batches.
 
-    `shuffle` is the seed of the order, None keeps the order of the data.  `share` (i, n) takes
-    every n-th structure of a batch from the i-th on; batches of fewer than n are not shared out.
+    Args:
+        dataset: What `graphs` returned.
+        batch_size: The number of structures in a batch.
+        device: The device of the batches.
+        shuffle: The seed of the order; None keeps the order of the data.
+        skip: The number of batches to leave out at the start.
+        share: (i, n) takes every n-th structure of a batch from the i-th on, for one of n
+            processes; batches of fewer than n structures are not shared out.
     """
     order = np.arange(len(dataset))
     if shuffle is not None:

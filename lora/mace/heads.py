@@ -12,7 +12,8 @@ from ase import Atoms
 from torch import nn
 
 from lora.errors import UserError
-from lora.mace.door import default_dtype, upstream
+from lora.mace.door import Untyped, default_dtype, upstream
+from lora.mace.notes import note
 
 REPLAY = "pt_head"  # MACE's name for it
 
@@ -20,8 +21,11 @@ REPLAY = "pt_head"  # MACE's name for it
 def two_heads(model: nn.Module) -> nn.Module:
     """Return the model with a second head for replay, which starts as a copy of its own head.
 
-    The own head comes first and keeps its name.  Raises UserError: a model that MACE itself
-    cannot give heads.
+    Args:
+        model: A model with one head, which comes first and keeps its name.
+
+    Raises:
+        UserError: MACE itself cannot give heads to such a model.
     """
     dtype = next(model.parameters()).dtype
     tools = upstream("mace.tools")
@@ -39,7 +43,7 @@ def two_heads(model: nn.Module) -> nn.Module:
         for key in ("atomic_inter_scale", "atomic_inter_shift"):
             config[key] = np.repeat(np.atleast_1d(config[key]), 2)
         table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
-        made = type(model)(**config)
+        made: nn.Module = type(model)(**config)
         with torch.no_grad():
             made = upstream("mace.tools.finetuning_utils").load_foundations_elements(
                 *(made, model, table),
@@ -49,12 +53,17 @@ def two_heads(model: nn.Module) -> nn.Module:
             )
     made.eval()
     if hasattr(model, "base_fingerprint"):
-        made.base_fingerprint = model.base_fingerprint
+        note(made, "base_fingerprint", model.base_fingerprint)
     return made
 
 
-def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
-    """Return the first head of a model with two, in the architecture that it came from."""
+def own_head(model: Untyped, like: nn.Module) -> nn.Module:
+    """Return the first head of a model with two, in the architecture that it came from.
+
+    Args:
+        model: A model that `two_heads` made, trained or not.
+        like: The model that it was made from.
+    """
     with default_dtype(next(model.parameters()).dtype):
         single = upstream("mace.tools.scripts_utils").remove_pt_head(model, model.heads[0])
     out, state = copy.deepcopy(like), single.state_dict()
@@ -65,7 +74,12 @@ def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
 
 
 def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
-    """Return copies for the head `REPLAY`, with a weight in the loss."""
+    """Return copies for the head `REPLAY`, with a weight in the loss.
+
+    Args:
+        structures: The replayed structures.
+        weight: The weight of each in the loss.
+    """
     marked = [atoms.copy() for atoms in structures]
     for atoms in marked:
         atoms.info |= {"head": REPLAY, "config_weight": weight}

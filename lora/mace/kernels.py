@@ -1,8 +1,8 @@
 """Foundation models on other kernels: cuEquivariance and OpenEquivariance, and back.
 
 Convert the base first and inject then: adapters are the same for all kernels, and nothing is
-dropped.  For the way back merge first.  MACE's own converters do the work; what they leave
-behind, and that they lost nothing, is seen to here.
+dropped.  For the way back merge first.  MACE's own converters do the work; this module checks that
+they lost nothing.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import nn
 
 from lora.errors import UserError
 from lora.mace.contraction import path_weights
-from lora.mace.door import default_dtype, is_cueq, o3, upstream
+from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
 from lora.mace.elements import elements
 from lora.mace.modules import irreps_of
 from lora.mace.notes import NOTES
@@ -28,11 +28,16 @@ ROUNDED = 1e-7  # the same in float64, for a model whose couplings were rounded 
 
 
 def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
-    """Return a copy of an e3nn model that runs on `kernel`: "cueq" or "oeq".
+    """Return a copy of an e3nn model that runs on other kernels.
+
+    Args:
+        model: A MACE model without adapters.
+        kernel: "cueq" or "oeq".
+        device: The device of the copy.
 
     Raises:
-        ValueError: the model holds LoRA layers (convert first, then inject).
-        UserError: the kernels are not installed, or MACE cannot convert this model.
+        ValueError: The model holds adapters (convert first, then inject).
+        UserError: The kernels are not installed, or MACE cannot convert this model.
     """
     _no_adapters(model, "convert the base first, then inject")
     try:
@@ -41,9 +46,9 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
         raise UserError(
             f"{kernel}: its kernels are not installed ({error}); pip install {PACKAGES[kernel]}"
         ) from None
-    source = copy.deepcopy(model)
+    source: Untyped = copy.deepcopy(model)
     source.use_reduced_cg = _reduced(source)
-    out = _convert(f"mace.cli.convert_e3nn_{kernel}", source, device)
+    out: Untyped = _convert(f"mace.cli.convert_e3nn_{kernel}", source, device)
     for product, old in zip(out.products, source.products, strict=True):
         contraction = product.symmetric_contractions
         if is_cueq(contraction):
@@ -52,13 +57,20 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
             weight = contraction.weight
             contraction.from_reduced = None if projection is None else projection.to(weight)
     _check(source.to(device), out, kernel)
-    return out
+    converted: nn.Module = out
+    return converted
 
 
 def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
     """Return a copy of a model on `kernel` as an e3nn model on the CPU; the reverse of `to_kernel`.
 
-    Raises ValueError: the model holds LoRA layers (merge first, then convert).
+    Args:
+        model: What `to_kernel` returned.
+        kernel: "cueq" or "oeq".
+
+    Raises:
+        ValueError: The model holds adapters (merge first, then convert).
+        UserError: MACE cannot convert this model.
     """
     _no_adapters(model, "merge first, then convert")
     source = copy.deepcopy(model).cpu()
@@ -68,9 +80,12 @@ def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
 
 
 def rounded(model: nn.Module) -> bool:
-    """Whether the coupling coefficients are those of a model that was made in float32.
+    """Return True if the coupling coefficients are those of a model that was made in float32.
 
     Converted to float64 they keep float32's digits; cuEquivariance computes its own.
+
+    Args:
+        model: A MACE model.
     """
     tables = [b for name, b in model.named_buffers() if name.endswith(("U_matrix_2", "U_matrix_3"))]
     return any(bool((b == b.float()).all()) for b in tables)
@@ -94,8 +109,8 @@ def _convert(module: str, source: nn.Module, device: str) -> nn.Module:
     return out.to(device).eval()
 
 
-def _reduced(model: nn.Module) -> bool:
-    """Whether the couplings are cuEquivariance's reduced ones; the model's own flag may lie.
+def _reduced(model: Untyped) -> bool:
+    """Return True if the couplings are cuEquivariance's reduced ones; the model's flag may lie.
 
     A model that asked for them where cuEquivariance was missing has the others.
     """
@@ -109,11 +124,11 @@ def _reduced(model: nn.Module) -> bool:
         correlation=order,
         use_cueq_cg=True,
     )[-1]
-    return couplings.shape[-1] == part.U_tensors(order).shape[-1]
+    return bool(couplings.shape[-1] == part.U_tensors(order).shape[-1])
 
 
-def _projection(contraction: nn.Module) -> torch.Tensor:
-    """From MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
+def _projection(contraction: Untyped) -> torch.Tensor:
+    """Return the matrix from MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
     cue = upstream("cuequivariance")
     group = upstream("mace.tools.cg").O3_e3nn
     single = ["+".join(str(ir.ir) for ir in x) for x in irreps_of(contraction)]

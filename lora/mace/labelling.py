@@ -10,7 +10,12 @@ from lora.mace.predict import predict
 
 
 def label(structures: list[Atoms], model: torch.nn.Module) -> list[Atoms]:
-    """Return copies with the model's energies, forces and, where periodic, stresses as labels."""
+    """Return copies with the model's energies, forces and, where periodic, stresses as labels.
+
+    Args:
+        structures: Structures of elements that the model knows.
+        model: The model.
+    """
     periodic = all(atoms.pbc.all() for atoms in structures)
     plain = [bare(atoms) for atoms in structures]
     out = predict(model, graphs(plain, model), stress=periodic)

@@ -1,28 +1,47 @@
-"""What is asked of any module of a MACE model, and how one takes the place of another."""
+"""Irreps and parameters of any module of a MACE model, and how one replaces another."""
 
 from torch import nn
 
-from lora.mace.door import o3
+from lora.mace.door import Untyped, o3
 
 
-def irreps_of(layer: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
-    """Input and output of a linear layer as e3nn's irreps, of e3nn's or cuEquivariance's."""
+def irreps_of(layer: Untyped) -> tuple[o3.Irreps, o3.Irreps]:
+    """Return the irreps of input and output of a layer, as e3nn's.
+
+    Args:
+        layer: A layer of e3nn or cuEquivariance.
+    """
     return o3.Irreps(str(layer.irreps_in)), o3.Irreps(str(layer.irreps_out))
 
 
 def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
-    """Irreps that occur in both: what a linear map can connect."""
+    """Return the irreps that occur in both, which is what a linear map can connect.
+
+    Args:
+        irreps_in: The irreps of the input.
+        irreps_out: The irreps of the output.
+    """
     return {ir for _, ir in irreps_in} & {ir for _, ir in irreps_out}
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """(trainable, total) numbers of parameters, truly counted."""
+    """Return the number of trainable parameters and of all.
+
+    Args:
+        module: Any module.
+    """
     parameters = list(module.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return trainable, sum(p.numel() for p in parameters)
 
 
 def replace_layer(root: nn.Module, name: str, new: nn.Module) -> None:
-    """Put a module in the place of the one that has this name."""
+    """Put a module in the place of another.
+
+    Args:
+        root: The model.
+        name: The name of the module to replace, as in `named_modules`.
+        new: What takes its place.
+    """
     parent, _, child = name.rpartition(".")
     setattr(root.get_submodule(parent), child, new)

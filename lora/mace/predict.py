@@ -10,19 +10,28 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from lora.mace.device import device_of
+from lora.mace.door import Untyped
 from lora.mace.graphs import batches, graphs
 
 
 def predict(
     model: nn.Module, dataset: Sequence[Any], batch_size: int = 32, stress: bool = False
 ) -> dict[str, np.ndarray]:
-    """Energies [n], forces [n_atoms of all, 3] and, if asked, stresses [n, 3, 3].
+    """Return what a model predicts for structures.
 
-    Units: eV, eV/Å, eV/Å^3.  Also "seconds", the wall time of all batches.
+    Args:
+        model: A MACE model, with adapters or without.
+        dataset: What `graphs` returned.
+        batch_size: The number of structures in a batch.
+        stress: Whether to predict stresses.
+
+    Returns:
+        "energy" [n] (eV), "forces" [n_atoms of all, 3] (eV/Å), if asked "stress" [n, 3, 3]
+        (eV/Å^3), and "seconds", the wall time of all batches.
     """
-    kept: dict[str, list[Tensor]] = {"energy": [], "forces": []} | (
-        {"stress": []} if stress else {}
-    )
+    kept: dict[str, list[Tensor]] = {"energy": [], "forces": []}
+    if stress:
+        kept["stress"] = []
     started = time.perf_counter()
     with frozen(model):
         for batch in batches(dataset, batch_size, device_of(model)):
@@ -33,8 +42,16 @@ def predict(
     return result | {"seconds": np.array(time.perf_counter() - started)}
 
 
-def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
-    """Interaction energy [1] and forces [n, 3] on a small made-up cluster of some elements."""
+def on_cluster(model: Untyped, numbers: list[int]) -> dict[str, Tensor]:
+    """Return interaction energy and forces of a small made-up cluster.
+
+    Args:
+        model: A MACE model.
+        numbers: The atomic numbers of the elements to make it of.
+
+    Returns:
+        "energies" [1] (eV) and "forces" [n, 3] (eV/Å).
+    """
     chosen = [numbers[i % len(numbers)] for i in range(6)]
     spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
     batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))

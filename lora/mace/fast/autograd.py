@@ -12,13 +12,29 @@ from torch import Tensor
 
 
 def join(*parts: Tensor) -> Tensor:
-    """torch.cat along the last dimension: [..., a], [..., b], ... to [..., a + b + ...]."""
+    """Return tensors side by side along the last dimension, as torch.cat does.
+
+    Args:
+        *parts: [..., a], [..., b] and so on.
+
+    Returns:
+        [..., a + b + ...].
+    """
     out: Tensor = _Join.apply(*parts)
     return out
 
 
 def spread(values: Tensor, place: Tensor, size: int) -> Tensor:
-    """Rows [n, ...] at their places, all different, among `size` rows; the others are zero."""
+    """Return rows at their places; the other rows are zero.
+
+    Args:
+        values: [n, ...].
+        place: The place of each row, all different, [n].
+        size: The number of rows of the result.
+
+    Returns:
+        [size, ...].
+    """
     out: Tensor = _Spread.apply(values, place, size)
     return out
 

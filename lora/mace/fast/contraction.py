@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lora.mace.door import is_cueq
+from lora.mace.door import Untyped, is_cueq
 from lora.mace.fast.autograd import join, spread
 from lora.mace.modules import replace_layer
 
@@ -30,13 +30,19 @@ MOST_NUMBERS = 200_000_000  # of all folded tensors; a model that needs more sta
 
 
 def fold(model: nn.Module) -> list[str]:
-    """Put folded contractions in the place of MACE's, in place.  Returns their names.
+    """Put folded contractions in the place of MACE's, in place.
 
     For a copy that trains adapters or predicts: a folded model cannot be saved as a MACE model,
     and its contractions cannot be trained.  Contractions that have adapters, run on cuEquivariance,
     go beyond the third order or would be too large are left as they are.
+
+    Args:
+        model: A MACE model.
+
+    Returns:
+        The names of the contractions.
     """
-    found = {
+    found: dict[str, Untyped] = {
         name: layer
         for name, layer in model.named_modules()
         if name.endswith("symmetric_contractions") and not is_cueq(layer)
@@ -54,8 +60,8 @@ def fold(model: nn.Module) -> list[str]:
     return list(found)
 
 
-def _size(layer: nn.Module) -> int:
-    """Numbers that the folded contractions hold: couplings without paths, elements, channels."""
+def _size(layer: Untyped) -> int:
+    """Return how many numbers a folded contraction holds."""
     return sum(
         part.U_tensors(order)[..., 0].numel()
         * part.weights_max.shape[0]
@@ -68,13 +74,19 @@ def _size(layer: nn.Module) -> int:
 class FoldedContractions(nn.Module):
     """MACE's SymmetricContraction with frozen weights.
 
-    dims:       components of each output irrep, dim of them in all
-    linear:     T1 [n_elements, channels, dim * n_lm]
-    quadratic:  T2 [n_elements, channels, dim * n_lm, n_lm]
-    cubic:      T3 [n_elements, channels, dim * n_lm, pairs of n_lm]
+    Attributes:
+        dims: The number of components of each output irrep, dim of them in all.
+        linear: T1 [n_elements, channels, dim * n_lm].
+        quadratic: T2 [n_elements, channels, dim * n_lm, n_lm].
+        cubic: T3 [n_elements, channels, dim * n_lm, pairs of n_lm].
     """
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: Untyped) -> None:
+        """Fold the weights of a contraction.
+
+        Args:
+            base: MACE's contraction.
+        """
         super().__init__()
         folded = [_folded(part) for part in base.contractions]
         self.dims = [orders[0].shape[2] for orders in folded]
@@ -89,9 +101,13 @@ class FoldedContractions(nn.Module):
         self.register_buffer("cubic", cubic.flatten(2, 3))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Features x [n_atoms, channels, n_lm] and one-hot elements y to [n_atoms, out.dim].
+        """Return the contracted features, [n_atoms, irreps_out.dim].
 
         Atoms are taken an element at a time, which makes of it a few products of dense matrices.
+
+        Args:
+            x: Features, [n_atoms, channels, n_lm].
+            y: One-hot elements, [n_atoms, n_elements].
         """
         n, n_elements = y.shape
         order = torch.argsort(y.argmax(dim=1), stable=True)  # [n_atoms]
@@ -102,8 +118,8 @@ class FoldedContractions(nn.Module):
         return join(*(part.flatten(1) for part in out.split(self.dims, dim=2)))
 
 
-def _folded(part: nn.Module) -> list[Tensor]:
-    """T1, T2, T3 of one output irrep: [n_elements, channels, dim, n_lm, ...], symmetric."""
+def _folded(part: Untyped) -> list[Tensor]:
+    """Return T1, T2 and T3 of one output irrep, [n_elements, channels, dim, n_lm, ...]."""
     top: int = part.correlation
     weights = {top: part.weights_max} | {top - 1 - i: w for i, w in enumerate(part.weights)}
     n_elements, _, channels = part.weights_max.shape

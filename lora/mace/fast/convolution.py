@@ -11,26 +11,34 @@ Exact, but for the order of sums; nothing in it trains, so it serves every metho
     MACE: Batatia et al., arXiv 2206.07697, eq. 8
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lora.mace.door import o3
+from lora.mace.door import Untyped, o3
 from lora.mace.fast.autograd import join, spread
 
 MOST_PADDING = 2.0  # places for neighbours an edge; beyond, upstream's way is the cheaper one
 
 
 def fuse(model: nn.Module) -> list[str]:
-    """Put fused convolutions in the place of MACE's, in place.  Returns their blocks' names.
+    """Put fused convolutions in the place of MACE's, in place.
 
     MACE's own switch for such kernels, `conv_fusion`, makes a block hand over the edges.
     Products of another kind, such as those of cuEquivariance, are left as they are.
+
+    Args:
+        model: A MACE model.
+
+    Returns:
+        The names of the blocks that have one now.
     """
+    modules: Iterable[tuple[str, Untyped]] = model.named_modules()
     found = {
         name: block
-        for name, block in model.named_modules()
+        for name, block in modules
         if _can_fuse(getattr(block, "conv_tp", None)) and not hasattr(block, "conv_fusion")
     }
     for block in found.values():
@@ -39,8 +47,16 @@ def fuse(model: nn.Module) -> list[str]:
 
 
 def unfuse(model: nn.Module) -> nn.Module:
-    """Put MACE's own convolutions back, in place."""
-    for block in list(model.modules()):
+    """Put MACE's own convolutions back, in place.
+
+    Args:
+        model: A model that `fuse` was called on.
+
+    Returns:
+        The same model.
+    """
+    modules: list[Untyped] = list(model.modules())
+    for block in modules:
         if isinstance(getattr(block, "conv_tp", None), FusedConvolution):
             block.conv_tp = block.conv_tp.product
             del block.conv_fusion
@@ -48,7 +64,11 @@ def unfuse(model: nn.Module) -> nn.Module:
 
 
 def message_width(model: nn.Module) -> int:
-    """Numbers that an edge carries where it carries most: the widest tensor of a step."""
+    """Return how many numbers an edge carries at most, which is the widest tensor of a step.
+
+    Args:
+        model: A MACE model.
+    """
     widths = []
     for block in model.modules():
         if isinstance(product := getattr(block, "conv_tp", None), FusedConvolution):
@@ -58,8 +78,8 @@ def message_width(model: nn.Module) -> int:
     return max(widths)
 
 
-def _can_fuse(product: nn.Module | None) -> bool:
-    """Whether it is e3nn's product of channels with one weight a channel, path and edge."""
+def _can_fuse(product: Untyped) -> bool:
+    """Return True for e3nn's product with one weight for each channel, path and edge."""
     return (
         isinstance(product, o3.TensorProduct)
         and not product.shared_weights
@@ -71,10 +91,18 @@ def _can_fuse(product: nn.Module | None) -> bool:
 
 
 class Path(NamedTuple):
-    """One path of the product: an irrep of the features times one of the edge."""
+    """One path of the product: an irrep of the features times one of the edge.
 
-    i_in: int  # which input irrep
-    i_out: int  # which output irrep
+    Attributes:
+        i_in: The index of the input irrep.
+        i_out: The index of the output irrep.
+        channels: The number of channels.
+        dim_in: The number of components of the input irrep.
+        dim_out: The number of components of the output irrep.
+    """
+
+    i_in: int
+    i_out: int
     channels: int
     dim_in: int
     dim_out: int
@@ -83,11 +111,17 @@ class Path(NamedTuple):
 class FusedConvolution(nn.Module):
     """MACE's `conv_tp` with the gathering before and the sum after it.
 
-    product:    the `conv_tp`
-    couplings:  C of all paths, [n_lm, sum of dim_in * dim_out]
+    Attributes:
+        product: The `conv_tp`.
+        couplings: C of all paths, [n_lm, sum of dim_in * dim_out].
     """
 
-    def __init__(self, product: nn.Module) -> None:
+    def __init__(self, product: Untyped) -> None:
+        """Read the couplings off a product.
+
+        Args:
+            product: The `conv_tp` of a block.
+        """
         super().__init__()
         self.product = product
         self.inputs = [(mul, ir.dim) for mul, ir in product.irreps_in1]
@@ -106,13 +140,13 @@ class FusedConvolution(nn.Module):
     @torch.no_grad()
     def _couplings(self) -> Tensor:
         """Read off the product, an edge for each pair of components, so that they are its own."""
-        product = self.product
+        product: Untyped = self.product
         starts = [where.start for where in product.irreps_in1.slices()]
         outputs = product.irreps_out.slices()
         n_lm, out = product.irreps_in2.dim, []
         for path in self.paths:
             first = torch.arange(path.dim_in, device=product.output_mask.device)
-            like = {"dtype": self._dtype(), "device": first.device}
+            like: dict[str, Any] = {"dtype": self._dtype(), "device": first.device}
             x = torch.zeros(path.dim_in, product.irreps_in1.dim, **like)
             x[first, starts[path.i_in] + first] = 1.0  # the first channel
             y = torch.eye(n_lm, **like)
@@ -123,7 +157,7 @@ class FusedConvolution(nn.Module):
         return torch.cat(out, dim=1)
 
     def _dtype(self) -> torch.dtype:
-        """Of the product's coefficients; one of scalars alone has none and takes any."""
+        """Return the dtype of the product's coefficients; one of scalars alone takes any."""
         kinds = [x.dtype for name, x in self.product.named_buffers() if "w3j" in name]
         return kinds[0] if kinds else torch.float64
 
@@ -131,10 +165,10 @@ class FusedConvolution(nn.Module):
         """Return the sum of what reaches each atom, [n_atoms, irreps_out.dim].
 
         Args:
-            x: features, [n_atoms, irreps_in.dim]
-            y: spherical harmonics, [n_edges, n_lm]
-            weights: [n_edges, channels of all paths]
-            edge_index: sender and receiver of each edge, [2, n_edges]
+            x: Features, [n_atoms, irreps_in.dim].
+            y: Spherical harmonics, [n_edges, n_lm].
+            weights: The weight of each edge, channel and path, [n_edges, channels of all paths].
+            edge_index: Sender and receiver of each edge, [2, n_edges].
         """
         n, (sender, receiver) = len(x), edge_index
         near = neighbours(receiver, n)
@@ -159,16 +193,17 @@ class FusedConvolution(nn.Module):
         return join(*(outs[i] for i in range(len(outs))))
 
     def _components_first(self, x: Tensor, i: int) -> Tensor:
-        """Features of an irrep from [n, channels * dim] to [n, dim * channels]."""
+        """Return features [n, channels * dim] of an irrep as [n, dim * channels]."""
         return x.unflatten(1, self.inputs[i]).transpose(1, 2).flatten(1)
 
 
 class Neighbours(NamedTuple):
-    """Edges in rows of equal length, one row an atom.
+    """Edges in rows of equal length, one row for each atom.
 
-    place:  of each edge among all places, [n_edges]
-    edge:   at each place, any where there is none, [n_atoms * most]
-    most:   places in a row
+    Attributes:
+        place: The place of each edge among all places, [n_edges].
+        edge: The edge at each place, any where there is none, [n_atoms * most].
+        most: The number of places in a row.
     """
 
     place: Tensor
@@ -177,7 +212,12 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(receiver: Tensor, n_atoms: int) -> Neighbours:
-    """Give every edge a place in the row of the atom that receives it.  receiver [n_edges]."""
+    """Give every edge a place in the row of the atom that receives it.
+
+    Args:
+        receiver: The receiving atom of each edge, [n_edges].
+        n_atoms: The number of atoms.
+    """
     counts = torch.bincount(receiver, minlength=n_atoms)  # [n_atoms]
     most = int(counts.max()) if len(receiver) else 0
     order = torch.argsort(receiver, stable=True)
