@@ -9,12 +9,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.inject import Injection, lora_layers, take_adapters, train_adapters_only
+from lora.adapters.inject import (
+    Injection,
+    injection_of,
+    lora_layers,
+    take_adapters,
+    train_adapters_only,
+)
 from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import attach, load_adapter, read_card
@@ -58,6 +64,8 @@ def scale_adapters(model: nn.Module, factor: float) -> None:
         UserError: The adapters are of a kind that cannot be scaled.
     """
     for _, layer in lora_layers(model):
+        if not layer.linear:
+            raise UserError(f"{layer.kind}: adapters of this kind cannot be scaled, only retrained")
         layer.scale_by(factor)
 
 
@@ -82,17 +90,18 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
     with torch.no_grad():
         for _, layer in lora_layers(out):
             layer.set_base_weight(layer.base_weight() - layer.delta())
-    injection, layers = out.lora_injection, take_adapters(out)
-    note(out, base_fingerprint=fingerprint(out))  # of float32 digits: rounding is not seen
-    if out.base_fingerprint != card["base"]["fingerprint"]:
+    injection, layers = injection_of(out), take_adapters(out)
+    digest = fingerprint(out)  # of float32 digits: rounding is not seen
+    if digest != card["base"]["fingerprint"]:
         raise UserError(
-            f"{folder}: without this adapter the model is {out.base_fingerprint}, not its base "
+            f"{folder}: without this adapter the model is {digest}, not its base "
             f"{card['base']['fingerprint']}: it was merged from another one, or in float32, or "
             "trained on; load the adapter onto the foundation model instead"
         )
     for name, layer in layers.items():
         replace_layer(out, name, layer)
-    note(out, lora_injection=injection)
+    note(out, "base_fingerprint", digest)
+    note(out, "lora_injection", injection)
     return out
 
 
@@ -119,8 +128,7 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         _require_linear(read_card(folder), folder)
         try:
             load_adapter(model, folder)
-            # the sum is written as the first is
-            injection = injection or cast(Injection, model.lora_injection)
+            injection = injection or injection_of(model)  # the sum is written as the first is
         finally:  # whatever happens, the model is the base again
             e0s, layers = get_e0s(model), take_adapters(model)
             set_e0s(model, base_e0s)
@@ -183,11 +191,15 @@ def truncate_lora(
     """
     ranks = {}
     for name, layer in list(lora_layers(model)):
+        if not layer.can_be_cut:
+            raise UserError(
+                f"{layer.kind}: adapters of this kind cannot be cut; train a lower rank"
+            )
         wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
         ranks[name] = min(layer.rank, wanted)
         if ranks[name] < layer.rank:
             replace_layer(model, name, cut(layer, ranks[name]))
-    _note_ranks(model, cast(Injection, model.lora_injection), ranks)
+    _note_ranks(model, injection_of(model), ranks)
     return ranks
 
 
@@ -226,4 +238,5 @@ def _note_ranks(model: nn.Module, injection: Injection | None, ranks: dict[str, 
     """Note on a model how it is injected now: as before, with these ranks."""
     assert injection is not None
     targets = replace(injection.targets, rank_pattern=ranks)
-    note(model, lora_injection=replace(injection, rank=max(ranks.values()), targets=targets))
+    changed = replace(injection, rank=max(ranks.values()), targets=targets)
+    note(model, "lora_injection", changed)

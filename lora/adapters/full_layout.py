@@ -1,16 +1,15 @@
 """The parameters of an adapter of a trimmed model, in the layout of its full base."""
 
-from typing import cast
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora.adapters.layer import Adapter
 from lora.adapters.products import ContractionHost, SkipHost
+from lora.mace.door import Untyped
 from lora.mace.elements import ELEMENT_LINEARS, is_agnostic
 
 
-def full_values(trimmed: nn.Module, name: str, layer: Adapter) -> dict[str, Tensor]:
+def full_values(trimmed: Untyped, name: str, layer: Adapter) -> dict[str, Tensor]:
     """Return the parameters of an adapter of a trimmed model in the layout of its full base.
 
     Where a parameter has a row for each element, the elements that were trimmed away get zeros.
@@ -27,8 +26,7 @@ def full_values(trimmed: nn.Module, name: str, layer: Adapter) -> dict[str, Tens
     """
     values = {key: value.detach() for key, value in layer.values().items()}
     shapes = layer.host.element_shapes()
-    kept, n_full = cast(list[int], trimmed.kept_elements), cast(int, trimmed.base_elements)
-    n_kept = len(kept)
+    n_kept, n_full = len(trimmed.kept_elements), trimmed.base_elements
     if isinstance(layer.host, SkipHost) or name.endswith(ELEMENT_LINEARS):
         factor = (n_full / n_kept) ** 0.5
     elif isinstance(layer.host, ContractionHost) and not is_agnostic(trimmed, name):
@@ -41,7 +39,7 @@ def full_values(trimmed: nn.Module, name: str, layer: Adapter) -> dict[str, Tens
         for (before, _, after), (_, piece) in zip(shapes or [], pieces, strict=True):
             width = piece[0].numel()
             part = piece.new_zeros(before, n_full, after * width)
-            part[:, kept] = factor * piece.reshape(before, n_kept, after * width)
+            part[:, trimmed.kept_elements] = factor * piece.reshape(before, n_kept, after * width)
             parts.append(part.flatten())
         values[key] = torch.cat(parts)
     return values

@@ -10,12 +10,12 @@ Five hosts serve every kind of adapter: `lora.adapters.hosts` lists them.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lora.mace.door import o3
+from lora.mace.door import Untyped, o3
 
 Matrices = dict[str, Tensor]  # by irrep, each [..., rows, columns]
 ElementShape = tuple[int, int, int]  # rows of a stretch as [before, n_elements, after]
@@ -63,7 +63,8 @@ class Host(ABC):
         Raises:
             ValueError: The layer has none of the irreps.
         """
-        self.base, self.irreps = base, irreps
+        self.base: Untyped = base
+        self.irreps = irreps
         self.inputs: list[Stretch] = []
         self.outputs: list[Stretch] = []
 
@@ -136,7 +137,8 @@ class Host(ABC):
 
     def base_weight(self) -> Tensor:
         """Return the weight of the base layer."""
-        return cast(Tensor, self.base.weight)
+        weight: Tensor = self.base.weight
+        return weight
 
     def set_base_weight(self, weight: Tensor) -> None:
         """Overwrite the weight of the base layer.

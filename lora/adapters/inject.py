@@ -145,7 +145,8 @@ def inject(module: nn.Module, how: Injection) -> list[str]:
         layer = adapter(module.get_submodule(name), rank, alpha, how.scaling, irreps)
         replace_layer(module, name, layer)
     train_adapters_only(module)
-    note(module, lora_injection=how, base_fingerprint=digest)
+    note(module, "lora_injection", how)
+    note(module, "base_fingerprint", digest)
     log.info(
         "LoRA rank %d, alpha %g, scaling %s: %d layers wrapped; trainable parameters %d of %d "
         "before, %d of %d after",

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
 from lora.catalogue.methods import SCALINGS
-from lora.errors import UserError
 
 Axis = Literal["inputs", "rank", "outputs"]
 Axes = dict[str, tuple[Axis, ...]]  # of the parameters of a kind, by name
@@ -130,27 +129,24 @@ class Adapter(nn.Module, ABC):
         """
 
     def scale_by(self, factor: float) -> None:
-        """Multiply the change of the weight by a factor, in place; for linear kinds.
+        """Multiply the change of the weight by a factor, in place; if `linear`.
 
         Args:
             factor: The factor.
         """
-        raise self._refusal("scaled or added")
+        raise NotImplementedError
 
     def factors(self) -> Pairs:
         """Return the factors whose products, times `scale`, are the change; if `can_be_cut`."""
-        raise self._refusal("cut to a rank")
+        raise NotImplementedError
 
     def set_factors(self, pairs: Pairs) -> None:
-        """Set the parameters so that `factors` gives these; lower ranks are padded with zeros.
+        """Set the parameters so that `factors` gives these, padded with zeros; if `can_be_cut`.
 
         Args:
             pairs: {irrep: (left [rows, rank], right [rank, columns])}.
         """
-        raise self._refusal("cut to a rank")
-
-    def _refusal(self, what: str) -> UserError:
-        return UserError(f"{self.kind}: adapters of this kind cannot be {what}; use lora for that")
+        raise NotImplementedError
 
     # --- the same for all kinds
 
@@ -224,15 +220,24 @@ class Adapter(nn.Module, ABC):
             {irrep: [..., inputs, rank]} for axes ("inputs", "rank"), and so on; reversed where
             the host has its outputs first. One entry "" where the axes are neither.
         """
-        axes, found = self._axes(name), dict[str, list[Tensor]]()
+        axes = self._axes(name)
+        along = [i - len(axes) for i, axis in enumerate(axes) if axis != "rank"]
+        return {
+            part: joined(pieces, along[0]) if along else pieces[0]
+            for part, pieces in self.stretches(name, values).items()
+        }
+
+    def stretches(self, name: str, values: Values) -> dict[str, list[Tensor]]:
+        """Return what `matrices` joins: a piece for each stretch of inputs or outputs.
+
+        Args:
+            name: The name of the parameter.
+            values: What holds it, with leading dimensions or without.
+        """
+        found: dict[str, list[Tensor]] = {}
         for part, piece in self.pieces(name, values[name]):
             found.setdefault(part, []).append(piece)
-        along = [i - len(axes) for i, axis in enumerate(axes) if axis != "rank"]
-        order = [part for part in ["", *self.host.parts] if part in found]
-        return {
-            part: found[part][0] if len(found[part]) == 1 else torch.cat(found[part], dim=along[0])
-            for part in order
-        }
+        return {part: found[part] for part in ["", *self.host.parts] if part in found}
 
     def pieces(self, name: str, value: Tensor) -> list[tuple[str, Tensor]]:
         """Return views of a stored parameter, a piece for each stretch of the host, in order.
@@ -300,6 +305,16 @@ class Adapter(nn.Module, ABC):
         if not self.host.flat and shapes[0][0]:
             return shapes[0][1]
         return (sum(math.prod(shape) for _, shape in shapes),)
+
+
+def joined(pieces: list[Tensor], dim: int) -> Tensor:
+    """Return pieces side by side; one alone as it is, without a copy.
+
+    Args:
+        pieces: Tensors that differ in one dimension.
+        dim: That dimension.
+    """
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=dim)
 
 
 def times(scale: float | Tensor, x: Tensor) -> Tensor:

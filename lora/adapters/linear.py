@@ -1,14 +1,14 @@
 """Hosts of linear maps: e3nn's, dense ones, and the layers of `FullyConnectedNet`."""
 
 import math
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lora.adapters.host import Host, Matrices, Stretch
-from lora.mace.door import FCLayer, is_cueq, o3
+from lora.mace.door import FCLayer, Untyped, is_cueq, o3
 from lora.mace.fast.autograd import join
 from lora.mace.modules import irreps_of, shared_irreps
 
@@ -38,7 +38,7 @@ class O3Host(Host):
     switch = "equivariant"
     path_weights = True
 
-    def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
+    def __init__(self, base: Untyped, irreps: tuple[str, ...] = ()) -> None:
         """Look at the irreps and the weight of the base layer.
 
         Args:
@@ -150,12 +150,12 @@ class O3Host(Host):
             else:  # not adapted
                 pieces.append(like.new_zeros(*like.shape[:-2], block.rows * block.columns))
         flat = torch.cat(pieces, dim=-1)  # [..., weight_numel]
-        return flat.view(*flat.shape[:-1], *cast(Tensor, self.base.weight).shape)
+        return flat.view(*flat.shape[:-1], *self.base.weight.shape)
 
     def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
         """Return what the base computes with another weight, [..., irreps_out.dim]."""
         if is_cueq(self.base):  # takes no weight from outside, and stores it as [1, weight_numel]
-            own = {"weight": weight.view_as(cast(Tensor, self.base.weight))}
+            own = {"weight": weight.view_as(self.base.weight)}
             out: Tensor = functional_call(self.base, own, inputs)
             return out
         with_weight: Tensor = self.base(*inputs, weight)
@@ -207,7 +207,7 @@ class _MatrixHost(Host):
     flat = False
     by_irrep = False
 
-    def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
+    def __init__(self, base: Untyped, irreps: tuple[str, ...] = ()) -> None:
         """Look at the weight of the base layer.
 
         Args:
@@ -215,7 +215,7 @@ class _MatrixHost(Host):
             irreps: Of no meaning here.
         """
         super().__init__(base, irreps)
-        rows, columns = cast(Tensor, base.weight).shape
+        rows, columns = base.weight.shape
         n_in, n_out = (columns, rows) if self.outputs_first else (rows, columns)
         self.inputs, self.outputs = [Stretch("0e", n_in)], [Stretch("0e", n_out)]
 
@@ -246,7 +246,7 @@ class DenseHost(_MatrixHost):
     def run(self, weight: Tensor, *inputs: Tensor) -> Tensor:
         """Return x W^T + bias, [..., out]."""
         (x,) = inputs
-        return nn.functional.linear(x, weight, cast(Tensor | None, self.base.bias))
+        return nn.functional.linear(x, weight, self.base.bias)
 
     def run_packed(self, weights: Tensor, *inputs: Tensor) -> Tensor:
         """Return the same for K weights, [K * n, out]."""
@@ -278,7 +278,7 @@ class FCHost(_MatrixHost):
 
     def _activate(self, x: Tensor) -> Tensor:
         x = x if self.base.act is None else self.base.act(x)
-        return x * math.sqrt(cast(float, self.base.var_out))
+        return x * math.sqrt(self.base.var_out)
 
 
 def _each(weights: Tensor, x: Tensor) -> Tensor:

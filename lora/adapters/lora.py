@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from lora.adapters.host import Host
-from lora.adapters.layer import Adapter, Axes, Pairs, Values, times
+from lora.adapters.layer import Adapter, Axes, Pairs, Values, joined, times
 from lora.adapters.linear import DenseHost, FCHost, O3Host
 
 INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
@@ -75,10 +75,18 @@ class LoRA(Adapter):
         return torch.zeros_like(like)
 
     def change(self, values: Values, scale: float | Tensor) -> Tensor:
-        """Return s A B in the layout of the base weight."""
-        pairs = self._pairs(values)
-        product = self.host.assemble({part: left @ right for part, (left, right) in pairs.items()})
-        return times(scale, product)
+        """Return s A B in the layout of the base weight.
+
+        Each stretch of rows is a product of its own: one product for all would sum the gradient of
+        the other factor in another order, and trainings would no longer repeat to the last digit.
+        """
+        left, right = self._sides
+        rows, columns = self.stretches(left, values), self.matrices(right, values)
+        products = {
+            part: joined([piece @ columns[part] for piece in rows[part]], dim=-2)
+            for part in self.host.parts
+        }
+        return times(scale, self.host.assemble(products))
 
     def scale_by(self, factor: float) -> None:
         """Multiply the change of the weight by a factor, in place."""
@@ -87,15 +95,15 @@ class LoRA(Adapter):
     @torch.no_grad()
     def factors(self) -> Pairs:
         """Return A and B as (left, right) of each irrep; (B, A) where outputs come first."""
-        return self._pairs(self.values())
+        left, right = (self.matrices(name, self.values()) for name in self._sides)
+        return {part: (left[part], right[part]) for part in self.host.parts}
 
     @torch.no_grad()
     def set_factors(self, pairs: Pairs) -> None:
         """Set A and B from (left, right) of each irrep, padded with zeros to the rank."""
-        swap = self.host.outputs_first
-        for name, of_left in (("lora_A", not swap), ("lora_B", swap)):
-            sides = {part: pair[0 if of_left else 1] for part, pair in pairs.items()}
-            self._set(name, sides, of_left)
+        left, right = self._sides
+        self._set(left, {part: pair[0] for part, pair in pairs.items()}, of_left=True)
+        self._set(right, {part: pair[1] for part, pair in pairs.items()}, of_left=False)
 
     def _set(self, name: str, sides: dict[str, Tensor], of_left: bool) -> None:
         """Write one side of the factors piece by piece, left [m, r] or right [r, n]."""
@@ -108,10 +116,10 @@ class LoRA(Adapter):
             padded = nn.functional.pad(side, (0, short) if of_left else (0, 0, 0, short))
             piece.copy_(padded.narrow(axis, first, piece.shape[axis]))
 
-    def _pairs(self, values: Values) -> Pairs:
-        a, b = self.matrices("lora_A", values), self.matrices("lora_B", values)
-        left, right = (b, a) if self.host.outputs_first else (a, b)
-        return {part: (left[part], right[part]) for part in self.host.parts}
+    @property
+    def _sides(self) -> tuple[str, str]:
+        """The factor on the left, with the rows of the matrix, and the one on the right."""
+        return ("lora_B", "lora_A") if self.host.outputs_first else ("lora_A", "lora_B")
 
 
 class LoRAO3Linear(LoRA):

@@ -6,8 +6,6 @@ and an input, or an element and a path, and whose columns are channels.  With Lo
 for each pair and all elements share B, so what is learnt of one element helps the others.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -15,7 +13,7 @@ from torch.func import functional_call
 from lora.adapters.host import ElementShape, Host, Matrices, Stretch
 from lora.adapters.linear import O3Host
 from lora.mace.contraction import PathWeight, path_weights
-from lora.mace.door import is_cueq, o3
+from lora.mace.door import Untyped, is_cueq, o3
 
 
 class SkipHost(O3Host):
@@ -73,7 +71,7 @@ class ContractionHost(Host):
 
     switch = "symmetric_contraction"
 
-    def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
+    def __init__(self, base: Untyped, irreps: tuple[str, ...] = ()) -> None:
         """Look at the weights of the contraction.
 
         Args:
@@ -89,8 +87,9 @@ class ContractionHost(Host):
         self.adapted = [
             path.exists and (not irreps or self._part(path) in irreps) for path in self.paths
         ]
-        example = cast(Tensor, base.weight if is_cueq(base) else base.contractions[0].weights_max)
-        self.n_elements, self.channels = example.shape[0], example.shape[-1]
+        example: Tensor = base.weight if is_cueq(base) else base.contractions[0].weights_max
+        self.n_elements: int = example.shape[0]
+        self.channels: int = example.shape[-1]
         n_paths: dict[str, int] = {}  # adapted ones, by output irrep
         for path, adapted in zip(self.paths, self.adapted, strict=True):
             if adapted:

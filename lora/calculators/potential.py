@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from torch import Tensor
 
 from lora.data.structures import bare
+from lora.mace.door import Untyped
 from lora.mace.elements import check_elements, elements, get_e0s, trim_elements
 from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
-from lora.mace.modules import cutoff_of
 from lora.mace.predict import predict
 
 
@@ -38,10 +37,10 @@ class Potential:
         device: str = "cpu",
         batch_size: int = 32,
     ) -> None:
-        model = load_foundation(model_file, dtype=torch.float64).to(device)
+        model: Untyped = load_foundation(model_file, dtype=torch.float64).to(device)
         check_elements(model, [Atoms(numbers)], model_file)
         model = trim_elements(model, sorted(set(numbers)))
-        self.r_max, self.depth = float(cutoff_of(model)), int(cast(Tensor, model.num_interactions))
+        self.r_max, self.depth = float(model.r_max), int(model.num_interactions)
         self.e0s = get_e0s(model)
         self.elements = elements(model)
         fuse(model)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ase.data import chemical_symbols
-from torch import nn
 
 from lora.catalogue.foundations import MACE_PAPER, known_foundation
 from lora.export.engines.base import name_of
 from lora.files.provenance import PACKAGES, version_of
 from lora.files.sealed import digest, read_json
+from lora.mace.door import Untyped
 from lora.mace.elements import elements, get_e0s
 from lora.mace.foundation import fingerprint
-from lora.mace.modules import cutoff_of
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 
@@ -36,7 +35,7 @@ class Licences:
 
 
 def make_card(
-    model: nn.Module, point: str, layout: Layout | None, licences: Licences
+    model: Untyped, point: str, layout: Layout | None, licences: Licences
 ) -> dict[str, Any]:
     """Return what is known of a model that is exported, and warnings.
 
@@ -55,7 +54,7 @@ def make_card(
         "dtype": name_of(dtype),
         "layout": "e3nn",
         "head": str(next(iter(getattr(model, "heads", None) or ["Default"]))),
-        "r_max": float(cutoff_of(model)),
+        "r_max": float(model.r_max),
         "elements": known,
         "E0s": get_e0s(model),
         "fingerprint": fingerprint(model),

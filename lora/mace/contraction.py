@@ -1,40 +1,40 @@
 """The weights of MACE's symmetric contraction."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from torch import Tensor, nn
-
-from lora.mace.door import is_cueq
+from lora.mace.door import Untyped, is_cueq
 
 
 class PathWeight(NamedTuple):
-    """One weight of a contraction: [n_elements, n_paths, channels]."""
+    """One weight of a contraction: [n_elements, n_paths, channels].
 
-    output: int  # which output irrep
-    name: str  # in e3nn's module
+    Attributes:
+        output: The index of the output irrep.
+        name: The name of the parameter in MACE's module.
+        n_paths: The number of paths.
+        exists: False where symmetry forbids the coupling; its weight is zero.
+    """
+
+    output: int
+    name: str
     n_paths: int
-    exists: bool  # a coupling that symmetry forbids has a weight too, of zeros
+    exists: bool
 
 
-def path_weights(contraction: nn.Module) -> list[PathWeight]:
+def path_weights(contraction: Untyped) -> list[PathWeight]:
     """Return the weights of MACE's SymmetricContraction in the order in which MACE joins them.
 
-    cuEquivariance's has one joint weight; `lora.mace.kernels.to_kernel` notes on it what that is
-    made of.
-
     Args:
-        contraction: A symmetric contraction of MACE, or of cuEquivariance as `to_kernel` leaves it.
-
-    Returns:
-        A row for each weight, [n_elements, n_paths, channels].
+        contraction: MACE's module, or cuEquivariance's, which has one joint weight;
+            `lora.mace.kernels.to_kernel` notes on it what that is made of.
     """
     if is_cueq(contraction):
-        return cast(list[PathWeight], contraction.path_weights)
+        noted: list[PathWeight] = contraction.path_weights
+        return noted
     out = []
-    for k, part in enumerate(cast(nn.ModuleList, contraction.contractions)):
-        others = cast(nn.ParameterList, part.weights)
-        weights = {"weights_max": cast(Tensor, part.weights_max)}
-        weights |= {f"weights.{i}": weight for i, weight in enumerate(others)}
+    for k, part in enumerate(contraction.contractions):
+        weights = {"weights_max": part.weights_max}
+        weights |= {f"weights.{i}": weight for i, weight in enumerate(part.weights)}
         for name, weight in weights.items():
             full_name = f"contractions.{k}.{name}"
             out.append(PathWeight(k, full_name, weight.shape[1], bool(weight.any())))

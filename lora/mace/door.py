@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import torch
 
@@ -20,18 +21,14 @@ torch.serialization.add_safe_globals([slice])
 from e3nn import o3  # noqa: E402
 from e3nn.nn._fc import _Layer as FCLayer  # noqa: E402
 
+Untyped: TypeAlias = Any  # a module of MACE, e3nn or cuEquivariance: what it holds has no types
+
 
 def upstream(module: str) -> ModuleType:
-    """Import a module of MACE (`upstream("mace.data")`) without what it prints and warns.
+    """Import a module of MACE without what it prints and warns.
 
     Args:
-        module: The full name of the module.
-
-    Returns:
-        The module.
-
-    Raises:
-        ImportError: There is no such module here.
+        module: Its name, for example "mace.data".
     """
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
@@ -39,10 +36,10 @@ def upstream(module: str) -> ModuleType:
 
 
 def is_cueq(module: torch.nn.Module) -> bool:
-    """Return True for a layer of cuEquivariance; tells without importing it.
+    """Return True for a layer of cuEquivariance, without importing it.
 
     Args:
-        module: Any layer.
+        module: Any module of a model.
     """
     return type(module).__module__.partition(".")[0] == "cuequivariance_torch"
 
@@ -52,7 +49,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Make new tensors in a dtype inside the block: MACE and e3nn read torch's global.
 
     Args:
-        dtype: A floating-point dtype.
+        dtype: The dtype.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -62,4 +59,4 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-__all__ = ["FCLayer", "default_dtype", "is_cueq", "o3", "upstream"]
+__all__ = ["FCLayer", "Untyped", "default_dtype", "is_cueq", "o3", "upstream"]

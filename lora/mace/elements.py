@@ -1,13 +1,13 @@
 """Elements of a model: their energies, and models trimmed to some of them.
 
 Training runs on a base that knows the elements of the data only; what was trained is written
-back into the full one.  Knows which of MACE's weights have a row an element.
+back into the full one.  This module knows which of MACE's weights have a row for each element.
 """
 
 import copy
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from ase import Atoms
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from lora.data.origin import where
 from lora.errors import UserError
-from lora.mace.door import default_dtype, o3
+from lora.mace.door import Untyped, default_dtype, o3
 from lora.mace.notes import note
 
 # linear layers that read the one-hot elements
 ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embedding")
 
 
-def elements(model: nn.Module) -> list[int]:
-    """Return the atomic numbers that the model knows, in its order.
+def elements(model: Untyped) -> list[int]:
+    """Return the atomic numbers that a model knows, in its order.
 
     Args:
         model: A MACE model.
@@ -33,15 +33,15 @@ def elements(model: nn.Module) -> list[int]:
 
 
 def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) -> None:
-    """Check that the model knows all elements of some structures.
+    """Raise an error for the first frame with an element that the model does not know.
 
     Args:
         model: A MACE model.
-        structures: The structures.
-        path: The file that they are from, for the message.
+        structures: The structures to look at.
+        path: Their file, for the message.
 
     Raises:
-        UserError: It does not; the first such frame is named.
+        UserError: A frame has such an element.
     """
     known = set(elements(model))
     for i, atoms in enumerate(structures):
@@ -55,7 +55,7 @@ def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) 
             )
 
 
-def get_e0s(model: nn.Module) -> dict[str, float]:
+def get_e0s(model: Untyped) -> dict[str, float]:
     """Return the E0s (eV) of the model's first head by chemical symbol.
 
     Args:
@@ -66,15 +66,15 @@ def get_e0s(model: nn.Module) -> dict[str, float]:
     return dict(zip(symbols, values.tolist(), strict=True))
 
 
-def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
-    """Replace the E0s of the first head for the elements given; the others keep theirs.
+def set_e0s(model: Untyped, e0s: dict[str, float]) -> None:
+    """Replace the E0s of the first head for some elements; the others keep theirs.
 
     Args:
-        model: A MACE model, which is changed in place.
-        e0s: Energies of free atoms (eV) by chemical symbol.
+        model: A MACE model.
+        e0s: The E0s (eV) by chemical symbol.
 
     Raises:
-        UserError: The model does not know one of the elements.
+        UserError: The model does not know an element.
     """
     values = torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0]  # [n_elements], a view
     known = elements(model)
@@ -85,20 +85,17 @@ def set_e0s(model: nn.Module, e0s: dict[str, float]) -> None:
 
 
 def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
-    """Return a copy that knows only some elements, and computes the same on those.
+    """Return a copy that knows only the elements `numbers`, and computes the same on those.
 
-    Every weight with a row an element keeps the rows of `numbers`, in the model's order.
-    `trimmed.kept_elements` remembers them, for `restore_elements` and for adapters.
+    Every weight with a row for each element keeps the rows of `numbers`, in the model's order.
+    They are noted on the copy as `kept_elements`, for `restore_elements` and for adapters.
 
     Args:
         model: A MACE model.
-        numbers: The atomic numbers to keep, in any order.
-
-    Returns:
-        The copy.
+        numbers: The atomic numbers to keep.
 
     Raises:
-        UserError: The model does not know one of the elements.
+        UserError: The model does not know an element.
     """
     known = elements(model)
     unknown = [chemical_symbols[z] for z in numbers if z not in known]
@@ -109,7 +106,7 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
         )
     keep = [i for i, z in enumerate(known) if z in numbers]
     every = list(range(len(keep)))
-    out = copy.deepcopy(model)
+    out: Untyped = copy.deepcopy(model)
     with torch.no_grad():
         for owner, name in _element_layers(out):
             old = getattr(owner, name)
@@ -122,25 +119,23 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
         energies = out.atomic_energies_fn
         energies.atomic_energies = energies.atomic_energies[..., keep].clone()
         out.atomic_numbers = out.atomic_numbers[keep].clone()
-    note(out, kept_elements=keep, base_elements=len(known))
-    return out
+    note(out, "kept_elements", keep)
+    note(out, "base_elements", len(known))
+    trimmed: nn.Module = out
+    return trimmed
 
 
-def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
-    """Return a copy of the full model with every weight and E0 of a trimmed one written into it.
+def restore_elements(trimmed: Untyped, full: nn.Module) -> nn.Module:
+    """Return a copy of `full` with every weight and E0 of `trimmed` written back into it.
 
-    Elements that were trimmed away keep their rows.
+    The result has the architecture of `full`; elements that were trimmed away keep their rows.
 
     Args:
-        trimmed: What `trim_elements` returned, whatever its weights are now.
+        trimmed: What `trim_elements` returned, trained or not.
         full: The model that it was made from.
-
-    Returns:
-        A model of the architecture of `full`.
     """
-    keep = cast(list[int], trimmed.kept_elements)
-    every = list(range(len(keep)))
-    out = copy.deepcopy(full)
+    keep, every = trimmed.kept_elements, list(range(len(trimmed.kept_elements)))
+    out: Untyped = copy.deepcopy(full)
     by_rows: set[Tensor] = set()  # parameters that hold elements, done row by row
     with torch.no_grad():
         layers = zip(_element_layers(trimmed), _element_layers(out), strict=True)
@@ -151,21 +146,22 @@ def restore_elements(trimmed: nn.Module, full: nn.Module) -> nn.Module:
         for (owner, name), (full_owner, _) in tensors:
             getattr(full_owner, name)[keep] = getattr(owner, name)
             by_rows.add(getattr(full_owner, name))
-        new_e0s = cast(Tensor, trimmed.atomic_energies_fn.atomic_energies)
+        new_e0s = trimmed.atomic_energies_fn.atomic_energies
         out.atomic_energies_fn.atomic_energies[..., keep] = new_e0s
         source = dict(trimmed.named_parameters())
         for name, parameter in out.named_parameters():
             if parameter not in by_rows:
                 parameter.copy_(source[name])
-    return out
+    restored: nn.Module = out
+    return restored
 
 
 def is_agnostic(model: nn.Module, name: str) -> bool:
-    """Return True if the product of a contraction has one weight for all elements.
+    """Return True if the product with a contraction has one weight for all elements.
 
     Args:
         model: A MACE model.
-        name: The name of the contraction in it.
+        name: The name of the contraction.
     """
     product = model.get_submodule(name.rpartition(".")[0])
     return getattr(product, "use_agnostic_product", False)
@@ -183,9 +179,10 @@ def _element_layers(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _element_tensors(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return (owner, attribute) of each bare parameter with a row an element: the contractions'."""
+    """Return (owner, attribute) of each parameter of a contraction, which has a row an element."""
     found: list[tuple[nn.Module, str]] = []
-    for name, layer in model.named_modules():
+    modules: Iterable[tuple[str, Untyped]] = model.named_modules()
+    for name, layer in modules:
         if name.endswith("symmetric_contractions") and not is_agnostic(model, name):
             for part in layer.contractions:
                 found.append((part, "weights_max"))
@@ -193,25 +190,25 @@ def _element_tensors(model: nn.Module) -> list[tuple[nn.Module, str]]:
     return found
 
 
-def _with_elements(layer: nn.Module, n: int) -> nn.Module:
+def _with_elements(layer: Untyped, n: int) -> nn.Module:
     """Return the same layer for n elements, weights not yet set."""
-    one_hot, weight = o3.Irreps(f"{n}x0e"), cast(Tensor, layer.weight)
-    with default_dtype(weight.dtype):  # e3nn's constants are made in it
+    one_hot = o3.Irreps(f"{n}x0e")
+    with default_dtype(layer.weight.dtype):  # e3nn's constants are made in it
         if isinstance(layer, o3.FullyConnectedTensorProduct):
             new = o3.FullyConnectedTensorProduct(layer.irreps_in1, one_hot, layer.irreps_out)
         else:
             new = o3.Linear(one_hot, layer.irreps_out)
-    return new.to(weight.device)
+    made: nn.Module = new.to(layer.weight.device)
+    return made
 
 
-def _copy_rows(source: nn.Module, target: nn.Module, rows: list[int], to: list[int]) -> None:
-    """Set target[..., to, :] = source[..., rows, :], block by block of the flat weights.
+def _copy_rows(source: Untyped, target: Untyped, rows: list[int], to: list[int]) -> None:
+    """Set target[..., to, :] to source[..., rows, :], block by block of the flat weights.
 
-    The path weights of both, 1/sqrt(fan-in), differ by the number of elements: made up for.
+    The path weights of both, 1/sqrt(fan-in), differ by the number of elements, which is corrected.
     """
     start_s = start_t = 0
-    of_source, of_target = (cast(list[Any], x.instructions) for x in (source, target))
-    for ins_s, ins_t in zip(of_source, of_target, strict=True):
+    for ins_s, ins_t in zip(source.instructions, target.instructions, strict=True):
         size_s, size_t = math.prod(ins_s.path_shape), math.prod(ins_t.path_shape)
         block_s = source.weight[start_s : start_s + size_s].view(-1, *ins_s.path_shape[-2:])
         block_t = target.weight[start_t : start_t + size_t].view(-1, *ins_t.path_shape[-2:])

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lora.catalogue.foundations import BY_NAME, NAMES
 from lora.errors import UserError
@@ -28,13 +28,10 @@ def load_foundation(
     Args:
         name: A .model file, or a name that MACE knows (medium-omat-0, small, medium_off, ...).
         head: The head to keep; needed where the model has several.
-        dtype: Convert the weights to it; None leaves them as they are stored.
-
-    Returns:
-        The model, in evaluation mode, with its `base_fingerprint` noted on it.
+        dtype: The dtype to convert the weights to; by default they stay as they are stored.
 
     Raises:
-        UserError: There is no such name or file, it is no MACE model, or it has no such head.
+        UserError: There is no such name, file or head, or the file holds no MACE model.
     """
     model = _load_file(Path(name)) if Path(name).is_file() else _load_name(str(name))
     if not (hasattr(model, "interactions") and hasattr(model, "atomic_energies_fn")):
@@ -42,7 +39,7 @@ def load_foundation(
     model = _choose_head(model, head, name)
     model = model.to(dtype) if dtype else model
     model.eval()
-    note(model, base_fingerprint=fingerprint(model))
+    note(model, "base_fingerprint", fingerprint(model))
     return model
 
 
@@ -140,7 +137,7 @@ def fingerprint(model: nn.Module) -> str:
         model: A MACE model.
     """
     digest = hashlib.sha256()
-    tensors: dict[str, Tensor] = dict(model.named_parameters())
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
     buffers = ("atomic_numbers", "r_max", "scale_shift.scale", "scale_shift.shift")
     tensors |= {n: b for n, b in model.named_buffers() if n in buffers}
     for name in sorted(tensors):

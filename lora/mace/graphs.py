@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from torch import nn
 
 from lora.data.structures import ENERGY, FORCES, STRESS
-from lora.mace.door import default_dtype, upstream
-from lora.mace.modules import cutoff_of
+from lora.mace.door import Untyped, default_dtype, upstream
 
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
@@ -21,6 +19,12 @@ class Graphs(Sequence[Any]):
     """
 
     def __init__(self, n: int, make: Callable[[int], Any]) -> None:
+        """Keep how graphs are made.
+
+        Args:
+            n: The number of graphs.
+            make: A function that returns the graph of an index.
+        """
         self.n, self.make = n, make
 
     def __len__(self) -> int:
@@ -32,15 +36,12 @@ class Graphs(Sequence[Any]):
         return self.make(i)
 
 
-def graphs(structures: list[Atoms], model: nn.Module) -> Sequence[Any]:
-    """Return MACE's graph of each structure, with neighbour list and labels.
+def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
+    """Return MACE's graph of each structure, with neighbours and labels.
 
     Args:
-        structures: Structures, with labels under our keys (eV, eV/Å, eV/Å^3) or without.
-        model: The model, whose elements, heads, cutoff and dtype the graphs are made for.
-
-    Returns:
-        As many graphs as structures; of more than `HELD`, each is made whenever it is asked for.
+        structures: Structures of elements that the model knows; labels where they have them.
+        model: A MACE model, whose cutoff, elements, heads and dtype the graphs have.
     """
     data = upstream("mace.data")
     tools = upstream("mace.tools")
@@ -49,7 +50,7 @@ def graphs(structures: list[Atoms], model: nn.Module) -> Sequence[Any]:
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = list(getattr(model, "heads", None) or ["Default"])
-    r_max, dtype = float(cutoff_of(model)), cutoff_of(model).dtype
+    r_max, dtype = float(model.r_max), model.r_max.dtype
 
     def make(i: int) -> Any:
         head = structures[i].info.get("head")
@@ -71,16 +72,16 @@ def batches(
     skip: int = 0,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[Any]:
-    """Yield MACE's batches of some graphs.
+    """Return MACE's batches.
 
     Args:
-        dataset: The graphs.
-        batch_size: The number of graphs a batch; the last one may have fewer.
-        device: Where the batches go: cpu, cuda or cuda:N.
+        dataset: What `graphs` returned.
+        batch_size: The number of structures in a batch.
+        device: The device of the batches.
         shuffle: The seed of the order; None keeps the order of the data.
-        skip: The number of batches that are left out at the start.
-        share: (i, n) takes every n-th graph of a batch from the i-th on; batches of fewer than n
-            are not shared out.
+        skip: The number of batches to leave out at the start.
+        share: (i, n) takes every n-th structure of a batch from the i-th on, for one of n
+            processes; batches of fewer than n structures are not shared out.
     """
     order = np.arange(len(dataset))
     if shuffle is not None:

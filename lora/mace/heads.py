@@ -12,7 +12,8 @@ from ase import Atoms
 from torch import nn
 
 from lora.errors import UserError
-from lora.mace.door import default_dtype, upstream
+from lora.mace.door import Untyped, default_dtype, upstream
+from lora.mace.notes import note
 
 REPLAY = "pt_head"  # MACE's name for it
 
@@ -21,10 +22,7 @@ def two_heads(model: nn.Module) -> nn.Module:
     """Return the model with a second head for replay, which starts as a copy of its own head.
 
     Args:
-        model: A MACE model.
-
-    Returns:
-        A new model in evaluation mode; the own head comes first and keeps its name.
+        model: A model with one head, which comes first and keeps its name.
 
     Raises:
         UserError: MACE itself cannot give heads to such a model.
@@ -45,7 +43,7 @@ def two_heads(model: nn.Module) -> nn.Module:
         for key in ("atomic_inter_scale", "atomic_inter_shift"):
             config[key] = np.repeat(np.atleast_1d(config[key]), 2)
         table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
-        made = type(model)(**config)
+        made: nn.Module = type(model)(**config)
         with torch.no_grad():
             made = upstream("mace.tools.finetuning_utils").load_foundations_elements(
                 *(made, model, table),
@@ -55,19 +53,16 @@ def two_heads(model: nn.Module) -> nn.Module:
             )
     made.eval()
     if hasattr(model, "base_fingerprint"):
-        made.base_fingerprint = model.base_fingerprint
+        note(made, "base_fingerprint", model.base_fingerprint)
     return made
 
 
-def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
+def own_head(model: Untyped, like: nn.Module) -> nn.Module:
     """Return the first head of a model with two, in the architecture that it came from.
 
     Args:
-        model: What `two_heads` returned, whatever its weights are now.
-        like: The model that it was made from, which is left as it is.
-
-    Returns:
-        A new model.
+        model: A model that `two_heads` made, trained or not.
+        like: The model that it was made from.
     """
     with default_dtype(next(model.parameters()).dtype):
         single = upstream("mace.tools.scripts_utils").remove_pt_head(model, model.heads[0])
@@ -79,11 +74,11 @@ def own_head(model: nn.Module, like: nn.Module) -> nn.Module:
 
 
 def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
-    """Return copies of structures for the head `REPLAY`, with a weight in the loss.
+    """Return copies for the head `REPLAY`, with a weight in the loss.
 
     Args:
-        structures: The structures, which are left as they are.
-        weight: The weight of each of them; that of other structures is 1.
+        structures: The replayed structures.
+        weight: The weight of each in the loss.
     """
     marked = [atoms.copy() for atoms in structures]
     for atoms in marked:

@@ -1,19 +1,18 @@
 """Foundation models on other kernels: cuEquivariance and OpenEquivariance, and back.
 
 Convert the base first and inject then: adapters are the same for all kernels, and nothing is
-dropped.  For the way back merge first.  MACE's own converters do the work; what they leave
-behind, and that they lost nothing, is seen to here.
+dropped.  For the way back merge first.  MACE's own converters do the work; this module checks that
+they lost nothing.
 """
 
 import copy
-from typing import Any, cast
 
 import torch
 from torch import nn
 
 from lora.errors import UserError
 from lora.mace.contraction import path_weights
-from lora.mace.door import default_dtype, is_cueq, o3, upstream
+from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
 from lora.mace.elements import elements
 from lora.mace.modules import irreps_of
 from lora.mace.notes import NOTES
@@ -32,15 +31,12 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
     """Return a copy of an e3nn model that runs on other kernels.
 
     Args:
-        model: A MACE model.
+        model: A MACE model without adapters.
         kernel: "cueq" or "oeq".
-        device: Where the copy goes: cpu, cuda or cuda:N.
-
-    Returns:
-        The copy, in evaluation mode.
+        device: The device of the copy.
 
     Raises:
-        ValueError: The model holds LoRA layers (convert first, then inject).
+        ValueError: The model holds adapters (convert first, then inject).
         UserError: The kernels are not installed, or MACE cannot convert this model.
     """
     _no_adapters(model, "convert the base first, then inject")
@@ -50,32 +46,30 @@ def to_kernel(model: nn.Module, kernel: str, device: str = "cpu") -> nn.Module:
         raise UserError(
             f"{kernel}: its kernels are not installed ({error}); pip install {PACKAGES[kernel]}"
         ) from None
-    source: Any = copy.deepcopy(model)  # MACE's attributes, read and set
+    source: Untyped = copy.deepcopy(model)
     source.use_reduced_cg = _reduced(source)
-    out = _convert(f"mace.cli.convert_e3nn_{kernel}", source, device)
-    for product, old in zip(cast(nn.ModuleList, out.products), source.products, strict=True):
-        contraction: Any = product.symmetric_contractions
+    out: Untyped = _convert(f"mace.cli.convert_e3nn_{kernel}", source, device)
+    for product, old in zip(out.products, source.products, strict=True):
+        contraction = product.symmetric_contractions
         if is_cueq(contraction):
             contraction.path_weights = path_weights(old.symmetric_contractions)
             projection = _projection(contraction) if source.use_reduced_cg else None
             weight = contraction.weight
             contraction.from_reduced = None if projection is None else projection.to(weight)
     _check(source.to(device), out, kernel)
-    return out
+    converted: nn.Module = out
+    return converted
 
 
 def from_kernel(model: nn.Module, kernel: str) -> nn.Module:
-    """Return a copy of a model on other kernels as an e3nn model; the reverse of `to_kernel`.
+    """Return a copy of a model on `kernel` as an e3nn model on the CPU; the reverse of `to_kernel`.
 
     Args:
-        model: A MACE model on `kernel`.
+        model: What `to_kernel` returned.
         kernel: "cueq" or "oeq".
 
-    Returns:
-        The copy, on the CPU, in evaluation mode.
-
     Raises:
-        ValueError: The model holds LoRA layers (merge first, then convert).
+        ValueError: The model holds adapters (merge first, then convert).
         UserError: MACE cannot convert this model.
     """
     _no_adapters(model, "merge first, then convert")
@@ -115,7 +109,7 @@ def _convert(module: str, source: nn.Module, device: str) -> nn.Module:
     return out.to(device).eval()
 
 
-def _reduced(model: nn.Module) -> bool:
+def _reduced(model: Untyped) -> bool:
     """Return True if the couplings are cuEquivariance's reduced ones; the model's flag may lie.
 
     A model that asked for them where cuEquivariance was missing has the others.
@@ -130,11 +124,11 @@ def _reduced(model: nn.Module) -> bool:
         correlation=order,
         use_cueq_cg=True,
     )[-1]
-    return couplings.shape[-1] == part.U_tensors(order).shape[-1]
+    return bool(couplings.shape[-1] == part.U_tensors(order).shape[-1])
 
 
-def _projection(contraction: nn.Module) -> torch.Tensor:
-    """Return the map of MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
+def _projection(contraction: Untyped) -> torch.Tensor:
+    """Return the matrix from MACE's reduced couplings to cuEquivariance's, [n_paths, n_paths]."""
     cue = upstream("cuequivariance")
     group = upstream("mace.tools.cg").O3_e3nn
     single = ["+".join(str(ir.ir) for ir in x) for x in irreps_of(contraction)]

@@ -10,15 +10,11 @@ from lora.mace.predict import predict
 
 
 def label(structures: list[Atoms], model: torch.nn.Module) -> list[Atoms]:
-    """Return copies of structures with what a model predicts as labels.
+    """Return copies with the model's energies, forces and, where periodic, stresses as labels.
 
     Args:
-        structures: The structures, which are left as they are.
-        model: A MACE model.
-
-    Returns:
-        Bare structures with energy (eV), forces [n_atoms, 3] (eV/Å) and, where all of them are
-        periodic, stress [9] (eV/Å^3).
+        structures: Structures of elements that the model knows.
+        model: The model.
     """
     periodic = all(atoms.pbc.all() for atoms in structures)
     plain = [bare(atoms) for atoms in structures]

@@ -1,4 +1,4 @@
-"""MACE's losses, and what MACE measures on a validation set."""
+"""MACE's losses, and its errors on a validation set."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ STRESS_LOSSES = ("stress", "huber", "universal")
 
 
 def loss_of(settings: TrainSettings, like: Tensor) -> nn.Module:
-    """Return MACE's loss of some settings.
+    """Return MACE's loss function.
 
     Args:
-        settings: Resolved settings.
-        like: A tensor of the dtype and on the device that the loss is to have.
+        settings: The settings, with the name of the loss and the weights of its terms.
+        like: A tensor of the dtype and device that the loss is computed in.
     """
     with default_dtype(like.dtype):  # MACE makes the weights of its terms in it
         loss: nn.Module = upstream("mace.tools.scripts_utils").get_loss_fn(
@@ -25,14 +25,11 @@ def loss_of(settings: TrainSettings, like: Tensor) -> nn.Module:
 
 
 def measure_of(loss: nn.Module, like: Tensor) -> Any:
-    """Return MACE's sums of a loss and of errors over batches.
+    """Return MACE's sums of a loss and of errors over batches; `compute` gives (loss, errors).
 
     Args:
-        loss: The loss.
-        like: A tensor of the dtype and on the device that the sums are to have.
-
-    Returns:
-        A metric whose `compute` gives (loss, errors).
+        loss: What `loss_of` returned.
+        like: A tensor of the dtype and device of the sums.
     """
     with default_dtype(like.dtype):  # the sums are kept in it
         return upstream("mace.tools.train").MACELoss(loss_fn=loss).to(like.device)

@@ -1,23 +1,12 @@
-"""What is asked of any module of a MACE model, and how one takes the place of another."""
+"""Irreps and parameters of any module of a MACE model, and how one replaces another."""
 
-from typing import cast
+from torch import nn
 
-from torch import Tensor, nn
-
-from lora.mace.door import o3
+from lora.mace.door import Untyped, o3
 
 
-def cutoff_of(model: nn.Module) -> Tensor:
-    """Return the cutoff radius of a model (Å), a scalar in the dtype of its graphs.
-
-    Args:
-        model: A MACE model.
-    """
-    return cast(Tensor, model.r_max)
-
-
-def irreps_of(layer: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
-    """Return input and output of a linear layer as e3nn's irreps.
+def irreps_of(layer: Untyped) -> tuple[o3.Irreps, o3.Irreps]:
+    """Return the irreps of input and output of a layer, as e3nn's.
 
     Args:
         layer: A layer of e3nn or cuEquivariance.
@@ -26,7 +15,7 @@ def irreps_of(layer: nn.Module) -> tuple[o3.Irreps, o3.Irreps]:
 
 
 def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
-    """Return the irreps that occur in both: what a linear map can connect.
+    """Return the irreps that occur in both, which is what a linear map can connect.
 
     Args:
         irreps_in: The irreps of the input.
@@ -36,7 +25,7 @@ def shared_irreps(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> set[o3.Irrep]:
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """Return the (trainable, total) numbers of parameters, truly counted.
+    """Return the number of trainable parameters and of all.
 
     Args:
         module: Any module.
@@ -47,11 +36,11 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
 
 
 def replace_layer(root: nn.Module, name: str, new: nn.Module) -> None:
-    """Put a module in the place of the one that has this name.
+    """Put a module in the place of another.
 
     Args:
-        root: The model, which is changed in place.
-        name: The name of the layer in it.
+        root: The model.
+        name: The name of the module to replace, as in `named_modules`.
         new: What takes its place.
     """
     parent, _, child = name.rpartition(".")

@@ -1,28 +1,30 @@
-"""What we note on a model; a conversion keeps it, a saved model has none of it."""
-
-from typing import Any
+"""Attributes that this package sets on a model; conversions keep them, saved models have none."""
 
 from torch import nn
 
 NOTES = ("base_fingerprint", "kept_elements", "base_elements", "lora_injection")
 
 
-def note(model: nn.Module, **values: Any) -> None:
-    """Note values on a model.
+def note(model: nn.Module, name: str, value: object) -> None:
+    """Set one of the notes on a model.
 
     Args:
-        model: The model, which is changed in place.
-        **values: The values by their names, which are those of `NOTES`.
+        model: The model.
+        name: One of `NOTES`.
+        value: What is noted.
     """
-    for name, value in values.items():
-        setattr(model, name, value)
+    assert name in NOTES
+    setattr(model, name, value)
 
 
 def without_notes(model: nn.Module) -> nn.Module:
-    """Return the model itself, without what we note on it: as it is saved.
+    """Take the notes off a model, as it is saved.
 
     Args:
-        model: The model, which is changed in place.
+        model: The model.
+
+    Returns:
+        The same model.
     """
     for name in NOTES:
         model.__dict__.pop(name, None)

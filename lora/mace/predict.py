@@ -10,24 +10,24 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from lora.mace.device import device_of
+from lora.mace.door import Untyped
 from lora.mace.graphs import batches, graphs
-from lora.mace.modules import cutoff_of
 
 
 def predict(
     model: nn.Module, dataset: Sequence[Any], batch_size: int = 32, stress: bool = False
 ) -> dict[str, np.ndarray]:
-    """Return what a model predicts, batch by batch, without gradients of weights.
+    """Return what a model predicts for structures.
 
     Args:
-        model: A MACE model.
-        dataset: Its graphs of n structures.
-        batch_size: The number of structures a batch.
-        stress: Whether stresses are asked for, too.
+        model: A MACE model, with adapters or without.
+        dataset: What `graphs` returned.
+        batch_size: The number of structures in a batch.
+        stress: Whether to predict stresses.
 
     Returns:
         "energy" [n] (eV), "forces" [n_atoms of all, 3] (eV/Å), if asked "stress" [n, 3, 3]
-        (eV/Å^3), and "seconds" [], the wall time of all batches.
+        (eV/Å^3), and "seconds", the wall time of all batches.
     """
     kept: dict[str, list[Tensor]] = {"energy": [], "forces": []}
     if stress:
@@ -42,18 +42,18 @@ def predict(
     return result | {"seconds": np.array(time.perf_counter() - started)}
 
 
-def on_cluster(model: nn.Module, numbers: list[int]) -> dict[str, Tensor]:
-    """Return what a model predicts for a small made-up cluster of some elements.
+def on_cluster(model: Untyped, numbers: list[int]) -> dict[str, Tensor]:
+    """Return interaction energy and forces of a small made-up cluster.
 
     Args:
         model: A MACE model.
-        numbers: The atomic numbers; the cluster has six atoms.
+        numbers: The atomic numbers of the elements to make it of.
 
     Returns:
-        "energies" [1], the interaction energy (eV), and "forces" [6, 3] (eV/Å).
+        "energies" [1] (eV) and "forces" [n, 3] (eV/Å).
     """
     chosen = [numbers[i % len(numbers)] for i in range(6)]
-    spread = 0.45 * float(cutoff_of(model)) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
+    spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
     batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))
     with frozen(model):
         out = model(batch.to_dict(), training=False)

@@ -11,15 +11,17 @@ import pandas as pd
 
 from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FORCE, ROWS, VALID
 from lora.catalogue.endings import Ending
+from lora.catalogue.methods import ADAPTERS
 from lora.files.sealed import write_text
 from lora.plan.points import Point
 from lora.plan.sweep import Sweep
 from lora.selection.results import Results
 
 # the kinds of points, in the order of the table
-ORDER = ("lora", "lora_replay", "cut", "full", "full_replay", "freeze", "foundation")
 LORA = ("lora", "lora_replay")
-BASELINES = ("full", "full_replay", "freeze")  # that are trained
+OTHERS = tuple(name for name in ADAPTERS if name not in LORA)  # further kinds of adapters
+BASELINES = (*OTHERS, "full", "full_replay", "freeze")  # that are trained
+ORDER = (*LORA, "cut", *BASELINES, "foundation")
 QUANTITIES = {name: BY_KEY[name].heading for name in (ENERGY, FORCE)}
 NAMES = ["group", "plain", "family"]  # columns that sweep.csv does not have
 
@@ -60,7 +62,7 @@ def _row(point: Point, trained: Mapping[str, dict[str, Any]], gpus: int) -> dict
     if point.settings is None:
         return row | {"trainable_parameters": 0}
     result = trained[point.cut_from or point.name]
-    adapted = point.settings.method == "lora"
+    adapted = point.settings.method in ADAPTERS
     for column in ROWS:
         if column.source and (adapted or not column.adapter):
             row[column.key] = _value(column.source, point, result)

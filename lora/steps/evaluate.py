@@ -6,7 +6,7 @@ evaluate/{point}.json, {point}.parquet
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,12 @@ from lora.data.structures import elements_of, has_stress, is_isolated_atom, load
 from lora.errors import UserError
 from lora.files.sealed import write_bytes, write_sealed
 from lora.mace.device import check_device, set_threads
+from lora.mace.door import Untyped
 from lora.mace.elements import check_elements, elements, trim_elements
 from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
-from lora.mace.modules import cutoff_of
 from lora.mace.predict import predict
 from lora.plan.commands import Run
 
@@ -66,12 +66,11 @@ def evaluate(
     made: dict[tuple[Any, ...], dict[str, Sequence[Any]]] = {}  # graphs by what they depend on
     results = []
     for out, model_file in models.items():
-        model = load_foundation(model_file).to(device)
+        model: Untyped = load_foundation(model_file).to(device)
         check_elements(model, everything, test_file)
         fingerprint = model.base_fingerprint
         model = trim_elements(model, elements_of(everything))
-        r_max = cutoff_of(model)
-        key = (float(r_max), r_max.dtype, *elements(model), *cast(list[str], model.heads))
+        key = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
         if key not in made:
             made[key] = {name: graphs(members, model) for name, members in sets.items()}
         fuse(model)

@@ -93,7 +93,8 @@ def _merge(
     merged = merge_lora_weights(model)
     merged = own_head(merged, base) if len(getattr(merged, "heads", None) or []) > 1 else merged
     _check_architecture(merged, base)
-    result: dict[str, Any] = {
+    residuals = _write_and_prove(merged, out, structures, unmerged)
+    result = {
         "point": out.stem,
         "model": out.name,
         "class": type(merged).__name__,
@@ -102,7 +103,7 @@ def _merge(
         "checked_structures": len(structures),
         "checked_elements": elements_of(structures),
         "fine_tuned_elements": tuned,
-        "max_abs_difference": _write_and_prove(merged, out, structures, unmerged),
+        "max_abs_difference": residuals,
         "bound": BOUND[dtype],
         "fingerprint": fingerprint(merged),
         "file_digest": digest(out),
@@ -110,7 +111,7 @@ def _merge(
     write_sealed(out.with_name("merge.json"), result, [out])
     log.info(
         "%s: merged against adapter on %d structures: dE %.1e eV, dF %.1e eV/Å, dS %.1e eV/Å^3",
-        *(out, len(structures), *result["max_abs_difference"].values()),
+        *(out, len(structures), *residuals.values()),
     )
     return result
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from lora.catalogue.columns import EPOCH_METRICS, ROWS
+from lora.catalogue.methods import ADAPTERS
 
 Metric = tuple[str, float, int, int]  # name, value, milliseconds, epoch
 PLAIN = ("lr", "seed", "targets")  # settings that are shown by their own names
@@ -37,7 +38,7 @@ def params_of(settings: dict[str, Any]) -> dict[str, str]:
     for column in ROWS:
         if column.adapter:
             value = left.pop(column.key, None)
-            if method == "lora":
+            if method in ADAPTERS:
                 first[column.param] = value
     plain = {name: left.pop(name) for name in PLAIN if name in left}
     params = first | {"method": method} | plain | {f"train/{k}": v for k, v in left.items()}

@@ -104,7 +104,7 @@ class AdapterPack(Trainee):
         model = self.pack.dissolve(i)
         s = settings
         how = Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method)
-        note(model, lora_injection=how)
+        note(model, "lora_injection", how)
         save_adapter(model, folder, _e0s_of(model, elements), **notes)
         return spectra(take_adapters(model).items())
 

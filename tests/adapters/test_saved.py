@@ -94,6 +94,37 @@ def test_another_base_is_refused_by_name(tmp_path: Path) -> None:
     assert "mine.model" in message and "\n" not in message
 
 
+def changed(size: float = 1.1) -> torch.nn.Module:
+    """The model with other weights, and with the note of what it was before."""
+    model = make_model()
+    with torch.no_grad():
+        next(model.parameters()).mul_(size)
+    return model
+
+
+def test_the_base_is_told_by_its_weights(tmp_path: Path) -> None:
+    """Not by what is noted on a model: made by hand, or changed after it was loaded."""
+    by_hand = make_model()
+    del by_hand.base_fingerprint
+    inject_lora(by_hand, rank=2)
+    perturb(by_hand)
+    save_adapter(by_hand, tmp_path / "a")
+    full, other = make_model(), changed()
+    load_adapter(full, tmp_path / "a")
+    atoms = known_structures()
+    a, b = (predict(x, graphs(atoms, x))["forces"] for x in (by_hand, full))
+    assert np.array_equal(a, b)
+    assert np.abs(a - predict(other, graphs(atoms, other))["forces"]).max() > 1e-3
+    assert other.base_fingerprint == make_model().base_fingerprint  # which is not true any more
+    with pytest.raises(UserError, match="belongs to the base"):
+        load_adapter(other, tmp_path / "a")
+    inject_lora(other, rank=2)
+    save_adapter(other, tmp_path / "b")
+    with pytest.raises(UserError, match="belongs to the base"):
+        load_adapter(make_model(), tmp_path / "b")
+    load_adapter(changed(), tmp_path / "b")
+
+
 def test_whole_weights_are_read_like_adapters(tmp_path: Path) -> None:
     base = make_model()
     model = trim_elements(base, [1, 6, 8])

@@ -35,7 +35,7 @@ def test_trimmed_model_computes_the_same_and_restores(case: Case) -> None:
     assert np.abs(a["energy"] - b["energy"]).max() < bound
     assert np.abs(a["forces"] - b["forces"]).max() < bound
 
-    with torch.no_grad():  # now change every weight, as naive fine-tuning does
+    with torch.no_grad():  # now change every weight, as full fine-tuning does
         generator = torch.Generator().manual_seed(5)
         for parameter in trimmed.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

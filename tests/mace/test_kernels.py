@@ -61,7 +61,7 @@ def test_lora_and_cueq_together(injected) -> None:
     assert difference(outputs(model), outputs(base)) < 1e-12
 
 
-@pytest.mark.parametrize("method", ["lora", "naive", "freeze"])
+@pytest.mark.parametrize("method", ["lora", "full", "freeze"])
 def test_training_on_cueq_gives_what_training_on_e3nn_gives(
     files: dict[str, Path],
     inputs: dict,

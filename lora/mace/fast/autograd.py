@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Join tensors along the last dimension, as torch.cat does.
+    """Return tensors side by side along the last dimension, as torch.cat does.
 
     Args:
-        *parts: [..., a], [..., b], ...
+        *parts: [..., a], [..., b] and so on.
 
     Returns:
         [..., a + b + ...].
@@ -25,12 +25,12 @@ def join(*parts: Tensor) -> Tensor:
 
 
 def spread(values: Tensor, place: Tensor, size: int) -> Tensor:
-    """Put rows at their places among more rows; the others are zero.
+    """Return rows at their places; the other rows are zero.
 
     Args:
-        values: The rows, [n, ...].
-        place: The place of each, all different, [n].
-        size: The number of rows in the end.
+        values: [n, ...].
+        place: The place of each row, all different, [n].
+        size: The number of rows of the result.
 
     Returns:
         [size, ...].

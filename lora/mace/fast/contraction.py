@@ -14,13 +14,13 @@ are written here instead of being left to autograd.  Exact, but for the order of
 
 import itertools
 import logging
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lora.mace.door import is_cueq
+from lora.mace.door import Untyped, is_cueq
 from lora.mace.fast.autograd import join, spread
 from lora.mace.modules import replace_layer
 
@@ -40,9 +40,9 @@ def fold(model: nn.Module) -> list[str]:
         model: A MACE model.
 
     Returns:
-        The names of the folded contractions.
+        The names of the contractions.
     """
-    found = {
+    found: dict[str, Untyped] = {
         name: layer
         for name, layer in model.named_modules()
         if name.endswith("symmetric_contractions") and not is_cueq(layer)
@@ -60,8 +60,8 @@ def fold(model: nn.Module) -> list[str]:
     return list(found)
 
 
-def _size(layer: nn.Module) -> int:
-    """Count the numbers of a folded layer: couplings without paths, elements, channels."""
+def _size(layer: Untyped) -> int:
+    """Return how many numbers a folded contraction holds."""
     return sum(
         part.U_tensors(order)[..., 0].numel()
         * part.weights_max.shape[0]
@@ -74,13 +74,19 @@ def _size(layer: nn.Module) -> int:
 class FoldedContractions(nn.Module):
     """MACE's SymmetricContraction with frozen weights.
 
-    dims:       components of each output irrep, dim of them in all
-    linear:     T1 [n_elements, channels, dim * n_lm]
-    quadratic:  T2 [n_elements, channels, dim * n_lm, n_lm]
-    cubic:      T3 [n_elements, channels, dim * n_lm, pairs of n_lm]
+    Attributes:
+        dims: The number of components of each output irrep, dim of them in all.
+        linear: T1 [n_elements, channels, dim * n_lm].
+        quadratic: T2 [n_elements, channels, dim * n_lm, n_lm].
+        cubic: T3 [n_elements, channels, dim * n_lm, pairs of n_lm].
     """
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: Untyped) -> None:
+        """Fold the weights of a contraction.
+
+        Args:
+            base: MACE's contraction.
+        """
         super().__init__()
         folded = [_folded(part) for part in base.contractions]
         self.dims = [orders[0].shape[2] for orders in folded]
@@ -95,7 +101,7 @@ class FoldedContractions(nn.Module):
         self.register_buffer("cubic", cubic.flatten(2, 3))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return what MACE's contraction gives, [n_atoms, sum of channels * dim].
+        """Return the contracted features, [n_atoms, irreps_out.dim].
 
         Atoms are taken an element at a time, which makes of it a few products of dense matrices.
 
@@ -112,12 +118,11 @@ class FoldedContractions(nn.Module):
         return join(*(part.flatten(1) for part in out.split(self.dims, dim=2)))
 
 
-def _folded(part: nn.Module) -> list[Tensor]:
-    """Return T1, T2, T3 of one output irrep: [n_elements, channels, dim, n_lm, ...], symmetric."""
-    top, highest = cast(int, part.correlation), cast(Tensor, part.weights_max)
-    lower = cast(nn.ParameterList, part.weights)
-    weights = {top: highest} | {top - 1 - i: w for i, w in enumerate(lower)}
-    n_elements, _, channels = highest.shape
+def _folded(part: Untyped) -> list[Tensor]:
+    """Return T1, T2 and T3 of one output irrep, [n_elements, channels, dim, n_lm, ...]."""
+    top: int = part.correlation
+    weights = {top: part.weights_max} | {top - 1 - i: w for i, w in enumerate(part.weights)}
+    n_elements, _, channels = part.weights_max.shape
     n_lm = part.U_tensors(1).shape[-2]
     out: list[Tensor] = []
     for order in (1, 2, 3):
@@ -190,7 +195,7 @@ class _Slope(torch.autograd.Function):
 
 
 def _pairs(a: Tensor, b: Tensor) -> Tensor:
-    """Return a_i b_j + b_i a_j of all i <= j: [n, ...] to [n (n + 1) / 2, ...]."""
+    """a_i b_j + b_i a_j of all i <= j: [n, ...] to [n (n + 1) / 2, ...]."""
     return torch.cat([a[i] * b[i:] + b[i] * a[i:] for i in range(len(a))])
 
 

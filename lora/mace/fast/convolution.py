@@ -11,12 +11,13 @@ Exact, but for the order of sums; nothing in it trains, so it serves every metho
     MACE: Batatia et al., arXiv 2206.07697, eq. 8
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lora.mace.door import o3
+from lora.mace.door import Untyped, o3
 from lora.mace.fast.autograd import join, spread
 
 MOST_PADDING = 2.0  # places for neighbours an edge; beyond, upstream's way is the cheaper one
@@ -32,11 +33,12 @@ def fuse(model: nn.Module) -> list[str]:
         model: A MACE model.
 
     Returns:
-        The names of the blocks.
+        The names of the blocks that have one now.
     """
+    modules: Iterable[tuple[str, Untyped]] = model.named_modules()
     found = {
         name: block
-        for name, block in model.named_modules()
+        for name, block in modules
         if _can_fuse(getattr(block, "conv_tp", None)) and not hasattr(block, "conv_fusion")
     }
     for block in found.values():
@@ -48,12 +50,13 @@ def unfuse(model: nn.Module) -> nn.Module:
     """Put MACE's own convolutions back, in place.
 
     Args:
-        model: A MACE model, with fused convolutions or without.
+        model: A model that `fuse` was called on.
 
     Returns:
-        The model itself.
+        The same model.
     """
-    for block in list(model.modules()):
+    modules: list[Untyped] = list(model.modules())
+    for block in modules:
         if isinstance(getattr(block, "conv_tp", None), FusedConvolution):
             block.conv_tp = block.conv_tp.product
             del block.conv_fusion
@@ -61,10 +64,10 @@ def unfuse(model: nn.Module) -> nn.Module:
 
 
 def message_width(model: nn.Module) -> int:
-    """Return how many numbers an edge carries at most: the width of the widest tensor of a step.
+    """Return how many numbers an edge carries at most, which is the widest tensor of a step.
 
     Args:
-        model: A MACE model, with fused convolutions or without.
+        model: A MACE model.
     """
     widths = []
     for block in model.modules():
@@ -75,8 +78,8 @@ def message_width(model: nn.Module) -> int:
     return max(widths)
 
 
-def _can_fuse(product: nn.Module | None) -> bool:
-    """Return True for e3nn's product of channels with one weight a channel, path and edge."""
+def _can_fuse(product: Untyped) -> bool:
+    """Return True for e3nn's product with one weight for each channel, path and edge."""
     return (
         isinstance(product, o3.TensorProduct)
         and not product.shared_weights
@@ -88,10 +91,18 @@ def _can_fuse(product: nn.Module | None) -> bool:
 
 
 class Path(NamedTuple):
-    """One path of the product: an irrep of the features times one of the edge."""
+    """One path of the product: an irrep of the features times one of the edge.
 
-    i_in: int  # which input irrep
-    i_out: int  # which output irrep
+    Attributes:
+        i_in: The index of the input irrep.
+        i_out: The index of the output irrep.
+        channels: The number of channels.
+        dim_in: The number of components of the input irrep.
+        dim_out: The number of components of the output irrep.
+    """
+
+    i_in: int
+    i_out: int
     channels: int
     dim_in: int
     dim_out: int
@@ -100,11 +111,17 @@ class Path(NamedTuple):
 class FusedConvolution(nn.Module):
     """MACE's `conv_tp` with the gathering before and the sum after it.
 
-    product:    the `conv_tp`
-    couplings:  C of all paths, [n_lm, sum of dim_in * dim_out]
+    Attributes:
+        product: The `conv_tp`.
+        couplings: C of all paths, [n_lm, sum of dim_in * dim_out].
     """
 
-    def __init__(self, product: o3.TensorProduct) -> None:
+    def __init__(self, product: Untyped) -> None:
+        """Read the couplings off a product.
+
+        Args:
+            product: The `conv_tp` of a block.
+        """
         super().__init__()
         self.product = product
         self.inputs = [(mul, ir.dim) for mul, ir in product.irreps_in1]
@@ -123,7 +140,7 @@ class FusedConvolution(nn.Module):
     @torch.no_grad()
     def _couplings(self) -> Tensor:
         """Read off the product, an edge for each pair of components, so that they are its own."""
-        product = self.product
+        product: Untyped = self.product
         starts = [where.start for where in product.irreps_in1.slices()]
         outputs = product.irreps_out.slices()
         n_lm, out = product.irreps_in2.dim, []
@@ -140,7 +157,7 @@ class FusedConvolution(nn.Module):
         return torch.cat(out, dim=1)
 
     def _dtype(self) -> torch.dtype:
-        """Return the coefficients' dtype; a product of scalars alone has none and takes any."""
+        """Return the dtype of the product's coefficients; one of scalars alone takes any."""
         kinds = [x.dtype for name, x in self.product.named_buffers() if "w3j" in name]
         return kinds[0] if kinds else torch.float64
 
@@ -150,7 +167,7 @@ class FusedConvolution(nn.Module):
         Args:
             x: Features, [n_atoms, irreps_in.dim].
             y: Spherical harmonics, [n_edges, n_lm].
-            weights: One a channel, path and edge, [n_edges, channels of all paths].
+            weights: The weight of each edge, channel and path, [n_edges, channels of all paths].
             edge_index: Sender and receiver of each edge, [2, n_edges].
         """
         n, (sender, receiver) = len(x), edge_index
@@ -176,16 +193,17 @@ class FusedConvolution(nn.Module):
         return join(*(outs[i] for i in range(len(outs))))
 
     def _components_first(self, x: Tensor, i: int) -> Tensor:
-        """Return features of an irrep, [n, channels * dim], as [n, dim * channels]."""
+        """Return features [n, channels * dim] of an irrep as [n, dim * channels]."""
         return x.unflatten(1, self.inputs[i]).transpose(1, 2).flatten(1)
 
 
 class Neighbours(NamedTuple):
-    """Edges in rows of equal length, one row an atom.
+    """Edges in rows of equal length, one row for each atom.
 
-    place:  of each edge among all places, [n_edges]
-    edge:   at each place, any where there is none, [n_atoms * most]
-    most:   places in a row
+    Attributes:
+        place: The place of each edge among all places, [n_edges].
+        edge: The edge at each place, any where there is none, [n_atoms * most].
+        most: The number of places in a row.
     """
 
     place: Tensor
@@ -197,11 +215,8 @@ def neighbours(receiver: Tensor, n_atoms: int) -> Neighbours:
     """Give every edge a place in the row of the atom that receives it.
 
     Args:
-        receiver: The receiver of each edge, [n_edges].
+        receiver: The receiving atom of each edge, [n_edges].
         n_atoms: The number of atoms.
-
-    Returns:
-        The places of the edges.
     """
     counts = torch.bincount(receiver, minlength=n_atoms)  # [n_atoms]
     most = int(counts.max()) if len(receiver) else 0
