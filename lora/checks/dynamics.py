@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lora.calculators.potential import Potential, Single
-from lora.checks.base import Sample
+from lora.checks.base import NotCheckedError, Sample
 from lora.data.statistics import drift
 
 APART = 2.0  # sums of covalent radii; atoms farther apart do not hold together
@@ -35,15 +35,21 @@ def energy_drift(
 
     Args:
         potential: The potential.
-        sample: The structures; the first is used.
+        sample: The structures; the first of more than one atom is used.
         steps: The number of MD steps.
         timestep: The time step (fs).
         temperature: The temperature at the start (K).
 
     Returns:
         The drift (meV/atom/ps), infinite where the run explodes; slope and standard error.
+
+    Raises:
+        NotCheckedError: All structures have one atom.
     """
-    atoms = sample.structures[0].copy()
+    first = next((x for x in sample.structures if len(x) > 1), None)
+    if first is None:
+        raise NotCheckedError("all structures have one atom, which does not move by itself")
+    atoms = first.copy()
     atoms.calc = Single(potential)
     rng = np.random.default_rng(sample.seed)
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)

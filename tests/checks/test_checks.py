@@ -148,6 +148,16 @@ def test_what_cannot_be_checked_is_said() -> None:
     }
 
 
+def test_a_lone_atom_is_no_run_at_constant_energy() -> None:
+    """It has no velocity without momentum: another structure runs, or none."""
+    alone, both = sample(), sample()
+    alone.structures = [Atoms("H")]
+    assert "one atom" in run_checks(Morse(), alone, ["nve"])["not_checked"]["nve"]
+    both.structures = [Atoms("H"), *sample().structures]
+    found = [run_checks(Morse(), x, ["nve"])["checks"]["nve"] for x in (both, sample())]
+    assert found[0]["value"] == found[1]["value"]
+
+
 def test_thrown_atoms_do_not_touch_and_pieces_are_counted() -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):

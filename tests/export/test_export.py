@@ -11,23 +11,29 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from torch import nn
 
+from lora.catalogue.engines import BY_NAME, NAMES
 from lora.data.structures import write_structures
 from lora.errors import UserError
-from lora.export.card import licence_of, make_card
+from lora.export.card import Licences, licence_of, make_card
 from lora.export.engines.base import name_of
 from lora.export.engines.lammps import Lammps
-from lora.export.formats import FORMATS, plain, write_format
-from lora.export.verify import BOUNDS, ENGINES, choose, verify
+from lora.export.formats import plain, write_format
+from lora.export.verify import BOUNDS, Proof, choose, driver_of, verify
 from lora.files.sealed import Receipt, read_json, write_sealed
 from lora.mace.elements import set_e0s
 from lora.mace.foundation import fingerprint
-from lora.steps.export import export, find
+from lora.plan.commands import Run
+from lora.plan.config import Config
+from lora.plan.freshness import Files
+from lora.plan.layout import Layout
+from lora.plan.sweep import Sweep
+from lora.steps.export import ExportSettings, export, find
 from tests.support.models import BASE, CASES, make_model
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 DTYPES = [torch.float64, torch.float32]
-ALL = list(ENGINES)
+ALL = list(NAMES)
 
 
 def cell(shear: float) -> Atoms:
@@ -59,16 +65,16 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(model: nn.Module, folder: Path, names: list[str]) -> dict[str, Path]:
-    files = {name: folder / f"x{ENGINES[name].suffix}" for name in names}
+    files = {name: folder / f"x{BY_NAME[name].suffix}" for name in names}
     for name, path in files.items():
-        write_format(model, path, ENGINES[name].suffix)
+        write_format(model, path, BY_NAME[name])
     return files
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_every_engine_agrees(merged: Path, tmp_path: Path, dtype: torch.dtype) -> None:
     files = written(plain(merged, None, dtype), tmp_path, ALL)
-    rows = {row["engine"]: row for row in verify(merged, files, systems(), dtype, steps=50)}
+    rows = {row["engine"]: row for row in verify(files, Proof(merged, systems(), dtype, steps=50))}
     assert list(rows) == ALL
     energy, force = BOUNDS[dtype]
     rounding = 2 * torch.finfo(dtype).eps * 2040
@@ -83,7 +89,7 @@ def test_every_engine_agrees(merged: Path, tmp_path: Path, dtype: torch.dtype) -
 
 def test_the_comparison_is_not_empty(merged: Path) -> None:
     """Forces and stresses are there to differ, and periodic images count."""
-    engine, atoms = ENGINES["ase"](merged, torch.float64), choose(systems())[0]
+    engine, atoms = driver_of("ase")(merged, torch.float64), choose(systems())[0]
     assert atoms.pbc.all()
     found = engine(atoms)
     assert np.abs(found.forces).max() > 1e-2 and np.abs(found.stress).max() > 1e-3
@@ -117,7 +123,7 @@ def test_a_broken_export_is_caught_in_every_engine(
     merged: Path, tmp_path: Path, broken: object
 ) -> None:
     files = written(broken(merged), tmp_path, ALL)
-    for row in verify(merged, files, systems()[1:2], torch.float64, steps=50):
+    for row in verify(files, Proof(merged, systems()[1:2], torch.float64, steps=50)):
         assert row["verdict"] == "failed", row
         if broken is without_e0s:
             assert row["why"].startswith("energy over")
@@ -132,15 +138,17 @@ def test_the_chosen_head_of_several(tmp_path: Path) -> None:
     write_structures(tmp_path / "s.xyz", structures)
     with pytest.raises(UserError, match="several heads, choose one of: pbe, pbe0"):
         export(tmp_path / "m.model")
-    given = {"structures_file": tmp_path / "s.xyz", "engines": ["ase", "lammps"], "check": True}
-    found = export(tmp_path / "m.model", head="pbe", **given)
+    settings = ExportSettings(
+        ("ase", "lammps"), head="pbe", check=True, structures_file=tmp_path / "s.xyz"
+    )
+    found = export(tmp_path / "m.model", settings)
     assert found["card"]["head"] == "pbe"
     assert {row["verdict"] for row in found["verified"]} == {"passed"}
     files = {
         "ase": Path(found["folder"], "m.model"),
         "lammps": Path(found["folder"], "m.model-lammps.pt"),
     }
-    for row in verify(tmp_path / "m.model", files, structures, torch.float64, "pbe0"):
+    for row in verify(files, Proof(tmp_path / "m.model", structures, torch.float64, "pbe0")):
         assert row["verdict"] == "failed"
 
 
@@ -155,7 +163,7 @@ def test_torchscript_of_every_architecture(case: object, tmp_path: Path) -> None
         assert case.name in ("nonlinear",), error
         return
     atoms = cell(0.1)
-    truth = ENGINES["ase"](tmp_path / "m.model", case.dtype)(atoms)
+    truth = driver_of("ase")(tmp_path / "m.model", case.dtype)(atoms)
     found = Lammps(files["lammps"], case.dtype).in_torch(atoms)
     assert np.abs(found.forces - truth.forces).max() <= BOUNDS[case.dtype][1]
     assert np.abs(truth.forces).max() > 1e-4
@@ -165,10 +173,11 @@ def test_what_is_not_installed_is_not_passed(
     merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = written(plain(merged, None, None), tmp_path, ["ase", "openmm"])
-    monkeypatch.setattr(ENGINES["openmm"], "missing", classmethod(lambda _: ["openmm"]))
-    ase_row, row = verify(merged, files, systems()[1:2], torch.float64)
+    absent = replace(BY_NAME["openmm"], modules=("no_such_module",))
+    monkeypatch.setitem(BY_NAME, "openmm", absent)
+    ase_row, row = verify(files, Proof(merged, systems()[1:2], torch.float64))
     assert ase_row["verdict"] == "passed"
-    assert (row["verdict"], row["why"]) == ("not checked", "openmm is not installed")
+    assert (row["verdict"], row["why"]) == ("not checked", "no_such_module is not installed")
     assert "energy" not in row
 
 
@@ -179,7 +188,9 @@ def test_slabs(tmp_path: Path) -> None:
     slab.rattle(0.05)
     names = ["ase", "torch-sim", "openmm", "lammps"]
     files = written(plain(tmp_path / "m.model", None, None), tmp_path, names)
-    rows = {r["engine"]: r for r in verify(tmp_path / "m.model", files, [slab], torch.float64)}
+    rows = {
+        r["engine"]: r for r in verify(files, Proof(tmp_path / "m.model", [slab], torch.float64))
+    }
     assert rows["lammps"]["verdict"] == "passed", rows["lammps"]
     for name in ("torch-sim", "openmm"):
         assert rows[name]["verdict"] == "not checked" and "slab" in rows[name]["why"]
@@ -191,7 +202,9 @@ def test_runs_move_the_atoms_as_ase_does(merged: Path, tmp_path: Path) -> None:
 
     files = written(plain(merged, None, None), tmp_path, ["ase", "torch-sim", "lammps"])
     atoms = warm(systems()[0])
-    runs = {n: np.array(ENGINES[n](p, torch.float64).run(atoms, 50, 2.0)) for n, p in files.items()}
+    runs = {
+        n: np.array(driver_of(n)(p, torch.float64).run(atoms, 50, 2.0)) for n, p in files.items()
+    }
     assert np.ptp(runs["ase"]) > 1e-4  # the step is long enough to see
     for name in ("torch-sim", "lammps"):
         assert np.abs(runs[name] - runs["ase"]).max() < 1e-5
@@ -208,8 +221,9 @@ def sweep_of(folder: Path, model: nn.Module, base: str, dtype: str = "float64") 
         "fine_tuned_elements": ["H", "O"],
     }
     write_sealed(results / "merge" / point / "merge.json", print_of)
-    config = {"foundation": {"model": base, "head": None}, "data": {"file": "dft.xyz"}}
-    write_sealed(results / "config.json", config)
+    config = {"foundation": {"model": base}, "data": {"file": "dft.xyz"}}
+    config["results"] = str(results)
+    Sweep.from_config(Config.model_validate(config)).save(Files())
     write_sealed(results / "report/best.json", {"point": point})
     trained = {
         "settings": {"method": "lora", "rank": 2},
@@ -223,13 +237,8 @@ def sweep_of(folder: Path, model: nn.Module, base: str, dtype: str = "float64") 
 
 def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     results = sweep_of(tmp_path, make_model(), "medium_off")
-    found = export(
-        results,
-        engines=["ase"],
-        dtype="float32",
-        data_licence="CC BY 4.0",
-        receipt=Receipt(tmp_path / "r.json"),
-    )
+    settings = ExportSettings(("ase",), "float32", data_licence="CC BY 4.0")
+    found = export(results, settings, Run(1, Receipt(tmp_path / "r.json")))
     card = read_json(results / "export/lora_r2_a1_s3/card.json")
     assert card == found["card"] and read_json(tmp_path / "r.json")["card"] == card
     assert card["dtype"] == "float32" and card["layout"] == "e3nn" and card["head"] == "Default"
@@ -244,7 +253,9 @@ def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     saved = torch.load(results / "export/lora_r2_a1_s3/lora_r2_a1_s3.model", weights_only=False)
     assert next(saved.parameters()).dtype == torch.float32
     assert not [k for k in vars(saved) if "fingerprint" in k]
-    structures = export(results, engines=["ase"], structures_file=results / "data/valid.xyz")
+    structures = export(
+        results, ExportSettings(("ase",), structures_file=results / "data/valid.xyz")
+    )
     assert any("has C, never fine-tuned" in x for x in structures["card"]["warnings"])
 
 
@@ -252,10 +263,10 @@ def test_warnings_of_dtypes(tmp_path: Path) -> None:
     model = make_model()
     set_e0s(model, {"O": -2040.0})
     results = sweep_of(tmp_path, model, "my.model", dtype="float32")
-    none = {"base": None, "data": None}
-    said = make_card(model, "lora_r2_a1_s3", results, none)["warnings"]
+    at = ("lora_r2_a1_s3", Layout(results), Licences())
+    said = make_card(model, *at)["warnings"]
     assert any("merged in float32" in x for x in said) and any("not known here" in x for x in said)
-    said = make_card(model.float(), "lora_r2_a1_s3", results, none)["warnings"]
+    said = make_card(model.float(), *at)["warnings"]
     assert any("rounded to about 0.2 meV/atom" in x for x in said)
     assert not any("merged in float32" in x for x in said)
 
@@ -299,12 +310,15 @@ def test_mistakes(tmp_path: Path, merged: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         export(tmp_path / "none.model")
     with pytest.raises(UserError, match="gromacs is not an engine"):
-        export(merged, engines=["gromacs"])
+        export(merged, ExportSettings(("gromacs",)))
     with pytest.raises(UserError, match="needs --structures_file"):
-        export(merged, check=True, out=tmp_path)
+        export(merged, ExportSettings(check=True, out=tmp_path))
     write_structures(tmp_path / "s.xyz", [Atoms("H")])
     with pytest.raises(UserError, match="only free atoms"):
-        export(merged, check=True, out=tmp_path, structures_file=tmp_path / "s.xyz")
+        export(
+            merged,
+            ExportSettings(check=True, out=tmp_path, structures_file=tmp_path / "s.xyz"),
+        )
 
 
 def test_a_disagreement_is_an_error_and_leaves_its_numbers(
@@ -316,9 +330,9 @@ def test_a_disagreement_is_an_error_and_leaves_its_numbers(
         set_e0s(model, {"O": 0.0})
         return model
 
-    monkeypatch.setitem(FORMATS, ".model", broken)
+    monkeypatch.setattr("lora.export.formats.standard", broken)
     with pytest.raises(UserError, match="ase disagrees with the merged model"):
-        export(results, engines=["ase"], check=True, receipt=Receipt(tmp_path / "r.json"))
+        export(results, ExportSettings(("ase",), check=True), Run(1, Receipt(tmp_path / "r.json")))
     rows = read_json(results / "export/lora_r2_a1_s3/verify.json")["verified"]
     assert rows[0]["verdict"] == "failed" and not (tmp_path / "r.json").exists()
 
@@ -327,8 +341,10 @@ def test_what_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     """MACE converts only ScaleShiftMACE to cuEquivariance."""
     torch.save(make_model(replace(BASE, name="m", cls="MACE")), tmp_path / "m.model")
     write_structures(tmp_path / "s.xyz", systems()[1:2])
-    given = {"check": True, "structures_file": tmp_path / "s.xyz", "steps": 50}
-    found = export(tmp_path / "m.model", engines=["lammps-mliap", "ase"], **given)
+    settings = ExportSettings(
+        ("lammps-mliap", "ase"), steps=50, check=True, structures_file=tmp_path / "s.xyz"
+    )
+    found = export(tmp_path / "m.model", settings)
     assert [(r["engine"], r["verdict"]) for r in found["verified"]] == [
         ("ase", "passed"),
         ("lammps-mliap", "not written"),
@@ -341,8 +357,8 @@ def test_find(tmp_path: Path) -> None:
     results = sweep_of(tmp_path, make_model(), "my.model")
     point = "lora_r2_a1_s3"
     model_file = results / "merge" / point / f"{point}.model"
-    assert find(results, None) == (model_file, point, results)
-    assert find(model_file, None)[1:] == (point, results.resolve())
+    assert find(results, None) == (model_file, point, Layout(results))
+    assert find(model_file, None)[1:] == (point, Layout(results.resolve()))
     torch.save(make_model(), tmp_path / "alone.model")
     assert find(tmp_path / "alone.model", None) == (tmp_path / "alone.model", "alone", None)
 
@@ -360,8 +376,8 @@ def test_every_snippet_of_the_readme_runs(
     point = names.pop()
     folder = tmp_path / "results/export" / point
     model = plain(merged, None, None)
-    for suffix in (".model", ".model-lammps.pt"):
-        write_format(model, folder / f"{point}{suffix}", suffix)
+    for row in (BY_NAME["ase"], BY_NAME["lammps"]):
+        write_format(model, folder / f"{point}{row.suffix}", row)
     write_structures(tmp_path / "start.xyz", [molecule("CH3OH")])
     monkeypatch.chdir(tmp_path)
     for snippet in snippets:
