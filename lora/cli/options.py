@@ -244,7 +244,7 @@ def _setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None
             f"--{name}",
             type=option.kind,
             default=default,
-            choices=option.choices or None,
+            choices=option.choices if option.kind is str and option.choices else None,
             help=said,
         )
 

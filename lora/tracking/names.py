@@ -42,4 +42,11 @@ def params_of(settings: dict[str, Any]) -> dict[str, str]:
                 first[column.param] = value
     plain = {name: left.pop(name) for name in PLAIN if name in left}
     params = first | {"method": method} | plain | {f"train/{k}": v for k, v in left.items()}
-    return {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in params.items()}
+    return {name: _text(value) for name, value in params.items()}
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, with whole numbers in one form: 8.0 as 8."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value) if isinstance(value, dict) else str(value)

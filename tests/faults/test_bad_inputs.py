@@ -266,13 +266,13 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         "has format 99, and this version reads",
     ),
     "e0s_cut": ([*TRAIN, "--e0s_file", "cut_e0s.json"], "cut_e0s.json is not JSON"),
-    "rank_0": ([*WITH_E0S, "--rank", "0"], "rank: 0 must be above 0"),
+    "rank_0": ([*WITH_E0S, "--rank", "0"], "rank: 0 must be at least 1"),
     "alpha_negative": ([*WITH_E0S, "--alpha", "-1"], "alpha: -1.0 must be above 0"),
     "lr_0": ([*WITH_E0S, "--lr", "0"], "lr: 0.0 must be above 0"),
     "lr_nan": ([*WITH_E0S, "--lr", "nan"], "lr: nan must be above 0"),
-    "ema": ([*WITH_E0S, "--ema_decay", "2"], "ema_decay: 2.0 must lie between 0 and 1"),
+    "ema": ([*WITH_E0S, "--ema_decay", "2"], "ema_decay: 2.0 must be above 0 and below 1"),
     "share": ([*WITH_E0S, "--train_fraction", "0"], "train_fraction: 0.0 must be above 0"),
-    "freeze": ([*WITH_E0S, "--method", "freeze", "--freeze", "2"], "freeze: 2 is not one of"),
+    "freeze": ([*WITH_E0S, "--method", "freeze", "--freeze_level", "2"], "level: 2 is not one of"),
     "weights": ([*WITH_E0S, "--energy_weight", "0", "--forces_weight", "0"], "both are 0, nothing"),
     "targets_json": ([*WITH_E0S, "--targets", "all"], "targets: all is not JSON"),
     "targets_key": ([*WITH_E0S, "--targets", '{"layers": []}'], "targets.*layers"),
@@ -283,7 +283,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         "points: ranks is not a setting",
     ),
     "no_stress": ([*WITH_E0S, "--loss", "stress"], "train.xyz: loss stress needs a stress"),
-    "no_replay": ([*WITH_E0S, "--protocol", "replay"], "protocol: replay needs structures"),
+    "no_replay": ([*WITH_E0S, "--replay"], "replay: true needs structures"),
     "no_gpu": ([*WITH_E0S, "--device", "cuda:7"], "device: cuda:7"),
     "other_base": (
         ["merge", "--foundation", "other.model", "--check_file", "data/valid.xyz", *ADAPTER],
@@ -321,7 +321,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "check_setting": (
         ["check", "base.model", "--names", "nve", "--settings", '{"nve": {"stepz": 1}}']
         + ["--valid_file", "data/valid.xyz", "--e0s_file", "e0s.json", "--out", "a.json"],
-        "checks.nve: .*stepz",
+        "checks.settings.nve: .*stepz",
     ),
     "replay_labels": (
         ["replay", "test_only.xyz", *BASE_, "--labels", "dft", "--out", "o/r.xyz"],
@@ -330,7 +330,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "engine": (["export", "base.model", "--engines", "gromacs"], "gromacs is not an engine; use"),
     "no_results": (["status", "none"], "none"),
     "no_store": (["ui", "none"], "none"),
-    "not_tracked": (["track", "none", "--points", "a"], "none"),
+    "not_tracked": (["track", "none"], "none"),
 }
 
 
