@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.endings import Ending
 from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of
 from lora.plan.config import Config
+from lora.plan.finished import finished
 from lora.plan.freshness import Files, Verdict, judge, mark
 from lora.plan.jobs import Job, make_jobs
 from lora.plan.labels import check_data_keys
@@ -228,11 +228,23 @@ class Sweep:
         """Return the points that MLflow gets a run of."""
         return [x.name for x in self.points.values() if not x.cut_from]
 
-    def failed(self, pack: str) -> dict[str, str]:
-        """Return the points of a pack whose training failed, with the reasons."""
-        path = self.layout.receipt("train", pack)
-        results = read_json(path) if path.is_file() else {}
-        return {x: r["reason"] for x, r in results.items() if r["ended_by"] == Ending.FAILED}
+    @cached_property
+    def pack_of(self) -> dict[str, str]:
+        """Return the pack of every point."""
+        return {x.name: pack.name for pack in self.packs.values() for x in pack.points}
+
+    def sound(self, pack: str) -> list[str]:
+        """Return the points of a pack that have a model: of trainings that did not fail, and cuts.
+
+        Raises UserError: the receipt of a training is missing or damaged.
+        """
+        return [x.name for x in self.packs[pack].points if self.is_sound(x)]
+
+    def is_sound(self, point: Point) -> bool:
+        """Return False for a point whose training, or that of what it is cut from, failed."""
+        source = point.cut_from or point.name
+        trained = self.packs[self.pack_of[source]].trains
+        return not trained or source in finished(self.layout.receipt("train", self.pack_of[source]))
 
     def receipts(self, *steps: str) -> list[str]:
         """Return the receipts of all jobs of some steps."""

@@ -54,8 +54,7 @@ class Call:
     @property
     def points(self) -> list[str]:
         """Return the points of the job's pack, without those whose training failed."""
-        names = [x.name for x in self.sweep.packs[self.job.name].points]
-        return [x for x in names if x not in self.sweep.failed(self.job.name)]
+        return self.sweep.sound(self.job.name)
 
     def keys(self, *names: str) -> dict[str, str]:
         """Return what the user's files call their labels."""
@@ -133,6 +132,9 @@ def _truncate(call: Call) -> None:
 
     point = call.sweep.points[call.job.name]
     assert point.settings is not None
+    if not call.sweep.is_sound(point):
+        call.receipt.write({"not_cut": f"the training of {point.cut_from} failed"})
+        return
     adapter = call.sweep.layout.training(point.cut_from) / "adapter"
     out = call.sweep.layout.cut(point.name)
     truncate(call.base, adapter, out, rank=point.settings.rank, run=call.run)
