@@ -15,6 +15,7 @@ import torch
 from lora import inject_lora, load_foundation, save_adapter
 from lora.cli.main import main
 from lora.data.structures import load_structures, write_structures
+from tests.support import counts
 from tests.support.models import BASE, make_model
 from tests.support.trainings import teacher_data
 
@@ -368,7 +369,7 @@ def no_last_newline(path: Path) -> None:
 
 
 def large(path: Path) -> None:
-    lines = [f"H {3 * (i % 100)} {3 * (i // 100)} 0 0 0 0" for i in range(10_000)]
+    lines = [f"H {3 * (i % 100)} {3 * (i // 100)} 0 0 0 0" for i in range(counts.of(2_500, 10_000))]
     path.write_text(frame(atoms="\n".join(lines) + "\n") * 3)
 
 

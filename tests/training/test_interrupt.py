@@ -18,6 +18,7 @@ from lora.plan.settings import TrainSettings
 from lora.steps.train import train, train_pack
 from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
+from tests.support import forkserver
 from tests.support.trainings import QUICK, same
 
 
@@ -122,13 +123,14 @@ def test_signals_for_real(
     number: signal.Signals,
 ) -> None:
     """A checkpoint within seconds, exit 75, and the same command goes on to the same end."""
-    command = [sys.executable, "-m", "lora.cli", "train"]
-    command += [str(files[x]) for x in ("train_file", "valid_file")]
+    command = ["mace-lora", "train", *(str(files[x]) for x in ("train_file", "valid_file"))]
     command += ["--foundation", str(files["foundation"]), "--e0s_file", str(files["e0s_file"])]
     command += ["--batch_size", "3", "--max_num_epochs", "25", "--threads", "1", "--rank", "2"]
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    quick = {"env": os.environ | forkserver.environment(), "check": True, "capture_output": True}
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], **quick)
     command += ["--out", str(tmp_path / "p")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    real = [sys.executable, "-m", "lora.cli", *command[1:]]
+    process = subprocess.Popen(real, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "p/metrics.jsonl"
     while not (metrics.is_file() and len(metrics.read_text().splitlines()) > 3):
         assert process.poll() is None
@@ -139,6 +141,6 @@ def test_signals_for_real(
     assert process.returncode == EXIT_CODE and time.monotonic() - sent < 10
     assert f"asked to stop by {number.name}; run it again to go on" in printed
     assert (tmp_path / "p/checkpoint.pt").is_file()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, **quick)
     assert same(tmp_path / "whole", tmp_path / "p")
     assert json.loads((tmp_path / "p/train.json").read_text())["epochs"] == 25

@@ -166,6 +166,18 @@ def test_one_more_alpha_trains_only_its_points(sweep: Sweep) -> None:
     assert "split" not in todo and "e0s" not in todo
 
 
+def test_a_changed_rate_trains_again_with_all_that_follows_in_one_start(sweep: Sweep) -> None:
+    sweep.config["methods"] = {"lora": {"lr": 0.02}}
+    try:
+        todo = sweep.todo()
+    finally:
+        del sweep.config["methods"]
+    assert (todo["train"], todo["truncate"]) == (1, 1)
+    assert (todo["merge"], todo["evaluate"], todo["check"]) == (2, 2, 2)  # the cuts, too
+    assert {"choose", "summary", "figures", "export", "card", "track"} <= set(todo)
+    assert "split" not in todo and "e0s" not in todo
+
+
 def test_comments_make_nothing_stale(sweep: Sweep) -> None:
     """Which code counts is in tests/plan; here, that snakemake hears of it from the plan alone."""
     for module in ("steps/evaluate", "training/loop", "plan/points"):
