@@ -9,7 +9,10 @@ from pathlib import Path
 
 from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
+from lora.plan.config import Config, Export, Replay, Tracking
+from lora.plan.config_data import Data, E0s, Split
 from lora.plan.options import Option
+from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, OPTIONS
 
 # steps that a sweep runs by `mace-lora STEP PLAN [NAME]`
@@ -27,6 +30,7 @@ JOBS: tuple[str, ...] = (
 JOBS += ("thorough", "choose", "report", "export", "track")
 PLAN = "plan.json"
 PACKAGE = "mace-lora-sweep"
+RESULTS = Config.model_fields["results"].default
 
 
 def read(argv: list[str]) -> argparse.Namespace:
@@ -67,28 +71,19 @@ def _config(p: argparse.ArgumentParser) -> None:
 def _split(p: argparse.ArgumentParser) -> None:
     p.add_argument("dataset", help="labelled structures, extended xyz")
     p.add_argument("--out", required=True, help="folder for train.xyz, valid.xyz, test.xyz")
-    p.add_argument("--method", default="random", help="random, group, blocked or given")
-    p.add_argument("--valid_fraction", type=float, default=0.1)
-    p.add_argument("--test_fraction", type=float, default=0.1)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--group_key", help="key of a structure's group, for `group`")
-    p.add_argument("--block_size", type=int, default=20, help="frames a stretch, for `blocked`")
-    p.add_argument("--near_duplicate", type=float, default=0.01, help="Å, for the leakage check")
-    p.add_argument("--valid_file", help="validation set, for `given`")
-    p.add_argument("--test_file", help="test set, for `given`")
+    _keys(p, Split, "method", "group_key", "valid_file", "test_file")
+    _keys(p, Split, "valid_fraction", "test_fraction", "near_duplicate", kind=float)
+    _keys(p, Split, "seed", "block_size", kind=int)
     p.add_argument("--test_set", nargs=2, action="append", metavar=("NAME", "FILE"))
-    for key in ("energy", "forces", "stress"):
-        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"what the file calls the {key}")
+    _keys(p, Data, "energy_key", "forces_key", "stress_key")
 
 
 def _replay(p: argparse.ArgumentParser) -> None:
     p.add_argument("structures_file", help="of the foundation model's own kind")
     _foundation(p)
-    p.add_argument("--labels", default="foundation", help="foundation, predicted; or file")
-    p.add_argument("--num_samples", type=int, default=1000, help="at most")
-    p.add_argument("--seed", type=int, default=0)
-    for key in ("energy", "forces", "stress"):
-        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"of the file's {key}")
+    _keys(p, Replay, "labels")
+    _keys(p, Replay, "num_samples", "seed", kind=int)
+    _keys(p, Data, "energy_key", "forces_key", "stress_key")
     p.add_argument("--out", required=True, help="replay.xyz")
     _threads(p)
 
@@ -96,10 +91,10 @@ def _replay(p: argparse.ArgumentParser) -> None:
 def _e0s(p: argparse.ArgumentParser) -> None:
     p.add_argument("train_file", help="train.xyz of the split")
     _foundation(p)
-    p.add_argument("--method", default="estimated", help="a name, or JSON values {symbol: eV}")
-    p.add_argument("--max_error", type=float, default=500.0, help="gate, meV/atom")
+    _keys(p, E0s, "method")  # a name, or JSON values
+    _keys(p, E0s, "max_error", kind=float)
     p.add_argument("--no_stop", dest="stop", action="store_false", help="only warn at the gate")
-    p.add_argument("--dtype", default="float64")
+    p.add_argument("--dtype", default=DEFAULTS["default_dtype"])
     p.add_argument("--out", required=True, help="e0s.json")
     _threads(p)
 
@@ -109,7 +104,7 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("valid_file", help="valid.xyz of the split")
     _foundation(p)
     p.add_argument("--e0s_file", required=True, help="e0s.json")
-    p.add_argument("--replay_file", help="replay.xyz, for the protocol replay")
+    p.add_argument("--replay_file", help="replay.xyz, for replay")
     p.add_argument("--out", required=True, help="folder of the point, or of all points")
     p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
     p.add_argument("--work", help="folder of the checkpoint; default --out")
@@ -141,7 +136,7 @@ def _merge(p: argparse.ArgumentParser) -> None:
     p.add_argument("--adapter", nargs="+", type=Path, help="folders; without, only E0s are set")
     p.add_argument("--e0s_file", help="e0s.json, where there is no adapter")
     p.add_argument("--check_file", required=True, help="structures for the proof")
-    p.add_argument("--dtype", default="float64", help="where there is no adapter")
+    p.add_argument("--dtype", default=DEFAULTS["default_dtype"], help="where there is no adapter")
     p.add_argument("--out", nargs="+", type=Path, required=True, help="a .model file an adapter")
     _receipt(p)
     _threads(p)
@@ -151,8 +146,8 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("model_file", nargs="+", type=Path, help="MACE .model files")
     p.add_argument("--valid_file", required=True)
     p.add_argument("--test_file", required=True)
-    p.add_argument("--batch_size", type=int, default=32)
-    p.add_argument("--device", default="cpu")
+    p.add_argument("--batch_size", type=int, default=DEFAULTS["valid_batch_size"])
+    p.add_argument("--device", default=DEFAULTS["device"])
     p.add_argument(
         "--out", nargs="+", type=Path, required=True, help="a json file a model; .parquet beside"
     )
@@ -167,17 +162,16 @@ def _check(p: argparse.ArgumentParser) -> None:
     p.add_argument("--valid_file", required=True, help="a few of its structures are used")
     p.add_argument("--e0s_file", required=True, help="e0s.json")
     p.add_argument("--holdout_file", help="labelled by the foundation model's own level of theory")
-    for key in ("energy", "forces"):
-        p.add_argument(f"--{key}_key", default=f"REF_{key}", help=f"of the holdout's {key}")
+    _keys(p, Data, "energy_key", "forces_key")
     p.add_argument("--settings", default="{}", help="JSON, {check: {argument: value}}")
-    p.add_argument("--device", default="cpu")
+    p.add_argument("--device", default=DEFAULTS["device"])
     p.add_argument("--out", nargs="+", type=Path, help="a json file a model")
     _receipt(p)
     _threads(p)
 
 
 def _export(p: argparse.ArgumentParser) -> None:
-    p.add_argument("source", nargs="?", default="results", help="results folder, or a .model file")
+    p.add_argument("source", nargs="?", default=RESULTS, help="results folder, or a .model file")
     p.add_argument("--point", help="of the sweep; its chosen one by default")
     p.add_argument("--out", help="folder; default export/POINT in the results folder")
     p.add_argument("--engines", nargs="+", help="default: all but cueq")
@@ -185,7 +179,7 @@ def _export(p: argparse.ArgumentParser) -> None:
     p.add_argument("--head", help="of a model file with several")
     p.add_argument("--verify", dest="check", action="store_true", help="run each that is installed")
     p.add_argument("--structures_file", help="to run; default the validation set of the sweep")
-    p.add_argument("--steps", type=int, default=100, help="of 0.5 fs, at constant energy, in each")
+    _keys(p, Export, "steps", kind=int)
     p.add_argument("--base_licence", help="for the card, where it is not known by the base's name")
     p.add_argument("--data_licence", help="for the card")
     _receipt(p)
@@ -195,20 +189,30 @@ def _export(p: argparse.ArgumentParser) -> None:
 def _track(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", help="results folder of the sweep")
     p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
-    p.add_argument("--experiment", default="mace-lora-sweep")
+    _keys(p, Tracking, "experiment")
     p.add_argument("--model", help="name to register the chosen model by")
     p.add_argument("--or_later", action="store_true", help="a store that is down is no error")
 
 
 def _status(p: argparse.ArgumentParser) -> None:
-    p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
+    p.add_argument("results", nargs="?", default=RESULTS, help="results folder of the sweep")
     p.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again")
 
 
 def _ui(p: argparse.ArgumentParser) -> None:
-    p.add_argument("results", nargs="?", default="results", help="results folder of the sweep")
+    p.add_argument("results", nargs="?", default=RESULTS, help="results folder of the sweep")
     p.add_argument("--port", type=int, default=5000, help="the first one to try")
     p.add_argument("--no_browser", dest="browser", action="store_false", help="print the link only")
+
+
+def _keys(
+    p: argparse.ArgumentParser, section: type[Section], *names: str, kind: type = str
+) -> None:
+    """Add options for keys of a section of the config, with its defaults and descriptions."""
+    for name in names:
+        field = section.model_fields[name]
+        said = f"{field.description} (default {field.default})".replace("%", "%%")
+        p.add_argument(f"--{name}", type=kind, default=field.default, help=said)
 
 
 def _foundation(parser: argparse.ArgumentParser) -> None:
