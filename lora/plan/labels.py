@@ -51,8 +51,15 @@ def check_data_keys(config: Config, *, folder: Path = Path()) -> list[str]:
         config: The config, checked.
         folder: The folder in which paths start.
     """
-    losses = {config.settings_of(name).get("loss") for name in ("lora", *_trained(config))}
-    stress = bool(losses & set(STRESS_LOSSES))
+    losses = {x: config.settings_of(x).get("loss") for x in ("lora", *_trained(config))}
+    need = next(
+        (
+            f"; the loss {y} of methods.{x} (or train) needs it"
+            for x, y in losses.items()
+            if y in STRESS_LOSSES
+        ),
+        "",
+    )
     lines: list[str] = []
     for key, path in data_files(config).items():
         if key == ("replay", "file") and config.replay.labels != "file":
@@ -63,12 +70,13 @@ def check_data_keys(config: Config, *, folder: Path = Path()) -> list[str]:
         where = f"{path} frame {frame.number}"
         wanted = [("energy_key", [*frame.values])]
         wanted += [("forces_key", [*frame.columns])]
-        if stress and key[0] in ("data", "split") and "test_sets" not in key:
+        if need and key[0] in ("data", "split") and "test_sets" not in key:
             wanted += [("stress_key", [*frame.values])]
         for name, present in wanted:
             asked = getattr(config.data, name)
             if asked not in present:
-                lines.append(_missing(("data", name), asked, where, present))
+                why = need if name == "stress_key" else ""
+                lines.append(_missing(("data", name), asked, where, present) + why)
         by_group = config.split.method == "group" and key == ("data", "file")
         group = config.split.group_key if by_group else None
         if group and group not in frame.values:
