@@ -102,7 +102,7 @@ def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list
     """
     chosen = errors.group_of[choice.point]
     one_seed = errors.of(chosen, VALID, errors.metric)[2] == 1
-    lines = [_chosen(errors, choice), *_refusals(choice)]
+    lines = [*_no_better(errors, chosen), _chosen(errors, choice), *_refusals(choice)]
     if others := _others(errors, choice):
         lines.append(_next(errors, chosen, others[0]))
     lines += [*_failures(errors.table), *forgotten]
@@ -117,6 +117,22 @@ def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list
     if one_seed:
         lines.append("With one seed, differences of a few percent are noise.")
     return lines + _diverged(errors.table)
+
+
+def _no_better(errors: Errors, chosen: str) -> list[str]:
+    """Say that no training gained anything on the foundation model, where that is so."""
+    if FOUNDATION.group not in errors.groups:
+        return []
+    groups = (FOUNDATION.group, chosen)
+    base, best = (errors.mean(x, VALID, errors.metric) for x in groups)
+    if best < base:
+        return []
+    texts = [errors.text(x, VALID, errors.metric, 1) for x in groups]
+    return [
+        f"No training is better than the foundation model: {BY_KEY[errors.metric].heading} on the "
+        f"validation set {texts[0]} against {texts[1]}. Look at the labels, the learning rate and "
+        "the number of epochs before you use any of these models."
+    ]
 
 
 def _chosen(errors: Errors, choice: Choice) -> str:
@@ -168,6 +184,7 @@ def _others(errors: Errors, choice: Choice) -> list[str]:
     """Return the other groups that could have been chosen, the lowest error first."""
     refused = () if choice.point in choice.refused else choice.refused
     whole = of_all_data(errors.table)
+    whole = whole[whole["point"] != FOUNDATION.name]
     left = {*whole.loc[~whole["point"].isin(refused), "group"]} - {errors.group_of[choice.point]}
     return [group for group in errors.groups if group in left]
 

@@ -156,3 +156,13 @@ def test_baselines_of_less_data_are_no_rivals() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "full": (70.0, 0.0), "full_f0.5": (80.0, 0.0)}, 1)
     lines = words.words(words.Errors(table, METRIC), choose(table, METRIC, {}))
     assert sum("of lora_a against" in x for x in lines) == 1
+
+
+def test_where_nothing_was_gained_it_is_said_first() -> None:
+    for base, said in ((50.0, True), (60.0, True), (90.0, False)):
+        table = seeds_of({"lora_a": (60.0, 1.0), "full": (65.0, 1.0), "foundation": (base, 0.0)}, 3)
+        lines = words.words(words.Errors(table, METRIC), choose(table, METRIC, {}))
+        first = "No training is better than the foundation model: "
+        assert lines[0].startswith(first) is said
+        assert any(line.startswith("Chosen: lora_a_s0") for line in lines)
+        assert any(line.startswith("The next best is full with 65.0") for line in lines)
