@@ -74,6 +74,7 @@ ADAPTERS = tuple(row.name for row in ROWS if row.adapter)
 TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
+STARTS = ("documented", "upstream")  # of the factor A
 LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
 STRESS_LOSSES = ("stress", "huber", "universal")  # which need a stress on every structure
 SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
