@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 from torch import nn
@@ -34,6 +34,7 @@ class Injection:
         wrap_equivariant: Whether `o3.Linear` and `cuet.Linear` are adapted.
         wrap_dense: Whether `nn.Linear` and the layers of `FullyConnectedNet` are adapted.
         kind: The kind of adapter, a row of `lora/adapters/kinds.py`.
+        start: The start of the factor A, a name of `lora.catalogue.methods.STARTS`.
     """
 
     rank: int = 4
@@ -43,6 +44,7 @@ class Injection:
     wrap_equivariant: bool = True
     wrap_dense: bool = True
     kind: str = "lora"
+    start: str = "documented"
 
     def switched_on(self, host: type[Host]) -> bool:
         """Return True if layers of a host are to be adapted.
@@ -65,6 +67,7 @@ class Extras(TypedDict, total=False):
     scaling: str
     targets: Targets | Mapping[str, Any] | None
     kind: str
+    start: str
 
 
 def inject_lora(
@@ -89,7 +92,8 @@ def inject_lora(
             on cuEquivariance already (`lora.mace.kernels.to_kernel`): nothing is dropped later.
         **extras: `scaling`, "mace" (with e3nn's path weights) or "rank_stable" (alpha/sqrt(rank));
             `targets`, the layers and irreps, products or not, and ranks and alphas of single
-            layers; `kind`, the kind of adapter.
+            layers; `kind`, the kind of adapter; `start`, "documented" (A at N(0, 1e-3)) or
+            "upstream" (N(0, 1) for equivariant layers, which is what upstream's code does).
 
     Returns:
         The names of the wrapped layers, sorted.
@@ -109,7 +113,7 @@ def inject_lora(
     targets = given if isinstance(given, Targets) else Targets.from_dict(given or {})
     scaling, kind = extras.get("scaling", "mace"), extras.get("kind", "lora")
     injection = Injection(rank, alpha, scaling, targets, wrap_equivariant, wrap_dense, kind)
-    return inject(module, injection)
+    return inject(module, replace(injection, start=extras.get("start", injection.start)))
 
 
 def inject(module: nn.Module, how: Injection) -> list[str]:
@@ -142,7 +146,8 @@ def inject(module: nn.Module, how: Injection) -> list[str]:
         rank, alpha = how.targets.rank_of(name, how.rank), how.targets.alpha_of(name, how.alpha)
         irreps = how.targets.irreps if hosts[name].by_irrep else ()
         adapter = KINDS[how.kind].named(hosts[name])
-        layer = adapter(module.get_submodule(name), rank, alpha, how.scaling, irreps)
+        base = module.get_submodule(name)
+        layer = adapter(base, rank, alpha, how.scaling, irreps, how.start)
         replace_layer(module, name, layer)
     train_adapters_only(module)
     note(module, "lora_injection", how)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
-from lora.catalogue.methods import SCALINGS
+from lora.catalogue.methods import SCALINGS, STARTS
 
 Axis = Literal["inputs", "rank", "outputs"]
 Axes = dict[str, tuple[Axis, ...]]  # of the parameters of a kind, by name
@@ -50,6 +50,7 @@ class Adapter(nn.Module, ABC):
         rank: The rank of the change.
         alpha: The numerator of the scaling.
         scaling: The name of the scaling.
+        started: The name of the start of the parameters.
         enabled: Whether the change is applied; see `lora.adapters.algebra.disabled`.
     """
 
@@ -67,6 +68,7 @@ class Adapter(nn.Module, ABC):
         alpha: float = 1.0,
         scaling: str = "mace",
         irreps: tuple[str, ...] = (),
+        started: str = "documented",
     ) -> None:
         """Wrap a layer and freeze it.
 
@@ -76,6 +78,7 @@ class Adapter(nn.Module, ABC):
             alpha: The numerator of the scaling.
             scaling: "mace" or "rank_stable"; see `scale`.
             irreps: The irreps to adapt; an empty tuple means all. Dense layers have no choice.
+            started: The start of the parameters, where the kind has several.
 
         Raises:
             ValueError: The rank or the scaling is not allowed, or the layer cannot be adapted.
@@ -85,9 +88,11 @@ class Adapter(nn.Module, ABC):
             raise ValueError(f"rank must be at least 1, got {rank}")
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+        if started not in STARTS:
+            raise ValueError(f"start must be one of {', '.join(STARTS)}, got {started!r}")
         self.base, self.host = base, host_of(base, irreps)
         self.rank, self.alpha, self.scaling = rank, float(alpha), scaling
-        self.enabled = True
+        self.started, self.enabled = started, True
         for parameter in base.parameters():
             parameter.requires_grad_(False)
         example = next(base.parameters())

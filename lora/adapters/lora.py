@@ -52,9 +52,10 @@ class LoRA(Adapter):
         alpha: float = 1.0,
         scaling: str = "mace",
         irreps: tuple[str, ...] = (),
+        started: str = "documented",
     ) -> None:
         """Wrap a layer and freeze it; see `Adapter`."""
-        super().__init__(base, rank, alpha, scaling, irreps)
+        super().__init__(base, rank, alpha, scaling, irreps, started)
         if not isinstance(self.host, self.host_class):
             raise ValueError(f"{type(self).__name__}: does not take a {type(base).__name__}")
 
@@ -69,9 +70,13 @@ class LoRA(Adapter):
         return found[0] if found and cls is LoRA else cls
 
     def start(self, name: str, like: Tensor) -> Tensor:
-        """Return A ~ N(0, 1e-3), or B = 0."""
+        """Return A ~ N(0, 1e-3), with the start `upstream` N(0, 1) where e3nn normalises; or B = 0.
+
+        One draw has the same numbers for both, times another factor.
+        """
         if name == "lora_A":
-            return torch.randn(like.shape, dtype=like.dtype, device=like.device) * INIT_STD
+            std = 1.0 if self.started == "upstream" and self.host.path_weights else INIT_STD
+            return torch.randn(like.shape, dtype=like.dtype, device=like.device) * std
         return torch.zeros_like(like)
 
     def change(self, values: Values, scale: float | Tensor) -> Tensor:

@@ -229,7 +229,7 @@ def _injection_of(card: dict[str, Any], folder: str | Path) -> Injection:
             "use the version of mace-lora-sweep that wrote it"
         )
     names = ("rank", "alpha", "scaling", "wrap_equivariant", "wrap_dense")
-    settings = {name: card[name] for name in names}
+    settings = {name: card[name] for name in names} | {"start": card.get("start", "documented")}
     return Injection(**settings, targets=Targets.from_dict(card["targets"]), kind=card["method"])
 
 

@@ -132,7 +132,14 @@ ROWS = (
         *("dimers", "quick", "lora.checks.curves:dimers"),
         "pairs of elements without a repulsive wall, with a second minimum, or with a jump",
         *("faults", 1.0, "excess"),
-        note="Curves start at half a bond length; a second minimum counts from 0.1 eV on.",
+        settings=(
+            Setting(
+                *("temperature", 1500.0, "K", POSITIVE),
+                "A second minimum counts if its barrier is higher than kT at this temperature.",
+            ),
+        ),
+        note="Curves start at half a bond length. A second minimum counts where MD would feel it: "
+        "at a distance that the pair has in the data, or below the minimum there.",
     ),
     Check(
         *(

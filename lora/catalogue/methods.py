@@ -20,6 +20,7 @@ class Method:
         clip_grad: The default largest gradient norm.
         replays: Whether structures of the foundation model's own kind are always replayed.
         baseline: Whether it can stand in `baselines`.
+        rates: The learning rates of a sweep whose config names none, so that a baseline is tuned.
         adapter: Whether it trains adapters, of the kind of its name in `lora/adapters/kinds.py`.
     """
 
@@ -31,6 +32,7 @@ class Method:
     clip_grad: float | None = None
     replays: bool = False
     baseline: bool = False
+    rates: tuple[float, ...] = ()
     adapter: bool = False
 
     def defaults(self) -> dict[str, float]:
@@ -45,17 +47,24 @@ ROWS = (
         *(1e-2, 0.99, 10.0),
         adapter=True,
     ),
-    Method("full", "full", "all weights", 1e-3, 0.999, 1.0, baseline=True),
+    Method(
+        *("full", "full", "all weights"),
+        *(1e-3, 0.999, 1.0),
+        baseline=True,
+        rates=(1e-3, 3e-3, 1e-2),
+    ),
     Method(
         *("freeze", "freeze", "the layers that freeze_level leaves trainable"),
         *(1e-3, 0.999, 1.0),
         baseline=True,
+        rates=(1e-3, 3e-3, 1e-2),
     ),
     Method(
         *("full_replay", "full", "all weights, with replay"),
         *(1e-4, 0.999, 1.0),
         replays=True,
         baseline=True,
+        rates=(1e-4, 3e-4, 1e-3),
     ),
     Method("foundation", None, "nothing: the foundation model with new E0s", baseline=True),
 )
@@ -65,6 +74,7 @@ ADAPTERS = tuple(row.name for row in ROWS if row.adapter)
 TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
+STARTS = ("documented", "upstream")  # of the factor A
 LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
 STRESS_LOSSES = ("stress", "huber", "universal")  # which need a stress on every structure
 SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")

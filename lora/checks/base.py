@@ -10,6 +10,8 @@ from typing import Any
 
 from ase import Atoms
 
+from lora.data.statistics import Pair
+
 N_STRUCTURES = 4  # of the validation set, for checks that hold for any structure
 
 
@@ -28,6 +30,7 @@ class Sample:
         e0s: The E0s of that level, {symbol: eV}.
         crystals: Periodic structures of the data, one of each composition.
         settings: {check: {argument: value}} over the defaults of each.
+        ranges: The shortest and longest distance (Å) of each pair of elements in the data.
         seed: The random seed of all checks.
     """
 
@@ -37,4 +40,5 @@ class Sample:
     e0s: dict[str, float] = field(default_factory=dict)
     crystals: list[Atoms] = field(default_factory=list)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ranges: dict[Pair, tuple[float, float]] = field(default_factory=dict)
     seed: int = 0

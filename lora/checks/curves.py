@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.data import covalent_radii
 from scipy.signal import find_peaks
 
@@ -11,22 +11,26 @@ from lora.calculators.potential import Potential
 from lora.checks.base import NotCheckedError, Sample
 
 N_SAMPLES = 61  # of a dimer curve
-WELL = 0.1  # eV; a second minimum that is shallower does not count
 # a jump: the energy between two points of a dimer curve changes by this much (eV), plus this share
 # of the step, more than the forces explain
 JUMP = 0.1
 VOLUMES = np.linspace(0.88, 1.12, 13)
 
 
-def dimers(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:
-    """Count the faults of the energy curves of all pairs of elements.
+def dimers(
+    potential: Potential, sample: Sample, temperature: float
+) -> tuple[float, dict[str, Any]]:
+    """Count what MD would feel of the faults of the energy curves of all pairs of elements.
 
     Curves begin at half a bond length, the sum of the covalent radii.  Faults are: no wall (the
-    energy does not rise all the way inwards of 0.75 bond lengths), a second minimum, and a jump.
+    energy does not rise all the way inwards of 0.75 bond lengths), a jump, and a second minimum
+    that holds atoms at a temperature T: its barrier is higher than kT, and it lies at a distance
+    that this pair has in the data, or it is deeper than the minimum that does.
 
     Args:
         potential: The potential.
-        sample: The structures; its elements are used.
+        sample: The structures; its elements and distances of pairs are used.
+        temperature: T (K).
 
     Returns:
         The number of faults; each fault in words, and the curves (Å, eV).
@@ -42,7 +46,10 @@ def dimers(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]
             name = f"{pairs[0].symbols[0]}-{pairs[0].symbols[1]}"
             energies = energies - energies[-1]
             slope = np.array([-f[1, 2] for f in forces])  # dE/dr
-            faults += [f"{name}: {fault}" for fault in _curve_faults(r / bond, r, energies, slope)]
+            found = _curve_faults(r / bond, r, energies, slope)
+            if _second_minimum(r, energies, units.kB * temperature, sample.ranges.get((a, b))):
+                found.append("second minimum")
+            faults += [f"{name}: {fault}" for fault in found]
             curves[name] = {"r": r.round(4).tolist(), "energy": energies.round(5).tolist()}
     return float(len(faults)), {"faults": faults, "curves": curves}
 
@@ -59,14 +66,32 @@ def _curve_faults(x: np.ndarray, r: np.ndarray, energy: np.ndarray, slope: np.nd
     found = []
     if not (np.diff(energy[x < 0.75]) < 0).all():
         found.append("no wall")
-    if len(find_peaks(-energy, prominence=WELL)[0]) > 1:
-        found.append("second minimum")
     explained = 0.5 * (slope[1:] + slope[:-1]) * np.diff(r)
     outside = x[1:] > 0.75
     allowed = JUMP * (1 + np.abs(explained))
     if (np.abs(np.diff(energy) - explained) > allowed)[outside].any():
         found.append("jump")
     return found
+
+
+def _second_minimum(
+    r: np.ndarray, energy: np.ndarray, barrier: float, occurs: tuple[float, float] | None
+) -> bool:
+    """Return True where a dimer curve has a second minimum that MD would feel.
+
+    Args:
+        r: Distances (Å), [n].
+        energy: Energies (eV), [n].
+        barrier: The lowest barrier that holds (eV).
+        occurs: The shortest and longest distance of the pair in the data, None for no such pair.
+    """
+    wells, _ = find_peaks(-energy, prominence=barrier)
+    low, high = occurs or (np.inf, 0.0)
+    known = [i for i in wells if low <= r[i] <= high]
+    if not known:  # no distance of the data holds: nothing to fall out of, or into
+        return False
+    main = min(known, key=lambda i: energy[i])
+    return len(known) > 1 or any(energy[i] < energy[main] for i in wells)
 
 
 def equation_of_state(potential: Potential, sample: Sample) -> tuple[float, dict[str, Any]]:

@@ -10,8 +10,12 @@ from lora.calculators.potential import Potential
 from lora.catalogue.checks import BY_NAME, Check
 from lora.catalogue.named import resolve
 from lora.checks.base import N_STRUCTURES, NotCheckedError, Sample
+from lora.data.statistics import pair_ranges
 from lora.data.structures import bare, elements_of
 from lora.errors import UserError
+
+N_RANGES = 100  # structures that distances of pairs are taken from
+LONGEST = 7.0  # Å, of these distances; few models reach further
 
 log = logging.getLogger(__name__)
 Measured = tuple[float, dict[str, Any]]
@@ -60,8 +64,15 @@ def make_sample(
     plain = [bare(atoms) for atoms in structures]
     crystals = {str(a.symbols): a for a in plain if a.pbc.all()}
     few = plain[:: max(1, len(plain) // N_STRUCTURES)][:N_STRUCTURES]
+    many = plain[:: max(1, len(plain) // N_RANGES)]
     return Sample(
-        few, elements_of(plain), holdout, e0s, list(crystals.values())[:N_STRUCTURES], settings
+        few,
+        elements_of(plain),
+        holdout,
+        e0s,
+        list(crystals.values())[:N_STRUCTURES],
+        settings,
+        pair_ranges(many, LONGEST),
     )
 
 

@@ -10,9 +10,9 @@ from pydantic import Field
 from lora.catalogue import checks as check_rows
 from lora.catalogue import engines as engine_rows
 from lora.catalogue.bounds import Bounds
-from lora.catalogue.methods import BASELINES, DTYPES
+from lora.catalogue.methods import BASELINES, BY_NAME, DTYPES
 from lora.plan.config_data import Data, E0s, Foundation, Split
-from lora.plan.sections import CheckSettings, Limits, Methods, Section, Training
+from lora.plan.sections import SWEPT, CheckSettings, Limits, Methods, Section, Training
 from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
 from lora.plan.values import (
     As,
@@ -255,9 +255,27 @@ class Config(Section):
 
         Args:
             name: A key of `methods`: lora, full, freeze or full_replay.
+
+        Returns:
+            The settings; of one that is swept, the first value.
         """
         own: Section = getattr(self.methods, name)
-        return self.train.given() | own.given()
+        given = self.train.given() | own.given()
+        return {key: x[0] if _is_swept(key, x) else x for key, x in given.items()}
+
+    def swept(self, name: str) -> dict[str, tuple[float, ...]]:
+        """Return the settings of a method that are swept, with their values.
+
+        Args:
+            name: A key of `methods`: lora, full, freeze or full_replay.
+        """
+        own: Section = getattr(self.methods, name)
+        found = {key: x for key, x in own.given().items() if _is_swept(key, x)}
+        if name == "lora" and self.grid.lr:
+            found["lr"] = self.grid.lr
+        elif "lr" not in self.settings_of(name):
+            found |= {"lr": BY_NAME[name].rates} if BY_NAME[name].rates else {}
+        return {key: found[key] for key in SWEPT if key in found}
 
     def train_settings(self, name: str, **point: Any) -> TrainSettings:
         """Return the settings of a training of a method, with the defaults filled in.
@@ -284,6 +302,11 @@ class Config(Section):
         whole["select"]["limits"] = self.select.limits.given()
         plain: dict[str, Any] = _with_lists(whole)
         return plain
+
+
+def _is_swept(name: str, value: Any) -> bool:
+    """Return True for the list of values of a setting that is swept."""
+    return name in SWEPT and isinstance(value, tuple)
 
 
 def _with_lists(value: Any) -> Any:

@@ -145,6 +145,10 @@ def _replay(config: Config) -> Iterator[Problem]:
 
 def _training(config: Config) -> Iterator[Problem]:
     """Yield settings of trainings that contradict each other."""
+    lora: dict[str, Any] = config.methods.given().get("lora", {})
+    if config.grid.lr and isinstance(lora.get("lr"), tuple):
+        grid: Key = ("grid", "lr")
+        yield Problem(grid, "is swept in methods.lora.lr, too; leave out one of them", (grid,))
     used = ["lora", *(x for x in config.baselines if x != "foundation")]
     for name in used:
         method = {"full_replay": "full"}.get(name, name)

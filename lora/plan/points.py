@@ -12,6 +12,8 @@ from lora.catalogue.methods import ADAPTERS, BY_NAME
 from lora.plan.config import Config
 from lora.plan.settings import TrainSettings
 
+MARKS = {"lr": "lr", "ema_decay": "ema", "clip_grad": "clip"}  # of swept settings, in names
+
 
 @dataclass(frozen=True)
 class Point:
@@ -76,13 +78,12 @@ def make_points(config: Config) -> dict[str, Point]:
 
 def _lora(config: Config) -> list[Point]:
     grid, points = config.grid, []
-    for replay, share, rank, alpha, lr, seed in itertools.product(
-        grid.replay, grid.train_fraction, grid.rank, grid.alpha, grid.lr or [None], grid.seed
+    for replay, share, rank, alpha, swept, seed in itertools.product(
+        grid.replay, grid.train_fraction, grid.rank, grid.alpha, _swept(config, "lora"), grid.seed
     ):
         own: dict[str, Any] = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
-        own |= {"scaling": grid.scaling, **({} if lr is None else {"lr": lr})}
-        swept = "" if lr is None else f"_lr{_number(lr)}"
-        group = f"lora_r{rank}_a{_number(alpha)}{swept}{_mark(replay, share)}"
+        own |= {"scaling": grid.scaling, **swept}
+        group = f"lora_r{rank}_a{_number(alpha)}{_values(swept)}{_mark(replay, share)}"
         settings = _settings(config, "lora", own | _varied(config, replay, share))
         points.append(
             Point(f"{group}_s{seed}", group, "lora_replay" if replay else "lora", settings)
@@ -92,17 +93,27 @@ def _lora(config: Config) -> list[Point]:
 
 def _baselines(config: Config) -> list[Point]:
     points = []
-    for name, share, seed in itertools.product(
-        config.baselines, config.grid.train_fraction, config.grid.seed
-    ):
+    for name, share in itertools.product(config.baselines, config.grid.train_fraction):
         method = BY_NAME[name]
         if method.method is None:
             continue
-        own = {"method": method.method, "seed": seed}
-        group = f"{name}{_mark(False, share)}"
-        settings = _settings(config, name, own | _varied(config, method.replays, share))
-        points.append(Point(f"{group}_s{seed}", group, name, settings))
+        for swept, seed in itertools.product(_swept(config, name), config.grid.seed):
+            own = {"method": method.method, "seed": seed, **swept}
+            group = f"{name}{_values(swept)}{_mark(False, share)}"
+            settings = _settings(config, name, own | _varied(config, method.replays, share))
+            points.append(Point(f"{group}_s{seed}", group, name, settings))
     return points
+
+
+def _swept(config: Config, name: str) -> list[dict[str, float]]:
+    """Return every combination of the settings of a method that are swept."""
+    swept = config.swept(name)
+    return [dict(zip(swept, x, strict=True)) for x in itertools.product(*swept.values())]
+
+
+def _values(swept: dict[str, float]) -> str:
+    """Return what swept settings add to a name."""
+    return "".join(f"_{MARKS[name]}{_number(value)}" for name, value in swept.items())
 
 
 def _cuts(config: Config, points: list[Point]) -> list[Point]:

@@ -89,9 +89,12 @@ def _tables() -> dict[str, str]:
     tables["targets"] = _keys(_resolve(training["targets"], whole)["properties"], (), whole)
     rows = []
     for name, defaults in METHOD_DEFAULTS.items():
+        row = methods.BY_NAME[name]
         cells = [f"{defaults[x]:g}" for x in ("lr", "ema_decay", "clip_grad")]
-        rows.append([f"`{name}`", methods.BY_NAME[name].trains, *cells])
-    tables["method_defaults"] = _table(["method", "trains", "lr", "ema_decay", "clip_grad"], rows)
+        rows.append([f"`{name}`", row.trains, *cells, ", ".join(f"{x:g}" for x in row.rates)])
+    tables["method_defaults"] = _table(
+        ["method", "trains", "lr", "ema_decay", "clip_grad", "lr of a baseline, swept"], rows
+    )
     tables["check_rows"] = _table(
         ["check", "number", "limit", "settings (default)"], [_check(row) for row in checks.ROWS]
     )

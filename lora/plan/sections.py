@@ -10,7 +10,7 @@ from pydantic import Field as ModelField
 from lora.catalogue import checks as catalogue
 from lora.catalogue.methods import BY_NAME, TRAINED
 from lora.plan.options import Option
-from lora.plan.settings import Targets, TrainSettings
+from lora.plan.settings import OPTIONS, Targets, TrainSettings
 from lora.plan.values import (
     TEXT,
     Count,
@@ -19,6 +19,7 @@ from lora.plan.values import (
     matching,
     number,
     one_of,
+    one_or_more,
     tuple_of,
 )
 
@@ -137,6 +138,22 @@ Limits: type[Section] = create_model(
         }
     ),
 )
+SWEPT = ("lr", "ema_decay", "clip_grad")  # settings that a method can have a list of
+
+
+def _swept(name: str) -> tuple[Any, Any]:
+    """Return type and field of a setting that is a number or a list of them."""
+    option = OPTIONS[name]
+    help = f"{option.help} A list is swept: every value is a point."
+    return one_or_more(_kind(option)), ModelField(default=None, description=help)
+
+
+MethodTraining: type[Section] = create_model(
+    "MethodTraining",
+    __base__=Training,
+    __doc__="Settings of the trainings of one method; lists are swept.",
+    **_given({name: _swept(name) for name in SWEPT}),
+)
 Methods: type[Section] = create_model(
     "Methods",
     __base__=Section,
@@ -144,9 +161,9 @@ Methods: type[Section] = create_model(
     **_given(
         {
             name: (
-                Training,
+                MethodTraining,
                 ModelField(
-                    default_factory=Training,
+                    default_factory=MethodTraining,
                     description=f"Settings of the method {name}, which trains "
                     f"{BY_NAME[name].trains}; they win over train.",
                 ),

@@ -19,6 +19,7 @@ from lora.catalogue.methods import (
     METHODS,
     SCALINGS,
     SCHEDULERS,
+    STARTS,
     TRAINED,
 )
 from lora.errors import UserError
@@ -82,6 +83,14 @@ class TrainSettings:
         str,
         choices=SCALINGS,
         home="grid",
+    )
+    start: str = option_field(
+        "documented",
+        "The start of the factor A (lora): documented is N(0, 1e-3) everywhere, as upstream "
+        "documents it; upstream is what its code does, N(0, 1) in the normalisation of e3nn for "
+        "equivariant layers and N(0, 1e-3) for dense ones. B starts at zero.",
+        str,
+        choices=STARTS,
     )
     targets: Targets = option_field(
         Targets(), "The layers that get adapters (lora); see below.", dict

@@ -263,3 +263,15 @@ def name_or(choices: Iterable[str], other: Any, more: str, mapping: bool = False
         | Annotated[names if mapping else other, Tag("<other>")],
         Discriminator(_kind),
     ]
+
+
+def one_or_more(item: Any) -> Any:
+    """Return the type of a value, or of a list of different values.
+
+    Args:
+        item: The type of a value.
+    """
+    return Annotated[
+        Annotated[item, Tag("<one>")] | Annotated[tuple_of(item, least=1), Tag("<more>")],
+        Discriminator(lambda value: "<more>" if isinstance(value, (list, tuple)) else "<one>"),
+    ]

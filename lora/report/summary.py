@@ -9,12 +9,13 @@ from lora.files.sealed import read_json, write_text
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.report.checks_page import write_checks
+from lora.report.comparison import Errors
 from lora.report.page import page, paragraph, rows_of
-from lora.report.words import Errors, forgetting, replay_and_lora, words
+from lora.report.rivals import forgetting, replay_and_lora
+from lora.report.words import words
 from lora.selection.choose import Choice, Verdicts, read_choice
 from lora.selection.results import read_results
-from lora.selection.table import BASELINES, make_table, of_all_data
-from lora.selection.verdict import best_of_each
+from lora.selection.table import BASELINES, make_table
 
 NOTE = (
     "RMSE of energy (meV/atom) | forces (meV/Å), a column for each set, sorted by the error on the "
@@ -58,12 +59,10 @@ def write(sweep: Sweep) -> list[Path]:
 
 
 def _forgetting(errors: Errors, choice: Choice) -> list[str]:
-    """Return what there is to say of forgetting: of the chosen points and the best baselines."""
-    whole = of_all_data(errors.table)
-    trained = whole.loc[whole["method"].isin(BASELINES), "point"]
-    lora = [choice.lora] if choice.lora else []
-    shown = [choice.point, *lora, *best_of_each(trained, errors.group_of)]
-    return forgetting(choice.verdicts, shown) + replay_and_lora(errors, choice)
+    """Return what there is to say of forgetting: of the chosen group and the best baselines."""
+    shown = [errors.group_of[x] for x in (choice.point, choice.lora) if x]
+    shown += [group for kind in BASELINES for group in errors.of_kind(kind)[:1]]
+    return forgetting(errors, choice, shown) + replay_and_lora(errors, choice)
 
 
 def groups_table(errors: Errors, reasons: Verdicts) -> pd.DataFrame:

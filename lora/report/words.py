@@ -2,94 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from scipy.stats import ttest_ind_from_stats
 
-from lora.catalogue.columns import BY_KEY, ENERGY, FORCE, VALID
+from lora.catalogue.columns import BY_KEY, VALID
 from lora.catalogue.endings import Ending
 from lora.plan.points import FOUNDATION
-from lora.selection.choose import Choice, Verdicts
-from lora.selection.table import BASELINES, by_group, of_all_data
+from lora.report.comparison import Errors, compare
+from lora.report.rivals import against
+from lora.selection.choose import Choice
+from lora.selection.table import BASELINES, of_all_data
 
 SHOWN = 6  # refused points that are named
-WORTH = 0.8  # of the forgetting that replay has to get below, to be worth an error
-CHANCE = 0.05  # of a difference by the seeds alone, under which it is called one
-CLOSE = 0.05  # relative difference that another seed can make
-TITLES = {
-    "foundation": "the foundation model",
-    "full": "full fine-tuning",
-    "full_replay": "full fine-tuning with replay",
-    "freeze": "freezing",
-}
-
-
-class Errors:
-    """Mean and spread over seeds of each group on each set.
-
-    Attributes:
-        table: The table of points.
-        metric: The error that is compared.
-        sets: The names of the sets.
-        tests: The test sets; the validation set where there are none.
-        groups: The groups, the lowest error on the validation set first; without those of which
-            every training failed.
-        group_of: {point: its group}.
-    """
-
-    def __init__(self, table: pd.DataFrame, metric: str) -> None:
-        self.metric, self.table = metric, table
-        metrics = list(dict.fromkeys([ENERGY, FORCE, metric]))
-        self.found = by_group(table, metrics)
-        self.sets = list(dict.fromkeys(table["test_set"]))
-        self.tests = [s for s in self.sets if s != VALID] or self.sets
-        rank = self.found.xs(VALID, level="test_set")[(metric, "mean")].sort_values()
-        self.groups: list[str] = list(rank.dropna().index)
-        self.group_of: dict[str, str] = dict(zip(table["point"], table["group"], strict=True))
-
-    def of(self, group: str, test_set: str, metric: str) -> tuple[float, float, int]:
-        """Return mean, standard deviation and number of seeds of an error."""
-        mean, std, n = self.found[metric].loc[(group, test_set)].tolist()
-        return float(mean), float(std), int(n)
-
-    def mean(self, group: str, test_set: str, metric: str = FORCE) -> float:
-        """Return the mean of an error over seeds."""
-        return self.of(group, test_set, metric)[0]
-
-    def text(self, group: str, test_set: str, metric: str, digits: int) -> str:
-        """Return an error as 63.3 ± 1.2, without a spread where there is one seed."""
-        mean, std, n = self.of(group, test_set, metric)
-        return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if n > 1 else "")
-
-    def versus(self, one: str, other: str, test_set: str, metric: str) -> str:
-        """Compare two groups by Welch's t-test at 5 %.
-
-        Returns:
-            better, worse, or equal within the spread over seeds; "" where one has a single seed.
-        """
-        (a, sa, na), (b, sb, nb) = (self.of(x, test_set, metric) for x in (one, other))
-        if min(na, nb) < 2:
-            return ""
-        if sa + sb > 0:
-            p = ttest_ind_from_stats(a, sa, na, b, sb, nb, equal_var=False).pvalue
-            if not p < CHANCE:
-                return "equal"
-        return "equal" if a == b else "better" if a < b else "worse"
-
-    def close(self, one: str, other: str, test_set: str, metric: str) -> bool:
-        """Return True where another seed could turn the order of two groups round."""
-        a, b = (self.mean(x, test_set, metric) for x in (one, other))
-        return abs(a - b) < CLOSE * min(a, b)
-
-    def kind_of(self, group: str) -> str:
-        """Return what the points of a group are."""
-        return str(self.table.loc[self.table["group"] == group, "method"].iloc[0])
-
-    def of_kind(self, kind: str) -> list[str]:
-        """Return the groups of a kind that trained on all data, the lowest error first."""
-        whole = of_all_data(self.table)
-        members = set(whole.loc[whole["method"] == kind, "group"])
-        return [group for group in self.groups if group in members]
 
 
 def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list[str]:
@@ -98,31 +21,46 @@ def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list
     Args:
         errors: The errors of every group.
         choice: The decision.
-        forgotten: What there is to say of forgetting, see `forgetting`.
+        forgotten: What there is to say of forgetting, see `lora.report.rivals`.
     """
     chosen = errors.group_of[choice.point]
-    one_seed = errors.of(chosen, VALID, errors.metric)[2] == 1
-    lines = [_chosen(errors, choice), *_refusals(choice)]
+    one_seed = errors.of(chosen, VALID, errors.metric).n == 1
+    lines = [*_no_better(errors, chosen), _chosen(errors, choice), *_refusals(choice)]
     if others := _others(errors, choice):
         lines.append(_next(errors, chosen, others[0]))
-    lines += [*_failures(errors.table), *forgotten]
+    lines += [*_improving(errors), *_failures(errors.table), *forgotten]
     if choice.lora is None:
         return lines
     lora = errors.group_of[choice.lora]
     if lora != chosen:
         lines.append(f"The best LoRA point by the same rule is {choice.lora}.")
     for kind in (FOUNDATION.kind, *BASELINES):
-        for rival in errors.of_kind(kind):
-            lines += _against(errors, lora, rival)
+        lines += against(errors, lora, kind)
     if one_seed:
         lines.append("With one seed, differences of a few percent are noise.")
     return lines + _diverged(errors.table)
 
 
+def _no_better(errors: Errors, chosen: str) -> list[str]:
+    """Say that no training gained anything on the foundation model, where that is so."""
+    if FOUNDATION.group not in errors.groups:
+        return []
+    groups = (FOUNDATION.group, chosen)
+    base, best = (errors.mean(x, VALID, errors.metric) for x in groups)
+    if best < base:
+        return []
+    texts = [errors.text(x, VALID, errors.metric, 1) for x in groups]
+    return [
+        f"No training is better than the foundation model: {BY_KEY[errors.metric].heading} on the "
+        f"validation set {texts[0]} against {texts[1]}. Look at the labels, the learning rate and "
+        "the number of epochs before you use any of these models."
+    ]
+
+
 def _chosen(errors: Errors, choice: Choice) -> str:
     """Return the rule by which the point was chosen, and its error."""
     group = errors.group_of[choice.point]
-    n = errors.of(group, VALID, errors.metric)[2]
+    n = errors.of(group, VALID, errors.metric).n
     value = errors.text(group, VALID, errors.metric, 1)
     seeds = f", the mean of {n} seeds, of which {choice.point} is the best" if n > 1 else ""
     rule = f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {value}{seeds}"
@@ -168,92 +106,29 @@ def _others(errors: Errors, choice: Choice) -> list[str]:
     """Return the other groups that could have been chosen, the lowest error first."""
     refused = () if choice.point in choice.refused else choice.refused
     whole = of_all_data(errors.table)
+    whole = whole[whole["point"] != FOUNDATION.name]
     left = {*whole.loc[~whole["point"].isin(refused), "group"]} - {errors.group_of[choice.point]}
     return [group for group in errors.groups if group in left]
 
 
 def _next(errors: Errors, first: str, second: str) -> str:
-    value = errors.text(second, VALID, errors.metric, 1)
-    verdict = errors.versus(first, second, VALID, errors.metric)
+    best, value = (errors.of(x, VALID, errors.metric) for x in (first, second))
+    verdict = compare(best, value, max(1, len(errors.groups) - 1))
     close = errors.close(first, second, VALID, errors.metric)
     remark = {
         "equal": "; the difference is within the spread over seeds",
         "better": "; the difference is larger than the spread over seeds explains",
         "": "; with one seed, differences this small are noise" if close else "",
     }
-    return f"The next best is {second} with {value}{remark.get(verdict, '')}."
+    return f"The next best is {second} with {value.text(1)}{remark.get(verdict, '')}."
 
 
-def _against(errors: Errors, lora: str, rival: str) -> list[str]:
-    """Return LoRA against a baseline on every test set, and who is ahead where."""
-    parts = []
-    for s in errors.tests:
-        verdict = errors.versus(lora, rival, s, FORCE)
-        pair = " against ".join(errors.text(x, s, FORCE, 1) for x in (lora, rival))
-        parts.append(f"{s} {pair}" + (f" ({verdict})" if verdict else ""))
-    numbers = f"Force RMSE (meV/Å) of {lora} against {rival}: {', '.join(parts)}."
-    lost = [
-        s
-        for s in errors.tests
-        if errors.versus(lora, rival, s, FORCE) in ("worse", "")
-        and errors.mean(lora, s) > errors.mean(rival, s)
-    ]
-    one_seed = errors.of(lora, errors.tests[0], FORCE)[2] == 1
-    if one_seed and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
-        return [numbers, _level(errors, rival, lost)]
-    return [f"{numbers} LoRA loses to {rival} on: {', '.join(lost)}." if lost else numbers]
-
-
-def _level(errors: Errors, rival: str, lost: list[str]) -> str:
-    """Say that one seed does not tell LoRA and a baseline apart, and who is ahead where."""
-    title = TITLES.get(errors.kind_of(rival), rival)
-    won = [s for s in errors.tests if s not in lost]
-    ahead = [f"{who} is better on {', '.join(x)}" for who, x in (("LoRA", won), (title, lost)) if x]
-    return f"With one seed, LoRA and {title} cannot be told apart: {'; '.join(ahead)}."
-
-
-def forgetting(verdicts: Verdicts, points: Sequence[str]) -> list[str]:
-    """Say what some points forgot of the foundation model's own level of theory."""
-    parts = [
-        f"{point} {one.compared:.1f}"
-        for point in dict.fromkeys(points)
-        if (one := verdicts.get(point, {}).get("forgetting")) and one.compared is not None
-    ]
-    if not parts:
+def _improving(errors: Errors) -> list[str]:
+    """Say how many trainings would have gained from more epochs."""
+    still, of = errors.improving(*errors.groups)
+    if not still:
         return []
     return [
-        "Force error at the foundation model's own level of theory, in multiples of its own: "
-        f"{', '.join(parts)}."
+        f"{still} of {of} trainings were still improving in their last epoch: raise "
+        "train.max_num_epochs."
     ]
-
-
-def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
-    """Say whether replay pays for the best LoRA settings, by what it keeps and what it costs.
-
-    MACE's guidance advises against the two together; here the numbers of the sweep speak.
-    """
-    table = errors.table
-    plain = table.loc[table["point"] == choice.lora, "plain"]
-    pair = table[table["plain"].isin(plain) & table["group"].isin(errors.groups)]
-    groups = dict(zip(pair["method"], pair["group"], strict=True))
-    if len(groups) < 2:
-        return []
-    with_it, without = groups["lora_replay"], groups["lora"]
-    after, before = (_forgotten(errors, choice.verdicts, x) for x in (with_it, without))
-    test_set = errors.tests[0]
-    cost = " against ".join(errors.text(x, test_set, FORCE, 1) for x in (with_it, without))
-    line = f"Replay with LoRA, {with_it} against {without}: {test_set} force RMSE {cost} meV/Å"
-    if not before:
-        return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
-    line += f", forgetting {after:.1f} against {before:.1f} times the foundation model's error."
-    worse = errors.mean(with_it, test_set) > errors.mean(without, test_set)
-    if worse and after > before * WORTH:
-        line += " Replay costs accuracy and keeps little: with LoRA it does not pay here."
-    return [line]
-
-
-def _forgotten(errors: Errors, verdicts: Verdicts, group: str) -> float:
-    """Return the mean forgetting over the seeds of a group, 0 where it was not measured."""
-    members = sorted(point for point, x in errors.group_of.items() if x == group)
-    found = [verdicts.get(point, {}).get("forgetting") for point in members]
-    return float(np.mean([v.compared for v in found if v and v.compared is not None] or [0]))

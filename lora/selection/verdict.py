@@ -98,7 +98,8 @@ def ranking(
 
     Groups come by their mean over seeds of the metric on the validation set, and in each its seeds
     by the same, so that a group goes by its best seed that keeps the limits.  Test sets have no
-    say, and trainings that failed are left out.
+    say.  Trainings that failed are left out, and so is the foundation model, which is measured to
+    compare with and is never a candidate.
 
     Args:
         table: The table of points.
@@ -108,7 +109,8 @@ def ranking(
     Returns:
         The points that keep every limit, and those that do not.
     """
-    valid = of_all_data(table[(table["test_set"] == VALID) & table[metric].notna()])
+    trained = (table["point"] != FOUNDATION.name) & table[metric].notna()
+    valid = of_all_data(table[(table["test_set"] == VALID) & trained])
     means = by_group(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
     kept: list[str] = []
     refused: list[str] = []

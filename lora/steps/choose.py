@@ -6,6 +6,7 @@ report/sweep.csv, report/best.json
 from lora.catalogue.columns import VALID
 from lora.errors import UserError
 from lora.files.sealed import Receipt
+from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 from lora.selection.choose import choose as decide
 from lora.selection.results import read_results
@@ -29,8 +30,9 @@ def choose(sweep: Sweep, receipt: Receipt) -> None:
     table = make_table(sweep.points, results, config.pack.gpus)
     write_table(table, layout.table)
     metric = config.select.metric
-    if table.loc[table["test_set"] == VALID, metric].isna().all():
-        raise UserError(f"every training failed: {table['reason'].iloc[0]}")
+    trained = table.loc[(table["test_set"] == VALID) & (table["point"] != FOUNDATION.name)]
+    if trained[metric].isna().all():
+        raise UserError(f"every training failed: {trained['reason'].iloc[0]}")
     verdicts = judge(results.checks, config.select.limits.given())
     choice = decide(table, metric, verdicts, results.thorough)
     content = choice.to_dict() | {"model": str(layout.model(choice.point))}

@@ -29,7 +29,6 @@ def shortlist(sweep: Sweep, receipt: Receipt) -> None:
     verdicts = judge(results.checks, config.select.limits.given())
     kept, refused = ranking(table, config.select.metric, verdicts)
     groups = {point.name: point.group for point in sweep.points.values()}
-    best = [x for x in best_of_each(kept, groups) if x != FOUNDATION.name]
-    chosen = (best or best_of_each(refused, groups))[: config.checks.winners]
+    chosen = best_of_each(kept or refused, groups)[: config.checks.winners]
     chosen += [FOUNDATION.name] if FOUNDATION.name in sweep.points else []
     receipt.write({"models": {point: str(layout.model(point)) for point in chosen}})

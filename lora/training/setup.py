@@ -70,11 +70,16 @@ def prepare(model: nn.Module, settings: TrainSettings) -> None:
     """Inject LoRA with its random start, or choose the weights that train; in place."""
     torch.manual_seed(streams(settings.seed).start)
     if settings.method in ADAPTERS:
-        s = settings
-        inject(model, Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method))
+        inject(model, injection_of(settings))
     else:
         choose_weights(model, settings)
     log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))
+
+
+def injection_of(settings: TrainSettings) -> Injection:
+    """Return how the model of a point with adapters is injected."""
+    s = settings
+    return Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method, start=s.start)
 
 
 def choose_weights(model: nn.Module, settings: TrainSettings) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lora.adapters.inject import Injection, take_adapters
+from lora.adapters.inject import take_adapters
 from lora.adapters.pack import Pack
 from lora.adapters.saved import save_adapter, save_weights
 from lora.adapters.spectra import spectra
@@ -19,7 +19,7 @@ from lora.mace.kernels import from_kernel
 from lora.mace.modules import count_parameters
 from lora.mace.notes import note
 from lora.plan.settings import TrainSettings
-from lora.training.setup import choose_weights, prepare
+from lora.training.setup import choose_weights, injection_of, prepare
 
 
 class Trainee(nn.Module, ABC):
@@ -102,9 +102,7 @@ class AdapterPack(Trainee):
     ) -> dict[str, Any]:
         """Write the adapter of one point, and return its spectra."""
         model = self.pack.dissolve(i)
-        s = settings
-        how = Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method)
-        note(model, "lora_injection", how)
+        note(model, "lora_injection", injection_of(settings))
         save_adapter(model, folder, _e0s_of(model, elements), **notes)
         return spectra(take_adapters(model).items())
 

@@ -13,7 +13,7 @@ from lora.calculators.potential import Potential, Single
 from lora.catalogue.checks import BY_NAME
 from lora.checks.dynamics import closest, fragments
 from lora.checks.holes import throw
-from lora.checks.run import make_sample, run_checks
+from lora.checks.run import make_sample, measure, run_checks
 from lora.data.structures import ENERGY, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
@@ -126,14 +126,34 @@ def test_every_fault_of_a_dimer_has_its_name() -> None:
     assert "no wall" in faults(Morse(hollow=0.1))
     assert "jump" in faults(Broken(Morse(), step_))
 
+
+@pytest.mark.parametrize(
+    ("depth", "at", "data", "temperature", "counts"),
+    [
+        (2.0, 3.2, (0.9, 4.0), 1500.0, True),
+        (0.15, 3.2, (0.9, 4.0), 1500.0, False),  # kT is 0.13 eV: atoms leave it
+        (0.15, 3.2, (0.9, 4.0), 300.0, True),
+        (2.0, 3.2, (0.9, 2.5), 1500.0, False),  # the data never go there
+        (2.0, 3.2, None, 1500.0, False),
+        (9.0, 3.2, (0.9, 2.5), 1500.0, True),  # deeper than the bond: MD would fall into it
+    ],
+)
+def test_a_second_minimum_counts_where_md_would_feel_it(
+    depth: float, at: float, data: tuple[float, float] | None, temperature: float, counts: bool
+) -> None:
     def second(atoms: Atoms) -> tuple[float, np.ndarray]:
         r = atoms.get_distance(0, 1)
-        pull = -2.0 * np.exp(-(((r - 3.2) / 0.3) ** 2))
-        slope = -2 * (r - 3.2) / 0.09 * pull
+        pull = -depth * np.exp(-(((r - at) / 0.3) ** 2))
+        slope = -2 * (r - at) / 0.09 * pull
         unit = (atoms.positions[1] - atoms.positions[0]) / r
         return pull, np.array([slope * unit, -slope * unit])
 
-    assert faults(Broken(Morse(), second)) == {"second minimum"}
+    one = sample()
+    one.ranges = dict.fromkeys(one.ranges, data) if data else {}
+    row = BY_NAME["dimers"]
+    value, detail = measure(row, Broken(Morse(), second), one, temperature=temperature)
+    assert {fault.split(": ")[1] for fault in detail["faults"]} <= {"second minimum"}
+    assert (value == 6) is counts and (value == 0) is not counts
 
 
 def test_what_cannot_be_checked_is_said() -> None:
@@ -156,6 +176,17 @@ def test_a_lone_atom_is_no_run_at_constant_energy() -> None:
     both.structures = [Atoms("H"), *sample().structures]
     found = [run_checks(Morse(), x, ["nve"])["checks"]["nve"] for x in (both, sample())]
     assert found[0]["value"] == found[1]["value"]
+
+
+def test_the_sample_knows_the_distances_of_the_data() -> None:
+    water, crystal = molecule("H2O"), bulk("Cu", "fcc", a=3.6)
+    water.positions[1:] *= 1.1
+    found = make_sample([molecule("H2O"), water, crystal], [], {}, {}).ranges
+    assert set(found) == {(1, 1), (1, 8), (29, 29)}
+    plain, longer = (x.get_all_distances() for x in (molecule("H2O"), water))
+    assert found[1, 8] == pytest.approx((plain[0, 1], longer[0, 1:].max()))
+    assert found[1, 1] == pytest.approx(tuple(sorted((plain[1, 2], longer[1, 2]))))
+    assert found[29, 29][0] == pytest.approx(3.6 / 2**0.5)
 
 
 def test_thrown_atoms_do_not_touch_and_pieces_are_counted() -> None:

@@ -280,7 +280,7 @@ def test_a_dry_run_of_a_new_sweep_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_dry_run_leaves_the_plan_and_marks_what_would_run(done: Path) -> None:
     plan = begin(config(done)).layout.plan.read_text()
-    sweep = begin(config(done, train={"lr": 0.02}), dry=True)
+    sweep = begin(config(done, train={"batch_size": 3}), dry=True)
     assert sweep.layout.plan.read_text() == plan
     assert newer(sweep, "train/full_s3") and sweep.mark("train", "full_s3")
 

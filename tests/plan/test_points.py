@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from lora.catalogue.methods import BY_NAME
+from lora.errors import UserError
 from lora.plan.checking import validate
 from lora.plan.config import Config
 from lora.plan.packs import make_packs
@@ -133,3 +135,27 @@ def test_other_cores_repack_no_trained_points(tmp_path: Path) -> None:
     pretend(begin(config(tmp_path, pack={"size": "auto"})))
     sweep = begin(config(tmp_path, pack={"size": 1}))
     assert len(sweep.packs["lora_s3_1"].points) == 2
+
+
+def test_every_method_can_be_swept_and_baselines_are(tmp_path: Path) -> None:
+    swept = {"full": {"lr": [0.001, 0.01], "clip_grad": [10, 100]}, "freeze": {}}
+    swept["lora"] = {"ema_decay": [0.9]}
+    made = make_points(read(tmp_path, baselines=["full", "freeze"], methods=swept))
+    full = {point.group: point.settings for point in made.values() if point.kind == "full"}
+    assert list(full) == [f"full_lr{lr}_clip{x}" for lr in ("0.001", "0.01") for x in (10, 100)]
+    last = full["full_lr0.01_clip100"]
+    assert last is not None and (last.lr, last.clip_grad, last.ema_decay) == (0.01, 100.0, 0.999)
+    assert "lora_r2_a1_ema0.9_s3" in made
+    frozen = [point.settings for point in made.values() if point.kind == "freeze"]
+    assert [x.lr for x in frozen if x] == list(BY_NAME["freeze"].rates)
+    given = make_points(
+        read(tmp_path, baselines=["full"], methods={"full": {}}, train={"lr": 0.02})
+    )
+    settings = [point.settings for point in given.values() if point.kind == "full"]
+    assert list(given)[-1] == "full_s3" and [x.lr for x in settings if x] == [0.02]
+
+
+def test_a_setting_is_not_swept_twice(tmp_path: Path) -> None:
+    both = {"grid": {"lr": [0.01]}, "methods": {"lora": {"lr": [0.02, 0.03]}}}
+    with pytest.raises(UserError, match=r"grid\.lr: is swept in methods\.lora\.lr, too"):
+        read(tmp_path, **both)

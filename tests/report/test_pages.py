@@ -118,11 +118,10 @@ def test_the_committee_is_of_the_points_of_its_job(tmp_path: Path) -> None:
     ]
 
 
-def test_a_sweep_of_the_foundation_model_and_failures(tmp_path: Path) -> None:
+def test_where_nothing_but_the_foundation_model_is_left_nothing_is_chosen(tmp_path: Path) -> None:
     sweep = make(tmp_path, ("lora_r2_a8_s3", "lora_r4_a8_s3", "full_s3"))
-    write_all(sweep)
-    assert read_json(sweep.layout.receipt("choose"))["point"] == "foundation"
-    assert "Chosen: foundation." in sweep.layout.report("choice.html").read_text()
+    with pytest.raises(UserError, match="every training failed: memory ran out"):
+        write_all(sweep)
 
 
 def test_without_checks_it_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lora.report import summary, words
+from lora.report import comparison, rivals, summary, words
 from lora.selection.choose import choose
 from tests.support.tables import seeds_of, verdicts_of
 
@@ -19,14 +19,15 @@ def test_a_training_that_failed_is_said_and_not_compared() -> None:
     table.loc[failed, ["ended_by", "reason"]] = "failed", why
     table.loc[failed, [METRIC, "rmse_e_mev_per_atom"]] = np.nan
     choice = choose(table, METRIC, {})
-    errors = words.Errors(table, METRIC)
+    errors = comparison.Errors(table, METRIC)
     assert errors.groups == ["lora_b", "lora_a"]
-    assert errors.of("lora_a", "valid", METRIC)[::2] == (61.5, 2)
+    left = errors.of("lora_a", "valid", METRIC)
+    assert (left.mean, left.n) == (61.5, 2)
     text = " ".join(words.words(errors, choice))
     assert f"Failed, and left out of all comparisons: lora_a_s0: {why}." in text
     assert "full_s1" in text and "against full" not in text and "nan" not in text
     table.loc[table["point"] == "lora_b_s2", ["ended_by", "reason"]] = "diverged", "in epoch 2 ..."
-    text = " ".join(words.words(words.Errors(table, METRIC), choice))
+    text = " ".join(words.words(comparison.Errors(table, METRIC), choice))
     assert "Diverged; the best epoch before is shown: lora_b_s2 (in epoch 2 ...)." in text
     shown = summary.points_table(table.assign(train_seconds=1.0, best_epoch=1))
     assert shown.loc["lora_a_s0", "note"] == f"failed: {why}" and not shown.loc["lora_a_s1", "note"]
@@ -38,13 +39,13 @@ def test_what_was_refused_is_said_with_the_reason() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0), "foundation": (500.0, 0.0)}, 1)
     values = {"foundation": {"forgetting": 100.0}, "lora_a_s0": {"forgetting": 1200.0, "nve": 0.5}}
     choice = choose(table, METRIC, verdicts_of({**values, "lora_b_s0": {"forgetting": 500.0}}))
-    lines = words.words(words.Errors(table, METRIC), choice)
+    lines = words.words(comparison.Errors(table, METRIC), choice)
     assert lines[0].startswith("Chosen: lora_b_s0. Of the points that pass all checks, it has")
     assert lines[1] == (
         "Refused: lora_a_s0: forgetting 12 times the foundation model's (1.2e+03 u), limit 10."
     )
     assert "All points pass the checks." not in lines
-    groups = summary.groups_table(words.Errors(table, METRIC), choice.reasons)
+    groups = summary.groups_table(comparison.Errors(table, METRIC), choice.reasons)
     assert groups["refused for"].to_dict() == {
         "lora_a": "forgetting",
         "lora_b": "",
@@ -54,7 +55,7 @@ def test_what_was_refused_is_said_with_the_reason() -> None:
 
 def test_all_points_pass_only_where_there_were_checks() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
-    errors, line = words.Errors(table, METRIC), "All points pass the checks."
+    errors, line = comparison.Errors(table, METRIC), "All points pass the checks."
     passed = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 0.5}}))
     assert line in words.words(errors, passed)
     assert line not in words.words(errors, choose(table, METRIC, {}))
@@ -63,7 +64,7 @@ def test_all_points_pass_only_where_there_were_checks() -> None:
 def test_where_all_are_refused_it_is_said() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
     verdicts = verdicts_of({f"lora_{x}_s0": {"nve": 5.0} for x in "ab"})
-    lines = words.words(words.Errors(table, METRIC), choose(table, METRIC, verdicts))
+    lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, verdicts))
     assert lines[0].startswith("No point passes all checks. Of all points, lora_a_s0 has the low")
 
 
@@ -74,15 +75,18 @@ def test_replay_with_lora_is_judged_by_the_sweep(error: float, kept: float, litt
     table = seeds_of({"lora_r4": (60.0, 0.0), "lora_r4_replay": (error, 0.0)}, 1)
     values = {"foundation": 100.0, "lora_r4_s0": 500.0, "lora_r4_replay_s0": kept}
     verdicts = verdicts_of({point: {"forgetting": value} for point, value in values.items()})
-    errors = words.Errors(table, METRIC)
-    (line,) = words.replay_and_lora(errors, choose(table, METRIC, verdicts))
+    errors = comparison.Errors(table, METRIC)
+    (line,) = rivals.replay_and_lora(errors, choose(table, METRIC, verdicts))
     assert line.startswith("Replay with LoRA, lora_r4_replay against lora_r4: test force RMSE")
     assert f"forgetting {kept / 100:.1f} against 5.0 times" in line
     assert ("it does not pay here" in line) == little
-    (line,) = words.replay_and_lora(errors, choose(table, METRIC, {}))
+    (line,) = rivals.replay_and_lora(errors, choose(table, METRIC, {}))
     assert line.endswith("forgetting was not measured (it needs checks.holdout_file).")
     alone = seeds_of({"lora_r4": (60.0, 0.0)}, 1)
-    assert words.replay_and_lora(words.Errors(alone, METRIC), choose(alone, METRIC, verdicts)) == []
+    assert (
+        rivals.replay_and_lora(comparison.Errors(alone, METRIC), choose(alone, METRIC, verdicts))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,24 +102,26 @@ def test_replay_with_lora_is_judged_by_the_sweep(error: float, kept: float, litt
 )
 def test_no_claim_inside_the_spread(full: float, spread: float, n: int, said: str) -> None:
     table = seeds_of({"lora_a": (60.0, spread), "full": (full, spread)}, n)
-    errors = words.Errors(table, METRIC)
+    errors = comparison.Errors(table, METRIC)
     lines = words.words(errors, choose(table[table["group"] == "lora_a"], METRIC, {}))
     (line,) = (x for x in lines if "against full" in x)
     assert said in line and ("loses" in line) == ("loses" in said)
     assert any("With one seed, differences of a few percent" in x for x in lines) == (n == 1)
-    level = "With one seed, LoRA and full fine-tuning cannot be told apart: full fine-tuning is"
-    assert any(x.startswith(f"{level} better on test.") for x in lines) == (n == 1 and full == 59)
+    level = "With one seed, LoRA and full fine-tuning cannot be told apart: full fine-tuning has"
+    assert any(x.startswith(f"{level} the lower error on test.") for x in lines) == (
+        n == 1 and full == 59
+    )
 
 
 def test_one_seed_ahead_on_one_set_and_behind_on_another() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "full": (61.0, 0.0)}, 1)
     hot = table[table["test_set"] == "test"].assign(test_set="hot")
     hot.loc[hot["group"] == "full", METRIC] = 64.0
-    both = words.Errors(pd.concat([table, hot]), METRIC)
+    both = comparison.Errors(pd.concat([table, hot]), METRIC)
     lines = words.words(both, choose(table, METRIC, {}))
     assert (
-        "With one seed, LoRA and full fine-tuning cannot be told apart: LoRA is better on test; "
-        "full fine-tuning is better on hot." in lines
+        "With one seed, LoRA and full fine-tuning cannot be told apart: LoRA has the lower error "
+        "on test; full fine-tuning has the lower error on hot." in lines
     )
 
 
@@ -130,7 +136,7 @@ def test_one_seed_ahead_on_one_set_and_behind_on_another() -> None:
 )
 def test_the_next_best(other: float, spread: float, n: int, said: str) -> None:
     table = seeds_of({"lora_a": (60.0, spread), "lora_b": (other, spread)}, n)
-    lines = words.words(words.Errors(table, METRIC), choose(table, METRIC, {}))
+    lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
     (line,) = (x for x in lines if x.startswith("The next best"))
     assert said in line
 
@@ -139,14 +145,14 @@ def test_what_could_not_be_chosen_is_not_the_next_best() -> None:
     groups = {"lora_a": (60.0, 0.0), "lora_b": (65.0, 0.0), "lora_c": (70.0, 0.0)}
     table = seeds_of({**groups, "lora_c_f0.5": (50.0, 0.0)}, 1)
     choice = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 5.0}}))
-    lines = words.words(words.Errors(table, METRIC), choice)
+    lines = words.words(comparison.Errors(table, METRIC), choice)
     assert choice.point == "lora_b_s0" and "The next best is lora_c with 70.0." in lines
 
 
 def test_seeds_of_lora_are_not_called_one_for_the_foundation_model_has_none() -> None:
     table = seeds_of({"lora_a": (60.0, 1.0)}, 3)
     both = pd.concat([table, seeds_of({"foundation": (59.0, 0.0)}, 1)])
-    lines = words.words(words.Errors(both, METRIC), choose(table, METRIC, {}))
+    lines = words.words(comparison.Errors(both, METRIC), choose(table, METRIC, {}))
     assert not any("With one seed" in x for x in lines)
     (line,) = (x for x in lines if "against foundation" in x)
     assert line.endswith("test 65.0 ± 1.0 against 64.0. LoRA loses to foundation on: test.")
@@ -154,5 +160,77 @@ def test_seeds_of_lora_are_not_called_one_for_the_foundation_model_has_none() ->
 
 def test_baselines_of_less_data_are_no_rivals() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "full": (70.0, 0.0), "full_f0.5": (80.0, 0.0)}, 1)
-    lines = words.words(words.Errors(table, METRIC), choose(table, METRIC, {}))
+    lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
     assert sum("of lora_a against" in x for x in lines) == 1
+
+
+def test_where_nothing_was_gained_it_is_said_first() -> None:
+    for base, said in ((50.0, True), (60.0, True), (90.0, False)):
+        table = seeds_of({"lora_a": (60.0, 1.0), "full": (65.0, 1.0), "foundation": (base, 0.0)}, 3)
+        lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
+        first = "No training is better than the foundation model: "
+        assert lines[0].startswith(first) is said
+        assert any(line.startswith("Chosen: lora_a_s0") for line in lines)
+        assert any(line.startswith("The next best is full with 65.0") for line in lines)
+
+
+def told(table: pd.DataFrame) -> str:
+    """Return what is said of LoRA against full fine-tuning, and of forgetting."""
+    errors = comparison.Errors(table, METRIC)
+    return " ".join(words.words(errors, choose(table, METRIC, {})))
+
+
+def test_the_winner_is_not_better_where_it_was_tuned_more() -> None:
+    """The one rate of full fine-tuning against two settings of LoRA, and against as many."""
+    lora = {"lora_a": (149.1, 0.5), "lora_b": (152.0, 0.5)}
+    said = told(seeds_of({**lora, "full": (169.8, 0.7)}, 3))
+    assert "test 154.1 ± 0.5 against 174.8 ± 0.7 (lower)" in said
+    assert "This does not show which is better: LoRA had 2 settings, full fine-tuning 1." in said
+    fair = told(seeds_of({**lora, "full": (169.8, 0.7), "full_lr0.01": (173.0, 0.5)}, 3))
+    assert "lora_a against full, the best of 2 settings: test" in fair
+    assert "(better)" in fair and "does not show" not in fair
+    lost = told(seeds_of({**lora, "full": (120.0, 0.7)}, 3))  # with one setting against two
+    assert "(worse). LoRA loses to full on: test." in lost
+
+
+def test_nothing_is_better_that_was_still_improving() -> None:
+    table = seeds_of({"lora_a": (60.0, 0.5), "full": (80.0, 0.5)}, 3)
+    table["epochs"], table["best_epoch"], table["ended_by"] = 15, 15, "max_num_epochs"
+    assert "(better)" not in told(table) and "(lower)" in told(table)
+    assert "6 of 6 trainings were still improving in their last epoch: raise" in told(table)
+    assert "6 of the 6 trainings compared were still improving at their end" in told(table)
+    table["best_epoch"] = 14
+    assert "(better)" in told(table) and "still improving" not in told(table)
+
+
+def test_the_best_of_many_is_corrected_for() -> None:
+    """Of sweeps whose settings differ by noise alone, one in twenty may find anything better."""
+    rng, found = np.random.default_rng(0), 0
+    names = [f"lora_{x}" for x in "abcd"] + ["full", "full_lr1", "full_lr2", "full_lr3"]
+    plain = seeds_of(dict.fromkeys(names, (100.0, 0.0)), 3)
+    points = list(dict.fromkeys(plain["point"]))
+    for _ in range(200):
+        noise = dict(zip(points, rng.normal(0, 5, len(points)), strict=True))
+        table = plain.assign(**{METRIC: plain[METRIC] + plain["point"].map(noise)})
+        said = told(table)
+        found += "(better)" in said or "(worse)" in said or "larger than the spread" in said
+    assert found <= 18
+
+
+def test_forgetting_follows_the_seeds() -> None:
+    table = seeds_of({"lora_a": (60.0, 1.0), "full": (61.0, 1.0)}, 3)
+    errors = comparison.Errors(table, METRIC)
+
+    def said(lora: list[float], full: list[float]) -> list[str]:
+        values = {f"lora_a_s{i}": x for i, x in enumerate(lora)}
+        values |= {f"full_s{i}": x for i, x in enumerate(full)}
+        found = {point: {"forgetting": 100 * value} for point, value in values.items()}
+        verdicts = verdicts_of({"foundation": {"forgetting": 100.0}, **found})
+        return rivals.forgetting(errors, choose(table, METRIC, verdicts), ["lora_a", "full"])
+
+    (line,) = said([4.0, 5.0, 6.0], [5.0, 6.0, 7.0])
+    assert line.endswith("multiples of its own: lora_a 5.0 ± 1.0, full 6.0 ± 1.0.")
+    _, claim = said([4.0, 4.1, 4.2], [8.0, 8.1, 8.2])
+    assert claim == "LoRA forgets less than full fine-tuning, beyond the spread over seeds."
+    _, claim = said([8.0, 8.1, 8.2], [4.0, 4.1, 4.2])
+    assert claim == "LoRA forgets more than full fine-tuning, beyond the spread over seeds."

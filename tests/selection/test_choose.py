@@ -79,10 +79,13 @@ def test_the_choice_changes_with_the_limits(limits: dict, best: str, refused: di
         assert name in made.reasons[point]
 
 
-def test_the_foundation_model_is_measured_and_not_judged() -> None:
+def test_the_foundation_model_is_measured_and_never_a_candidate() -> None:
     assert "foundation" not in verdicts_of(CHECKS)
-    table = seeds_of({"lora_a": (60.0, 0.0), "foundation": (50.0, 0.0)}, 1)
-    assert choose(table, METRIC, verdicts_of({"foundation": {"nve": 9.0}})).point == "foundation"
+    table = seeds_of({"lora_a": (60.0, 0.0), "full": (70.0, 0.0), "foundation": (50.0, 0.0)}, 1)
+    assert choose(table, METRIC, {}).point == "lora_a_s0"
+    refused = verdicts_of({point: {"nve": 9.0} for point in ("lora_a_s0", "full_s0")})
+    made = choose(table, METRIC, refused)  # all are: the lowest error of what was trained
+    assert made.point == "lora_a_s0" and made.refused == ["lora_a_s0", "full_s0"]
 
 
 def test_what_cannot_be_compared_is_not_refused() -> None:

@@ -58,4 +58,7 @@ def sample() -> Sample:
     holdout.info[ENERGY], holdout.arrays[FORCES] = energies[0] + 0.05, forces[0] + 0.01
     settings = {"nve": {"steps": 300}, "heating": {"steps": 200, "end": 600.0}}
     settings["holes"] = {"structures": 12, "steps": 40}
-    return Sample([water, carbon], [1, 6, 8], [holdout], dict(Morse.e0s), [crystal], settings)
+    ranges = {(a, b): (0.9, 4.0) for a in (1, 6, 8) for b in (1, 6, 8) if a <= b}
+    return Sample(
+        [water, carbon], [1, 6, 8], [holdout], dict(Morse.e0s), [crystal], settings, ranges
+    )

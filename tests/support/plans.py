@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.methods import BY_NAME
 from lora.files.sealed import Receipt
 from lora.plan.freshness import Files, Verdict, stamp
 from lora.plan.sweep import Start, Sweep
@@ -12,6 +13,10 @@ FRAME = (
     'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy=-1.0\n'
     "O 0 0 0 0 0 0.1\nH 0 0 1 0 0 -0.1\n"
 )
+
+
+# the baselines without a sweep of their rates
+ONE_RATE = {name: {"lr": row.lr} for name, row in BY_NAME.items() if row.rates}
 
 
 def config(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -27,6 +32,7 @@ def config(folder: Path, **changes: Any) -> dict[str, Any]:
         "baselines": ["foundation", "full"],
         "pack": {"size": 2},
         **changes,
+        "methods": ONE_RATE | changes.get("methods", {}),
     }
 
 

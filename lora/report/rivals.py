@@ -1,0 +1,162 @@
+"""Say how LoRA stands against its rivals: in errors, and in what was forgotten.
+
+A side is called better only where the seeds show it, its settings were not tried in larger number
+than the other's, and neither side was still improving when its trainings ended.
+"""
+
+from collections.abc import Sequence
+
+from lora.catalogue.columns import FORCE
+from lora.plan.points import FOUNDATION
+from lora.report.comparison import Errors, Spread, compare
+from lora.selection.choose import Choice, Verdicts
+
+WORTH = 0.8  # of the forgetting that replay has to get below, to be worth an error
+TITLES = {
+    "foundation": "the foundation model",
+    "full": "full fine-tuning",
+    "full_replay": "full fine-tuning with replay",
+    "freeze": "freezing",
+}
+UNPROVED = {"better": "lower", "worse": "higher"}  # what is left of a verdict that is not fair
+
+
+def against(errors: Errors, lora: str, kind: str) -> list[str]:
+    """Return LoRA against the best of a kind of baseline on every test set, and who is ahead.
+
+    Args:
+        errors: The errors of every group.
+        lora: The best group of LoRA.
+        kind: The kind of baseline.
+    """
+    rivals = errors.of_kind(kind)
+    if not rivals:
+        return []
+    rival, sides = rivals[0], {"better": (lora, rivals[0]), "worse": (rivals[0], lora)}
+    why = {verdict: _unfair(errors, *pair) for verdict, pair in sides.items()}
+    parts, found, said = [], {}, set()
+    for s in errors.tests:
+        one, other = (errors.of(x, s, FORCE) for x in (lora, rival))
+        seen = compare(one, other, _comparisons(errors, lora, rival) * len(errors.tests))
+        found[s] = seen or ("worse" if one.mean > other.mean else "")
+        said.add(why.get(found[s], ""))
+        shown = UNPROVED[seen] if why.get(seen) else seen
+        parts.append(
+            f"{s} {one.text(1)} against {other.text(1)}" + (f" ({shown})" if shown else "")
+        )
+    best = f", the best of {len(rivals)} settings" if len(rivals) > 1 else ""
+    line = f"Force RMSE (meV/Å) of {lora} against {rival}{best}: {', '.join(parts)}."
+    lost = [s for s, verdict in found.items() if verdict == "worse"]
+    if _one_seed(errors, lora) and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
+        return [line, _level(errors, rival, lost)]
+    if lost and not why["worse"]:
+        line += f" LoRA loses to {rival} on: {', '.join(lost)}."
+    return [line, *(f"This does not show which is better: {x}." for x in sorted(said - {""}))]
+
+
+def forgetting(errors: Errors, choice: Choice, groups: Sequence[str]) -> list[str]:
+    """Say what some groups forgot of the foundation model's own level of theory.
+
+    Args:
+        errors: The errors of every group.
+        choice: The decision, with the verdicts of the checks.
+        groups: The groups to name.
+    """
+    found = _forgotten(errors, choice.verdicts)
+    parts = [f"{x} {found[x].text(1)}" for x in dict.fromkeys(groups) if x in found]
+    if not parts:
+        return []
+    lines = [
+        "Force error at the foundation model's own level of theory, in multiples of its own: "
+        f"{', '.join(parts)}."
+    ]
+    lora = errors.group_of[choice.lora] if choice.lora else ""
+    for rival in groups:
+        kind = TITLES.get(errors.kind_of(rival))
+        if kind and {lora, rival} <= {*found}:
+            seen = compare(found[lora], found[rival], _comparisons(errors, lora, rival))
+            what = {"better": "less than", "worse": "more than"}.get(seen)
+            if what and not _unfair(
+                errors, *((lora, rival) if seen == "better" else (rival, lora))
+            ):
+                lines.append(f"LoRA forgets {what} {kind}, beyond the spread over seeds.")
+    return lines
+
+
+def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
+    """Say whether replay pays for the best LoRA settings, by what it keeps and what it costs.
+
+    MACE's guidance advises against the two together; here the numbers of the sweep speak.
+
+    Args:
+        errors: The errors of every group.
+        choice: The decision, with the verdicts of the checks.
+    """
+    table = errors.table
+    plain = table.loc[table["point"] == choice.lora, "plain"]
+    pair = table[table["plain"].isin(plain) & table["group"].isin(errors.groups)]
+    groups = dict(zip(pair["method"], pair["group"], strict=True))
+    if len(groups) < 2:
+        return []
+    with_it, without = groups["lora_replay"], groups["lora"]
+    test_set, found = errors.tests[0], _forgotten(errors, choice.verdicts)
+    costs = (errors.of(with_it, test_set, FORCE), errors.of(without, test_set, FORCE))
+    cost = " against ".join(x.text(1) for x in costs)
+    line = f"Replay with LoRA, {with_it} against {without}: {test_set} force RMSE {cost} meV/Å"
+    if not {with_it, without} <= {*found}:
+        return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
+    after, before = found[with_it], found[without]
+    line += (
+        f", forgetting {after.text(1)} against {before.text(1)} times the foundation model's error."
+    )
+    seen = compare(*costs)
+    worse = seen == "worse" or (not seen and costs[0].mean > costs[1].mean)
+    if worse and after.mean > before.mean * WORTH:
+        line += " Replay costs accuracy and keeps little: with LoRA it does not pay here."
+    return [line]
+
+
+def _comparisons(errors: Errors, one: str, other: str) -> int:
+    """Return how many pairs of settings two groups are the best pair of."""
+    return errors.tried(one) * errors.tried(other)
+
+
+def _unfair(errors: Errors, winner: str, loser: str) -> str:
+    """Return why the winner of a comparison cannot be called better; "" where it can."""
+    reasons: list[str] = []
+    if FOUNDATION.kind in map(errors.kind_of, (winner, loser)):  # it has neither settings nor end
+        return ""
+    more, fewer = errors.tried(winner), errors.tried(loser)
+    if more > fewer:
+        names = [TITLES.get(errors.kind_of(x), "LoRA") for x in (winner, loser)]
+        reasons.append(f"{names[0]} had {more} settings, {names[1]} {fewer}")
+    still, of = errors.improving(winner, loser)
+    if still:
+        reasons.append(f"{still} of the {of} trainings compared were still improving at their end")
+    return "; ".join(reasons)
+
+
+def _level(errors: Errors, rival: str, lost: list[str]) -> str:
+    """Say that one seed does not tell LoRA and a baseline apart, and whose error is lower where."""
+    title = TITLES.get(errors.kind_of(rival), rival)
+    won = [s for s in errors.tests if s not in lost]
+    lower = [
+        f"{who} has the lower error on {', '.join(x)}"
+        for who, x in (("LoRA", won), (title, lost))
+        if x
+    ]
+    return f"With one seed, LoRA and {title} cannot be told apart: {'; '.join(lower)}."
+
+
+def _one_seed(errors: Errors, group: str) -> bool:
+    return errors.of(group, errors.tests[0], FORCE).n == 1
+
+
+def _forgotten(errors: Errors, verdicts: Verdicts) -> dict[str, Spread]:
+    """Return the forgetting of each group over its seeds, a multiple of the foundation's error."""
+    values = {
+        point: one.compared
+        for point, found in verdicts.items()
+        if (one := found.get("forgetting")) and one.compared is not None
+    }
+    return errors.of_points(values)
