@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from lora.data.structures import ENERGY, FORCES, STRESS
+from lora.data.labels import CHARGE, ENERGY, FORCES, SPIN, STRESS, VIRIALS
 from lora.mace.door import Untyped, default_dtype, upstream
 
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
@@ -46,7 +46,9 @@ def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
     data = upstream("mace.data")
     tools = upstream("mace.tools")
     keys = data.KeySpecification(
-        info_keys={"energy": ENERGY, "stress": STRESS}, arrays_keys={"forces": FORCES}
+        info_keys={"energy": ENERGY, "stress": STRESS, "virials": VIRIALS}
+        | {"total_charge": CHARGE, "total_spin": SPIN},
+        arrays_keys={"forces": FORCES},
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = list(getattr(model, "heads", None) or ["Default"])

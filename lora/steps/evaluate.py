@@ -13,8 +13,9 @@ import pandas as pd
 from ase import Atoms
 from torch import nn
 
+from lora.data.labels import has_label
 from lora.data.parity import errors, parity
-from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
+from lora.data.structures import elements_of, is_isolated_atom, load_structures
 from lora.errors import UserError
 from lora.files.sealed import write_bytes, write_sealed
 from lora.mace.device import check_device, set_threads
@@ -112,7 +113,8 @@ def _evaluate(
     result: dict[str, Any] = {"sets": {}}
     tables, seconds = [], 0.0
     for name, members in sets.items():
-        predicted = predict(model, data[name], batch_size, has_stress(members))
+        stress = any(has_label(atoms, "stress") for atoms in members)
+        predicted = predict(model, data[name], batch_size, stress)
         seconds += float(predicted["seconds"])
         table = parity(members, predicted, name)
         tables.append(table)

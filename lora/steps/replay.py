@@ -4,13 +4,14 @@ replay/replay.xyz
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lora.data.labels import Keys
 from lora.data.origin import origin_of, read_from, set_origin
 from lora.data.structures import load_structures, read_structures, write_structures
 from lora.errors import UserError
@@ -35,13 +36,13 @@ class ReplaySettings:
             (those of the file, at the foundation model's own level of theory).
         num_samples: The largest number of structures; of more, some are chosen at random.
         seed: The random seed of the choice.
-        keys: The names of the labels in the file: {"energy_key", "forces_key", "stress_key"}.
+        keys: The names of the labels in the file.
     """
 
     labels: str = _CONFIG.labels
     num_samples: int = _CONFIG.num_samples
     seed: int = _CONFIG.seed
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: Keys = Keys()
 
 
 DEFAULTS = ReplaySettings()
@@ -79,7 +80,7 @@ def replay(
         )
     model = load_foundation(base.model, base.head, torch.float64)
     if settings.labels == "file":
-        found = read_structures(structures_file, **settings.keys)
+        found = read_structures(structures_file, settings.keys)
     else:
         found = load_structures(structures_file)
         read_from(found, structures_file)

@@ -15,9 +15,10 @@ from typing import Any
 
 from ase import Atoms
 
+from lora.data.free_atoms import free_atoms, is_isolated_atom
 from lora.data.grouping import SplitSettings, allocate, groups_of
 from lora.data.leakage import leakage
-from lora.data.structures import SETS, is_isolated_atom, read_structures, write_structures
+from lora.data.structures import SETS, read_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 
@@ -50,10 +51,9 @@ def split(
         UserError: The settings or the data are wrong.
     """
     settings.check()
-    keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
-    read: Callable[[str | Path], list[Atoms]] = partial(read_structures, **keys)
+    read: Callable[[str | Path], list[Atoms]] = partial(read_structures, keys=settings.keys)
     structures = read(dataset)
-    free = [atoms for atoms in structures if is_isolated_atom(atoms)]
+    free = free_atoms(structures)
     sets, assigned = _divide(structures, settings, dataset, read)
     if not sets["train"] or not sets["valid"]:
         empty = "train" if not sets["train"] else "valid"

@@ -21,7 +21,8 @@ from ase.data import chemical_symbols
 from torch import nn
 
 from lora.catalogue.endings import Ending
-from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
+from lora.data.labels import has_label
+from lora.data.structures import elements_of, is_isolated_atom, load_structures
 from lora.errors import Paused, UserError
 from lora.files.provenance import facts
 from lora.files.sealed import digest, read_json
@@ -126,8 +127,8 @@ class Session:
         torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
         stress = any(one.loss in STRESS_LOSSES for one in self.settings)
-        if stress and not has_stress(self.train + self.valid):
-            raise UserError(f"{files.train}: loss {s.loss} needs a stress on every structure")
+        if stress and not any(has_label(atoms, "stress") for atoms in self.train):
+            raise UserError(f"{files.train}: loss {s.loss} needs a stress")
         base = self.inputs.base
         self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
         self.replayed: list[Atoms] = []
