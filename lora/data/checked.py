@@ -78,8 +78,8 @@ def _check_geometry(atoms: Atoms, where: str) -> None:
     periodic = atoms.cell.array[atoms.pbc]
     if np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
         raise UserError(
-            f"{where}: is periodic along a direction for which its cell has no vector of its own; "
-            "set Lattice or pbc"
+            f"{where}: is periodic but its cell has no vectors of their own along the periodic "
+            "directions; set Lattice or pbc"
         )
     distance, i, j = nearest(atoms, NEAREST)
     if distance < NEAREST:

@@ -1,16 +1,13 @@
 """Free atoms: known however they are written, and one energy for each element."""
 
-import re
-
 import numpy as np
 from ase import Atoms
 
+from lora.catalogue.config_types import ISOLATED, names_free_atom
 from lora.data.labels import CHARGE, ENERGY
 from lora.data.origin import origin_of
 from lora.errors import UserError
 
-ISOLATED = "IsolatedAtom"  # the config_type of free atoms, as in MACE
-ALSO = re.compile("(isolated|free|single)atom")  # how else it is written, in small letters alone
 FAR = 10.0  # Å between periodic images; more than the cutoff of any published MACE model
 SAME = 1e-4  # eV
 
@@ -35,9 +32,8 @@ def mark_free_atom(atoms: Atoms) -> None:
     """
     if len(atoms) != 1:
         return
-    letters = re.sub("[^a-z]", "", str(atoms.info.get("config_type", "")).lower())
     lone = not atoms.info.get(CHARGE) and _image(atoms) > FAR
-    if ALSO.match(letters) or lone:
+    if names_free_atom(atoms.info.get("config_type")) or lone:
         atoms.info["config_type"] = ISOLATED
 
 

@@ -28,6 +28,7 @@ NAMES = {
     "total_spin": SPIN,
 }
 QUANTITIES = ("energy", "forces", "stress", "virials")  # that a loss can have a term for
+OTHER = {"stress": "virials", "virials": "stress"}  # which give each other
 _CONFIG = Data.model_fields  # the defaults
 # MACE's weights of a structure in the loss: of all its labels, and of each
 WEIGHT = "config_weight"
@@ -102,21 +103,33 @@ def label(atoms: Atoms, quantity: str) -> np.ndarray | None:
         return forces
     if (found := atoms.info.get(NAMES[quantity])) is not None:
         return np.asarray(found, dtype=float).reshape(() if quantity == "energy" else 9)
-    other = {"stress": VIRIALS, "virials": STRESS}.get(quantity)
-    if other not in atoms.info or not has_volume(atoms):
+    other = atoms.info.get(NAMES[OTHER[quantity]]) if quantity in OTHER else None
+    if other is None or not has_volume(atoms):
         return None
     volume = abs(atoms.cell.volume)
     scale = -1 / volume if quantity == "stress" else -volume
-    return np.asarray(scale * np.asarray(atoms.info[other], dtype=float)).reshape(9)
+    return np.asarray(scale * np.asarray(other, dtype=float)).reshape(9)
+
+
+def names_of(atoms: Atoms) -> list[str]:
+    """Return the names of all that ASE read of a frame beside elements, positions and cell.
+
+    Args:
+        atoms: The structure as it was read.
+    """
+    results = getattr(atoms.calc, "results", {})
+    return sorted({*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"})
 
 
 def has_volume(atoms: Atoms) -> bool:
-    """Return True if the cell spans a volume, so that the structure can have a stress.
+    """Return True if a structure can have a stress: it is periodic, and its cell has a volume.
+
+    A slab (periodic along two directions) has one if its cell has a third vector.
 
     Args:
         atoms: The structure.
     """
-    return bool(abs(atoms.cell.volume) > LEAST_VOLUME)
+    return bool(atoms.pbc.any() and abs(atoms.cell.volume) > LEAST_VOLUME)
 
 
 def has_label(atoms: Atoms, quantity: str) -> bool:
@@ -142,33 +155,32 @@ def count_labels(structures: Iterable[Atoms]) -> dict[str, int]:
     return counts
 
 
-def source_of(atoms: Atoms, quantity: str) -> str:
-    """Return the quantity that gives a label: itself, or stress and virials each other.
-
-    Args:
-        atoms: A structure that has the label.
-        quantity: One of `QUANTITIES`.
-    """
-    held = atoms.arrays if quantity == "forces" else atoms.info
-    if NAMES[quantity] in held:
-        return quantity
-    return {"stress": "virials", "virials": "stress"}.get(quantity, quantity)
-
-
-def weight_of(atoms: Atoms, quantity: str) -> float:
-    """Return the weight of a label in the loss: MACE's config_weight times config_*_weight.
+def own_weight(atoms: Atoms, quantity: str) -> float:
+    """Return the weight that a structure gives a label, MACE's config_*_weight.
 
     Args:
         atoms: The structure.
-        quantity: One of `QUANTITIES`.
+        quantity: One of `QUANTITIES`; stress and virials that come from each other have the weight
+            of the one that is there.
 
     Returns:
         1 where the structure names no weight, 0 where it does not have the label.
     """
     if not has_label(atoms, quantity):
         return 0.0
-    own = f"config_{source_of(atoms, quantity)}_weight"
-    return float(atoms.info.get(WEIGHT, 1.0)) * float(atoms.info.get(own, 1.0))
+    held = atoms.arrays if quantity == "forces" else atoms.info
+    there = quantity if NAMES[quantity] in held else OTHER[quantity]
+    return float(atoms.info.get(f"config_{there}_weight", 1.0))
+
+
+def counts(atoms: Atoms, quantity: str) -> bool:
+    """Return True if a structure has a label and gives it a weight above 0.
+
+    Args:
+        atoms: The structure.
+        quantity: One of `QUANTITIES`.
+    """
+    return own_weight(atoms, quantity) * float(atoms.info.get(WEIGHT, 1.0)) > 0
 
 
 def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
@@ -184,7 +196,7 @@ def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {"energy": [], "forces": [], "stress": []}
     for atoms in structures:
         for quantity, shape in (("energy", ()), ("forces", (len(atoms), 3)), ("stress", (9,))):
-            value = label(atoms, quantity) if weight_of(atoms, quantity) else None
+            value = label(atoms, quantity) if counts(atoms, quantity) else None
             found[quantity].append(np.full(shape, np.nan) if value is None else value)
     return {
         "energy": np.array(found["energy"], dtype=float),

@@ -15,10 +15,22 @@ from ase import Atoms
 
 from lora.data.checked import checked
 from lora.data.free_atoms import is_isolated_atom, mark_free_atom
-from lora.data.labels import CHARGE, ENERGY, FORCES, SPIN, STRESS, VIRIALS, Keys
+from lora.data.labels import (
+    CHARGE,
+    ENERGY,
+    FORCES,
+    QUANTITIES,
+    SPIN,
+    STRESS,
+    VIRIALS,
+    Keys,
+    has_label,
+    names_of,
+)
 from lora.data.origin import Origin, read_from
 from lora.errors import UserError
 from lora.files.sealed import check_file, write_text
+from lora.files.xyz import is_xyz, scan
 
 __all__ = ["CHARGE", "ENERGY", "FORCES", "SPIN", "STRESS", "VIRIALS", "Keys", "is_isolated_atom"]
 SETS = ("train", "valid", "test")
@@ -40,10 +52,17 @@ def read_structures(path: str | Path, keys: Keys = Keys()) -> list[Atoms]:
     Raises:
         UserError: One line with file, frame, key, value and remedy.
     """
-    frames = _read(Path(path))
+    frames = _read(Path(path), labelled=True)
     found = [checked(atoms, keys, Origin(str(path), i)) for i, atoms in enumerate(frames)]
     for atoms in found:
         mark_free_atom(atoms)
+    if not any(has_label(atoms, x) for atoms in found for x in QUANTITIES):
+        asked = ", ".join(keys.named()[x] for x in QUANTITIES)
+        present = ", ".join(names_of(frames[0])) or "none"
+        raise UserError(
+            f"{path}: no frame has {asked}; the keys of frame 0 are {present}; set data.energy_key "
+            "and data.forces_key"
+        )
     return found
 
 
@@ -111,16 +130,43 @@ def elements_of(structures: Iterable[Atoms]) -> list[int]:
     return sorted({int(z) for atoms in structures for z in atoms.numbers})
 
 
-def _read(path: Path) -> list[Atoms]:
+def _read(path: Path, labelled: bool = False) -> list[Atoms]:
+    """Return every frame of a file; of extended xyz never fewer than `lora.files.xyz` finds.
+
+    Raises UserError: a frame cannot be read, or, of a `labelled` file, has columns without a name.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty")
+    if not is_xyz(path):
+        return _parse(path, path, None)
+    number, gaps = 0, False
+    for frame in scan(path):
+        number, gaps = number + 1, gaps or frame.gap
+        if labelled and frame.unnamed:
+            raise UserError(
+                f"{path} frame {frame.number}: has {frame.unnamed} columns after the positions and "
+                "no Properties in its comment line, which names them; add "
+                "Properties=species:S:1:pos:R:3:REF_forces:R:3, with names and numbers of columns"
+            )
+    source: Path | io.StringIO = path
+    if gaps:  # ASE takes the first empty line for the end
+        source = io.StringIO("".join(line for frame in scan(path) for line in frame.lines))
+    frames = _parse(path, source, "extxyz") if number else []
+    if not frames:
+        raise UserError(f"{path}: holds no structures")
+    if len(frames) != number:
+        raise UserError(f"{path}: holds {number} frames, of which ASE reads {len(frames)}")
+    return frames
+
+
+def _parse(path: Path, source: Path | io.StringIO, form: str | None) -> list[Atoms]:
+    """Return what ASE reads."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            form = "extxyz" if ".xyz" in path.suffixes or ".extxyz" in path.suffixes else None
-            frames = ase.io.read(path, index=":", format=form)
+            frames = ase.io.read(source, index=":", format=form)
     except Exception as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read as extended xyz ({why})") from None

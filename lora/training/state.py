@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_ema import ExponentialMovingAverage
 
+from lora.catalogue.methods import LOSS_TERMS
 from lora.errors import UserError
-from lora.mace.loss import STRESS_LOSSES, loss_of
+from lora.mace.loss import loss_of
 from lora.plan.settings import TrainSettings
 from lora.training.course import Course
 
@@ -54,10 +55,8 @@ class TrainingState(Course):
     @property
     def outputs(self) -> dict[str, bool]:
         """Return what the loss needs from the model."""
-        return {
-            "compute_stress": self.settings.loss in STRESS_LOSSES,
-            "compute_virials": self.settings.loss == "virials",
-        }
+        terms = LOSS_TERMS[self.settings.loss]
+        return {"compute_stress": "stress" in terms, "compute_virials": "virials" in terms}
 
     def step(self) -> None:
         """Take one step of the optimiser with the gradients at hand."""

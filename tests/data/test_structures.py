@@ -62,7 +62,7 @@ BAD = {
     "inf_energy": (lambda a: a.info.update({ENERGY: np.inf}), "REF_energy holds a number that"),
     "inf_position": (inf_position, "positions holds a number that is not finite"),
     "vector_energy": (lambda a: a.info.update({ENERGY: np.ones(4)}), "holds 4 numbers, not one"),
-    "flat_cell": (flat_cell, "periodic along a direction for which its cell has no vector"),
+    "flat_cell": (flat_cell, "is periodic but its cell has no vectors"),
     "odd_stress": (odd_stress, r"REF_stress holds 5 numbers; give 6 \(Voigt\) or 9"),
 }
 
