@@ -1,5 +1,7 @@
 """Check one structure as it was read, and give its labels our keys."""
 
+from collections import Counter
+
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -28,13 +30,14 @@ HEAD = "head"  # MACE's key for the head of a structure, which files of users do
 OWN = "lora_"  # how the keys begin that this project writes beside the labels
 
 
-def checked(atoms: Atoms, keys: Keys, origin: Origin) -> Atoms:
+def checked(atoms: Atoms, keys: Keys, origin: Origin, dropped: Counter[str]) -> Atoms:
     """Return a checked copy of a structure with its labels under our keys, and its origin.
 
     Args:
         atoms: The structure as it was read.
         keys: The names of its labels.
         origin: The file and the frame that it comes from.
+        dropped: What was left out so far, counted here: `HEAD` and `STRESS`.
 
     Raises:
         UserError: One line with file, frame, key, value and remedy.
@@ -57,8 +60,10 @@ def checked(atoms: Atoms, keys: Keys, origin: Origin) -> Atoms:
             out.info[STRESS if name == "stress" else VIRIALS] = _tensor(numbers, where, key)
         else:
             out.info[CHARGE if name == "total_charge" else SPIN] = _one(numbers, where, key)
-    if not has_volume(out):
-        out.info.pop(STRESS, None)
+    dropped[HEAD] += HEAD in atoms.info
+    if STRESS in out.info and not has_volume(out):
+        del out.info[STRESS]
+        dropped[STRESS] += 1
     for name in WEIGHTS:
         if name in out.info:
             out.info[name] = _weight(_numbers(out.info[name], where, name), where, name)
@@ -81,9 +86,9 @@ def _check_geometry(atoms: Atoms, where: str) -> None:
             f"{where}: is periodic but its cell has no vectors of their own along the periodic "
             "directions; set Lattice or pbc"
         )
-    distance, i, j = nearest(atoms, NEAREST)
+    distance, i, j, crosses = nearest(atoms, NEAREST)
     if distance < NEAREST:
-        across = " across a periodic boundary" if atoms.pbc.any() else ""
+        across = " across a periodic boundary" if crosses else ""
         raise UserError(
             f"{where}: atoms {i} and {j} are {distance:.2g} Å apart{across}; give positions in Å, "
             "or remove the structure"

@@ -204,3 +204,20 @@ def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
         "stress": np.array(found["stress"], dtype=float).reshape(-1, 9),
         "n_atoms": np.array([len(atoms) for atoms in structures]),
     }
+
+
+def say_labels(name: str, structures: list[Atoms]) -> str:
+    """Return how many structures of a set have each label, in a line.
+
+    Args:
+        name: The name of the set.
+        structures: The structures.
+    """
+    found = count_labels(structures)
+    total = len(structures)
+    parts = [
+        f"{quantity.replace('_', ' ')} {'all' if n == total else f'{n} ({total - n} without)'}"
+        for quantity, n in found.items()
+        if n or quantity in ("energy", "forces")
+    ]
+    return f"{name}: {total} structures, labels: {', '.join(parts)}"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from lora.data.labels import reference
+from lora.data.labels import has_volume, reference
 from lora.data.origin import origin_of
 from lora.data.statistics import rms
 
@@ -36,7 +36,9 @@ def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str)
         ("force", np.repeat(index, 3 * n_atoms), truth["forces"], predicted["forces"]),
     ]
     if "stress" in predicted:
-        rows.append(("stress", np.repeat(index, 9), truth["stress"], predicted["stress"]))
+        spans = np.array([has_volume(atoms) for atoms in structures], dtype=bool)
+        of_them = (truth["stress"][spans], predicted["stress"][spans])
+        rows.append(("stress", np.repeat(index[spans], 9), *of_them))
     parts = [
         pd.DataFrame(
             {

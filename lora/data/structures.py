@@ -4,6 +4,7 @@ ASE and numpy only.  Units: energy eV, positions Å, forces eV/Å, stress eV/Å^
 """
 
 import io
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from lora.data.checked import checked
+from lora.data.checked import HEAD, checked
 from lora.data.free_atoms import is_isolated_atom, mark_free_atom
 from lora.data.labels import (
     CHARGE,
@@ -33,17 +34,21 @@ from lora.files.sealed import check_file, write_text
 from lora.files.xyz import is_xyz, scan
 
 __all__ = ["CHARGE", "ENERGY", "FORCES", "SPIN", "STRESS", "VIRIALS", "Keys", "is_isolated_atom"]
+log = logging.getLogger(__name__)
 SETS = ("train", "valid", "test")
 
 
-def read_structures(path: str | Path, keys: Keys = Keys()) -> list[Atoms]:
+def read_structures(
+    path: str | Path, keys: Keys = Keys(), said: list[str] | None = None
+) -> list[Atoms]:
     """Read a labelled dataset, check every structure, and give the labels our keys.
 
-    A label that a structure does not have is an absent key.
+    A label that a structure does not have is an absent key.  What is left out is logged.
 
     Args:
         path: A file of any format of ASE.
         keys: The names of the labels in the file.
+        said: A list that what is logged is added to.
 
     Returns:
         The structures in the order of the file, with its name and their numbers as their origin
@@ -53,7 +58,12 @@ def read_structures(path: str | Path, keys: Keys = Keys()) -> list[Atoms]:
         UserError: One line with file, frame, key, value and remedy.
     """
     frames = _read(Path(path), labelled=True)
-    found = [checked(atoms, keys, Origin(str(path), i)) for i, atoms in enumerate(frames)]
+    dropped: Counter[str] = Counter()
+    found = [checked(x, keys, Origin(str(path), i), dropped) for i, x in enumerate(frames)]
+    for line in _left_out(path, dropped, keys):
+        log.warning(line)
+        said = [] if said is None else said
+        said.append(line)
     for atoms in found:
         mark_free_atom(atoms)
     if not any(has_label(atoms, x) for atoms in found for x in QUANTITIES):
@@ -64,6 +74,22 @@ def read_structures(path: str | Path, keys: Keys = Keys()) -> list[Atoms]:
             "and data.forces_key"
         )
     return found
+
+
+def _left_out(path: str | Path, dropped: Counter[str], keys: Keys) -> list[str]:
+    """Return what there is to say of what `checked` left out."""
+    lines = []
+    if n := dropped[STRESS]:
+        lines.append(
+            f"{path}: the {keys.stress} of {n} structures is left out: they are not periodic, or "
+            "their cell has no volume"
+        )
+    if n := dropped[HEAD]:
+        lines.append(
+            f"{path}: the key {HEAD} of {n} structures is left out: all are trained and evaluated "
+            "with foundation.head"
+        )
+    return lines
 
 
 def load_structures(path: str | Path) -> list[Atoms]:

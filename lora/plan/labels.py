@@ -74,7 +74,7 @@ def check_data_keys(config: Config, *, folder: Path = Path()) -> list[str]:
 
 
 def _needed(config: Config) -> dict[str, str]:
-    """Return the labels that the losses of the sweep cannot do without, and why each is needed."""
+    """Return the labels that the losses and the choice cannot do without, and why."""
     needs: dict[str, str] = {}
     for name in ("lora", *(x for x in config.baselines if x != "foundation")):
         settings = config.train_settings(name, **_point(name))
@@ -85,6 +85,9 @@ def _needed(config: Config) -> dict[str, str]:
                 term,
                 f"; the loss {settings.loss} needs it; without it, set {where}.{term}_weight: 0",
             )
+    metric = config.select.metric
+    chosen = "forces" if "_f_" in metric else "energy"
+    needs.setdefault(chosen, f"; select.metric {metric} needs it; choose by another error")
     return needs
 
 

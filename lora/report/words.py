@@ -52,13 +52,35 @@ class Errors:
         mean, std, n = self.found[metric].loc[(group, test_set)].tolist()
         return float(mean), float(std), int(n)
 
+    @property
+    def measured(self) -> tuple[list[str], str]:
+        """Return the test sets with errors of forces, and that error; else those with energies.
+
+        The validation set stands for test sets without labels.
+        """
+        for sets in (self.tests, [VALID]):
+            for metric in (FORCE, ENERGY):
+                known = [s for s in sets if self.table.loc[self._on(s), metric].notna().any()]
+                if known:
+                    return known, metric
+        return [VALID], self.metric
+
+    def _on(self, test_set: str) -> "pd.Series[bool]":
+        """Return which rows of the table are of a set."""
+        return self.table["test_set"] == test_set
+
     def mean(self, group: str, test_set: str, metric: str = FORCE) -> float:
         """Return the mean of an error over seeds."""
         return self.of(group, test_set, metric)[0]
 
     def text(self, group: str, test_set: str, metric: str, digits: int) -> str:
-        """Return an error as 63.3 ± 1.2, without a spread where there is one seed."""
+        """Return an error as 63.3 ± 1.2, without a spread where there is one seed.
+
+        A dash stands where the set has no such labels.
+        """
         mean, std, n = self.of(group, test_set, metric)
+        if not n:
+            return "-"
         return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if n > 1 else "")
 
     def versus(self, one: str, other: str, test_set: str, metric: str) -> str:
@@ -186,28 +208,31 @@ def _next(errors: Errors, first: str, second: str) -> str:
 
 def _against(errors: Errors, lora: str, rival: str) -> list[str]:
     """Return LoRA against a baseline on every test set, and who is ahead where."""
+    tests, metric = errors.measured
     parts = []
-    for s in errors.tests:
-        verdict = errors.versus(lora, rival, s, FORCE)
-        pair = " against ".join(errors.text(x, s, FORCE, 1) for x in (lora, rival))
+    for s in tests:
+        verdict = errors.versus(lora, rival, s, metric)
+        pair = " against ".join(errors.text(x, s, metric, 1) for x in (lora, rival))
         parts.append(f"{s} {pair}" + (f" ({verdict})" if verdict else ""))
-    numbers = f"Force RMSE (meV/Å) of {lora} against {rival}: {', '.join(parts)}."
+    what = BY_KEY[metric]
+    title = f"{what.label[0].upper()}{what.label[1:]} ({what.unit})"
+    numbers = f"{title} of {lora} against {rival}: {', '.join(parts)}."
     lost = [
         s
-        for s in errors.tests
-        if errors.versus(lora, rival, s, FORCE) in ("worse", "")
-        and errors.mean(lora, s) > errors.mean(rival, s)
+        for s in tests
+        if errors.versus(lora, rival, s, metric) in ("worse", "")
+        and errors.mean(lora, s, metric) > errors.mean(rival, s, metric)
     ]
-    one_seed = errors.of(lora, errors.tests[0], FORCE)[2] == 1
-    if one_seed and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
-        return [numbers, _level(errors, rival, lost)]
+    one_seed = errors.of(lora, tests[0], metric)[2] == 1
+    if one_seed and all(errors.close(lora, rival, s, metric) for s in tests):
+        return [numbers, _level(errors, rival, lost, tests)]
     return [f"{numbers} LoRA loses to {rival} on: {', '.join(lost)}." if lost else numbers]
 
 
-def _level(errors: Errors, rival: str, lost: list[str]) -> str:
+def _level(errors: Errors, rival: str, lost: list[str], tests: list[str]) -> str:
     """Say that one seed does not tell LoRA and a baseline apart, and who is ahead where."""
     title = TITLES.get(errors.kind_of(rival), rival)
-    won = [s for s in errors.tests if s not in lost]
+    won = [s for s in tests if s not in lost]
     ahead = [f"{who} is better on {', '.join(x)}" for who, x in (("LoRA", won), (title, lost)) if x]
     return f"With one seed, LoRA and {title} cannot be told apart: {'; '.join(ahead)}."
 
@@ -240,13 +265,16 @@ def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
         return []
     with_it, without = groups["lora_replay"], groups["lora"]
     after, before = (_forgotten(errors, choice.verdicts, x) for x in (with_it, without))
-    test_set = errors.tests[0]
-    cost = " against ".join(errors.text(x, test_set, FORCE, 1) for x in (with_it, without))
-    line = f"Replay with LoRA, {with_it} against {without}: {test_set} force RMSE {cost} meV/Å"
+    (test_set, *_), metric = errors.measured
+    what = BY_KEY[metric]
+    cost = " against ".join(errors.text(x, test_set, metric, 1) for x in (with_it, without))
+    line = (
+        f"Replay with LoRA, {with_it} against {without}: {test_set} {what.label} {cost} {what.unit}"
+    )
     if not before:
         return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
     line += f", forgetting {after:.1f} against {before:.1f} times the foundation model's error."
-    worse = errors.mean(with_it, test_set) > errors.mean(without, test_set)
+    worse = errors.mean(with_it, test_set, metric) > errors.mean(without, test_set, metric)
     if worse and after > before * WORTH:
         line += " Replay costs accuracy and keeps little: with LoRA it does not pay here."
     return [line]

@@ -74,7 +74,8 @@ class TrainingState(Course):
 
         Args:
             train_loss: The mean over the structures; 0 for epoch 0, which does not train.
-            errors: On the validation set: "loss", "rmse_e_per_atom" (eV), "rmse_f" (eV/Å).
+            errors: On the validation set: "loss" and, where it has such labels,
+                "rmse_e_per_atom" (eV), "rmse_f" (eV/Å).
             seconds: The wall time of the epoch.
 
         Raises:
@@ -98,8 +99,8 @@ class TrainingState(Course):
                 "epoch": epoch,
                 "train_loss": train_loss if epoch else None,
                 "valid_loss": loss,
-                "valid_rmse_e_mev_per_atom": 1e3 * float(errors["rmse_e_per_atom"]),
-                "valid_rmse_f_mev_per_a": 1e3 * float(errors["rmse_f"]),
+                "valid_rmse_e_mev_per_atom": _in_mev(errors, "rmse_e_per_atom"),
+                "valid_rmse_f_mev_per_a": _in_mev(errors, "rmse_f"),
                 "lr": self.optimizer.param_groups[0]["lr"],
                 "seconds": round(seconds, 3),
                 "timestamp": round(time.time(), 3),
@@ -150,6 +151,11 @@ class TrainingState(Course):
             self.ema.load_state_dict(state["ema"])
         self.best = state["best"]
         self.load_course(state)
+
+
+def _in_mev(errors: dict[str, float], name: str) -> float | None:
+    """Return an error in meV; None where the validation set has no such label."""
+    return 1e3 * float(errors[name]) if name in errors else None
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, s: TrainSettings) -> Any:
