@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
+from matscipy.neighbours import neighbour_list
 from scipy.spatial import cKDTree
 
 
@@ -25,7 +25,13 @@ def nearest(atoms: Atoms, cutoff: float) -> tuple[float, int, int, bool]:
         distances = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
         shifts = np.zeros((len(pairs), 3))
     else:
-        i, j, distances, shifts = neighbor_list("ijdS", atoms, cutoff)
+        i, j, distances, shifts = neighbour_list(
+            "ijdS",
+            cutoff=cutoff,
+            positions=atoms.positions,
+            cell=np.array(atoms.cell.complete()),
+            pbc=atoms.pbc,
+        )
     if not len(distances):
         return math.inf, 0, 0, False
     first = int(distances.argmin())

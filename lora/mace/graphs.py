@@ -18,6 +18,7 @@ from lora.data.labels import (
     label,
     own_weight,
 )
+from lora.mace.conditions import check_conditions
 from lora.mace.door import Untyped, default_dtype, upstream
 
 HEAD = "lora_head"  # the key of a structure for another head than the first; no file has it
@@ -56,7 +57,11 @@ def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
     Args:
         structures: Structures of elements that the model knows; labels where they have them.
         model: A MACE model, whose cutoff, elements, heads and dtype the graphs have.
+
+    Raises:
+        UserError: A structure has a charge or spin for which the model has no class.
     """
+    check_conditions(model, structures)
     data = upstream("mace.data")
     tools = upstream("mace.tools")
     keys = data.KeySpecification(

@@ -25,6 +25,7 @@ from lora.data.structures import elements_of, is_isolated_atom, load_structures
 from lora.errors import Paused, UserError
 from lora.files.provenance import facts
 from lora.files.sealed import digest, read_json
+from lora.mace.conditions import say_conditions
 from lora.mace.device import check_device
 from lora.mace.elements import get_e0s, set_e0s, trim_elements
 from lora.mace.fast.convolution import message_width
@@ -129,6 +130,8 @@ class Session:
             check_terms(one, self.train, self.valid, files.train)
         base = self.inputs.base
         self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
+        for line in say_conditions(self.base, self.train + self.valid):
+            log.warning(line)
         self.replayed: list[Atoms] = []
         if s.replay:
             if not files.replay:
