@@ -68,8 +68,11 @@ def check(
     for name in [*names, *(settings or {})]:
         if name not in NAMES:
             raise UserError(f"checks: {name} is not known; use {', '.join(NAMES)}")
-    found = [a for a in load_structures(files.valid) if not is_isolated_atom(a)]
-    holdout = read_structures(files.holdout, files.keys) if files.holdout else []
+    labelled = read_structures(files.holdout, files.keys) if files.holdout else []
+    found, holdout = (
+        [atoms for atoms in part if not is_isolated_atom(atoms)]
+        for part in (load_structures(files.valid), labelled)
+    )
     e0s = read_json(files.e0s)["foundation_E0s"]
     sample = make_sample(found, holdout, e0s, settings or {})
     numbers = elements_of([*found, *holdout])

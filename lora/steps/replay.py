@@ -13,7 +13,12 @@ import torch
 
 from lora.data.labels import Keys
 from lora.data.origin import origin_of, read_from, set_origin
-from lora.data.structures import load_structures, read_structures, write_structures
+from lora.data.structures import (
+    is_isolated_atom,
+    load_structures,
+    read_structures,
+    write_structures,
+)
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.mace.device import set_threads
@@ -57,7 +62,7 @@ def replay(
 ) -> dict[str, Any]:
     """Choose structures for replay and label them.
 
-    Structures with elements that the foundation model does not know are left out.
+    Structures with elements that the foundation model does not know, and free atoms, are left out.
 
     Args:
         structures_file: Data of the foundation model's own kind.
@@ -85,7 +90,11 @@ def replay(
         found = load_structures(structures_file)
         read_from(found, structures_file)
     known = set(elements(model))
-    fitting = [atoms for atoms in found if set(atoms.numbers.tolist()) <= known]
+    fitting = [
+        atoms
+        for atoms in found
+        if set(atoms.numbers.tolist()) <= known and not is_isolated_atom(atoms)
+    ]
     if not fitting:
         raise UserError(f"{structures_file}: holds no structure of the foundation model's elements")
     order = np.random.default_rng(settings.seed).permutation(len(fitting))[: settings.num_samples]
