@@ -16,6 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from lora.adapters.inject import take_adapters
 from lora.adapters.pack import Pack
 from lora.adapters.saved import holds_weights, load_adapter, read_card
+from lora.data.labels import has_volume
 from lora.data.structures import bare
 from lora.errors import UserError
 from lora.mace.elements import check_elements, get_e0s
@@ -76,10 +77,10 @@ class Committee(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Fill `results` for a structure; stress only where it is periodic."""
+        """Fill `results` for a structure; stress only where it is periodic and has a volume."""
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        periodic = bool(self.atoms.pbc.all())
+        periodic = has_volume(self.atoms)
         plain = bare(self.atoms)
         check_elements(self.model, [plain], "committee")
         batch = next(batches(graphs([plain], self.model), 1, self.device))

@@ -75,7 +75,17 @@ TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the secti
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
 STARTS = ("documented", "upstream")  # of the factor A
-LOSSES = ("weighted", "forces_only", "stress", "virials", "huber", "universal", "l1l2energyforces")
-STRESS_LOSSES = ("stress", "huber", "universal")  # which need a stress on every structure
+# the terms of MACE's losses, each with a weight of its name in the settings: energy_weight, ...
+LOSS_TERMS = {
+    "weighted": ("energy", "forces"),
+    "forces_only": ("forces",),
+    "stress": ("energy", "forces", "stress"),
+    "virials": ("energy", "forces", "virials"),
+    "huber": ("energy", "forces", "stress"),
+    "universal": ("energy", "forces", "stress"),
+    "l1l2energyforces": ("energy", "forces"),
+}
+LOSSES = tuple(LOSS_TERMS)
+ALSO_WITHOUT_STRESS = ("huber", "universal")  # which are for molecules, too
 SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
 DTYPES = ("float32", "float64")

@@ -16,6 +16,7 @@ from lora.cli.options import read
 from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
+from lora.plan.config_data import LABELS
 from lora.plan.settings import Targets, TrainSettings
 
 
@@ -84,19 +85,21 @@ def _config(file: Path) -> None:
 
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
     from lora.data.grouping import SplitSettings
+    from lora.data.labels import Keys
     from lora.steps.split import split
 
+    keys = Keys.of({name: settings.pop(name) for name in LABELS})
     given = {"valid": valid_file, "test": test_file}
     settings["given"] = {name: path for name, path in given.items() if path}
     settings["test_files"] = dict(settings.pop("test_set") or [])
-    split(dataset, SplitSettings(**settings), out)
+    split(dataset, SplitSettings(**settings, keys=keys), out)
 
 
 def _replay(**args: Any) -> None:
+    from lora.data.labels import Keys
     from lora.steps.replay import ReplaySettings, replay
 
-    keys = {k: args[k] for k in ("energy_key", "forces_key", "stress_key")}
-    settings = ReplaySettings(args["labels"], args["num_samples"], args["seed"], keys)
+    settings = ReplaySettings(args["labels"], args["num_samples"], args["seed"], keys=Keys.of(args))
     replay(args["structures_file"], _base(args), args["out"], settings, _run_of(args))
 
 
@@ -178,11 +181,13 @@ def _check(**args: Any) -> None:
         models += listed.values()
     if len(outs) != len(models):
         raise UserError(f"check: {len(models)} models, but {len(outs)} files to write")
+    from lora.data.labels import Keys
     from lora.steps.check import CheckFiles, check
 
     settings = _json(args["settings"], "settings")
-    keys = {k: args[k] for k in ("energy_key", "forces_key")}
-    files = CheckFiles(args["valid_file"], args["e0s_file"], args["holdout_file"], keys)
+    files = CheckFiles(
+        args["valid_file"], args["e0s_file"], args["holdout_file"], keys=Keys.of(args)
+    )
     targets = dict(zip(outs, models, strict=True))
     check(targets, args["names"], files, settings, args["device"], _run_of(args))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
 from lora.plan.config import Config, Export, Replay, Tracking
-from lora.plan.config_data import Data, E0s, Split
+from lora.plan.config_data import LABELS, Data, E0s, Split
 from lora.plan.options import Option
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, OPTIONS
@@ -75,7 +75,7 @@ def _split(p: argparse.ArgumentParser) -> None:
     _keys(p, Split, "valid_fraction", "test_fraction", "near_duplicate", kind=float)
     _keys(p, Split, "seed", "block_size", kind=int)
     p.add_argument("--test_set", nargs=2, action="append", metavar=("NAME", "FILE"))
-    _keys(p, Data, "energy_key", "forces_key", "stress_key")
+    _keys(p, Data, *LABELS)
 
 
 def _replay(p: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def _replay(p: argparse.ArgumentParser) -> None:
     _foundation(p)
     _keys(p, Replay, "labels")
     _keys(p, Replay, "num_samples", "seed", kind=int)
-    _keys(p, Data, "energy_key", "forces_key", "stress_key")
+    _keys(p, Data, *LABELS)
     p.add_argument("--out", required=True, help="replay.xyz")
     _threads(p)
 
@@ -162,7 +162,7 @@ def _check(p: argparse.ArgumentParser) -> None:
     p.add_argument("--valid_file", required=True, help="a few of its structures are used")
     p.add_argument("--e0s_file", required=True, help="e0s.json")
     p.add_argument("--holdout_file", help="labelled by the foundation model's own level of theory")
-    _keys(p, Data, "energy_key", "forces_key")
+    _keys(p, Data, *LABELS)
     p.add_argument("--settings", default="{}", help="JSON, {check: {argument: value}}")
     p.add_argument("--device", default=DEFAULTS["device"])
     p.add_argument("--out", nargs="+", type=Path, help="a json file a model")

@@ -105,5 +105,5 @@ def _of_free_atoms(structures: list[Atoms]) -> dict[str, float]:
     return {
         chemical_symbols[atoms.numbers[0]]: atoms.info[ENERGY]
         for atoms in structures
-        if is_isolated_atom(atoms)
+        if is_isolated_atom(atoms) and ENERGY in atoms.info
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from lora.data.labels import Keys
 from lora.data.origin import where
-from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.errors import UserError
 from lora.plan.config_data import SPLITS, Split
 
@@ -26,9 +26,7 @@ class SplitSettings:
         group_key: The key in `atoms.info` that names the group, for `group`.
         block_size: The frames of a stretch, for `blocked`.
         near_duplicate: The largest difference of sorted distances of near duplicates (Å).
-        energy_key: The name of the total energy in the files.
-        forces_key: The name of the forces in the files.
-        stress_key: The name of the stress in the files.
+        keys: The names of the labels in the files.
         given: The files of the sets valid and test, for `given`.
         test_files: The files of further test sets, by name.
     """
@@ -40,9 +38,7 @@ class SplitSettings:
     group_key: str | None = _CONFIG.group_key
     block_size: int = _CONFIG.block_size
     near_duplicate: float = _CONFIG.near_duplicate
-    energy_key: str = ENERGY
-    forces_key: str = FORCES
-    stress_key: str = STRESS
+    keys: Keys = Keys()
     given: dict[str, str] = field(default_factory=dict)
     test_files: dict[str, str] = field(default_factory=dict)
 

@@ -1,14 +1,17 @@
 """Find equal and nearly equal structures in two sets of a split."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 from scipy.spatial import cKDTree
 
 from lora.data.origin import origin_of
 from lora.data.structures import SETS
 
+N_IMAGES = 7  # shortest vectors of a lattice, in the fingerprint of a structure
 N_QUANTILES = 64  # of the sorted distances, in the fingerprint of a structure
 
 
@@ -16,7 +19,8 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
     """Return the pairs of equal (to 1e-6 Å) or nearly equal structures in two different sets.
 
     Structures of one composition are compared by their sorted interatomic distances (minimum
-    image), which no rotation or permutation changes.  Different structures can share all
+    image) and those of an atom to its periodic images, which no rotation, permutation or choice of
+    the cell changes.  Different structures can share all
     distances, rarely.
 
     Args:
@@ -62,7 +66,7 @@ def _named(sets: dict[str, list[Atoms]], name: str, i: int) -> dict[str, Any]:
 
 
 def _distances(atoms: Atoms) -> np.ndarray:
-    """Return sorted distances (Å) at fixed quantiles, and the cube root of a crystal's volume."""
+    """Return sorted distances (Å) at fixed quantiles, and those of an atom to its images."""
     n = len(atoms)
     if n == 1:
         distances = np.zeros(1)
@@ -71,5 +75,20 @@ def _distances(atoms: Atoms) -> np.ndarray:
         pairs = atoms.get_all_distances(mic=periodic)  # type: ignore[no-untyped-call]  # ASE's
         distances = np.sort(pairs[np.triu_indices(n, 1)])
     at = np.linspace(0, len(distances) - 1, N_QUANTILES).round().astype(int)
-    size = atoms.cell.volume ** (1 / 3) if atoms.pbc.all() else 0.0
-    return np.append(distances[at], size)
+    return np.concatenate([distances[at], _images(atoms)])
+
+
+def _images(atoms: Atoms) -> np.ndarray:
+    """Return distances of an atom to its periodic images (Å) that no choice of the cell changes.
+
+    They are the lengths of the Minkowski-reduced cell, the shortest of all vectors of the lattice,
+    and the root of the length, area or volume that repeats.
+    """
+    vectors = minkowski_reduce(atoms.cell, atoms.pbc)[0][atoms.pbc]
+    n = len(vectors)
+    if n == 0:
+        return np.empty(0)
+    steps = np.array([x for x in product(range(-2, 3), repeat=n) if x > (0,) * n])
+    shortest = np.sort(np.linalg.norm(steps @ vectors, axis=1))[:N_IMAGES]
+    size = np.sqrt(np.linalg.det(vectors @ vectors.T)) ** (1 / n)
+    return np.concatenate([np.sort(np.linalg.norm(vectors, axis=1)), shortest, [size]])

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from lora.data.labels import has_volume, reference
 from lora.data.origin import origin_of
 from lora.data.statistics import rms
-from lora.data.structures import STRESS, reference
 
 
 def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:
@@ -22,7 +22,8 @@ def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str)
         A table with the columns test_set, config_type, structure (its number in the set),
         source_file and frame (its origin, see `lora.data.origin`; an empty name and -1 where it
         has none), quantity (energy in eV/atom; force, a component in eV/Å; stress, a component in
-        eV/Å^3), reference, predicted.
+        eV/Å^3), reference (NaN where the structure does not have the label, or gives it the
+        weight 0), predicted.
     """
     truth = reference(structures)
     types = np.array([str(a.info.get("config_type", "Default")) for a in structures])
@@ -35,8 +36,9 @@ def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str)
         ("force", np.repeat(index, 3 * n_atoms), truth["forces"], predicted["forces"]),
     ]
     if "stress" in predicted:
-        stress = np.array([atoms.info[STRESS] for atoms in structures])
-        rows.append(("stress", np.repeat(index, 9), stress, predicted["stress"]))
+        spans = np.array([has_volume(atoms) for atoms in structures], dtype=bool)
+        of_them = (truth["stress"][spans], predicted["stress"][spans])
+        rows.append(("stress", np.repeat(index[spans], 9), *of_them))
     parts = [
         pd.DataFrame(
             {
@@ -63,13 +65,13 @@ UNITS = {
 
 
 def errors(table: pd.DataFrame) -> dict[str, float]:
-    """Return RMSE and MAE of each quantity, in meV/atom, meV/Å, meV/Å^3.
+    """Return RMSE and MAE of each quantity that has references, in meV/atom, meV/Å, meV/Å^3.
 
     Args:
         table: A table of `parity`, or a part of one.
     """
     out = {}
-    for quantity, part in table.groupby("quantity"):
+    for quantity, part in table.dropna(subset="reference").groupby("quantity"):
         short, unit = UNITS[str(quantity)]
         difference = 1e3 * (part["predicted"] - part["reference"]).to_numpy()
         out[f"rmse_{short}_{unit}"] = rms(difference)

@@ -4,11 +4,24 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 
-from lora.data.structures import ENERGY, FORCES, STRESS
+from lora.data.labels import (
+    CHARGE,
+    ENERGY,
+    FORCES,
+    OTHER,
+    QUANTITIES,
+    SPIN,
+    has_volume,
+    label,
+    own_weight,
+)
+from lora.mace.conditions import check_conditions
 from lora.mace.door import Untyped, default_dtype, upstream
 
+HEAD = "lora_head"  # the key of a structure for another head than the first; no file has it
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
 
@@ -39,29 +52,52 @@ class Graphs(Sequence[Any]):
 def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
     """Return MACE's graph of each structure, with neighbours and labels.
 
+    A missing label has weight 0.  Stress and virials come from each other (`lora.data.labels`).
+
     Args:
         structures: Structures of elements that the model knows; labels where they have them.
         model: A MACE model, whose cutoff, elements, heads and dtype the graphs have.
+
+    Raises:
+        UserError: A structure has a charge or spin for which the model has no class.
     """
+    check_conditions(model, structures)
     data = upstream("mace.data")
     tools = upstream("mace.tools")
     keys = data.KeySpecification(
-        info_keys={"energy": ENERGY, "stress": STRESS}, arrays_keys={"forces": FORCES}
+        info_keys={"energy": ENERGY, "total_charge": CHARGE, "total_spin": SPIN},
+        arrays_keys={"forces": FORCES},
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = list(getattr(model, "heads", None) or ["Default"])
     r_max, dtype = float(model.r_max), model.r_max.dtype
 
     def make(i: int) -> Any:
-        head = structures[i].info.get("head")
+        atoms = structures[i]
+        head = atoms.info.get(HEAD)
         config = data.config_from_atoms(
-            structures[i], key_specification=keys, head_name=head if head in heads else heads[0]
+            atoms, key_specification=keys, head_name=head if head in heads else heads[0]
         )
+        config.properties |= {x: label(atoms, x) for x in OTHER}
+        config.property_weights |= {x: own_weight(atoms, x) for x in QUANTITIES}
         with default_dtype(dtype):
-            return data.AtomicData.from_config(config, z_table=table, cutoff=r_max, heads=heads)
+            made = data.AtomicData.from_config(config, z_table=table, cutoff=r_max, heads=heads)
+        return _with_true_cell(made, atoms)
 
     made = Graphs(len(structures), make)
     return made[:] if len(made) <= HELD else made
+
+
+def _with_true_cell(graph: Any, atoms: Atoms) -> Any:
+    """Return a graph with the cell of its structure along directions that are not periodic, too.
+
+    MACE puts a long vector of its own there, and divides the stress by a volume that no cell has.
+    """
+    if has_volume(atoms) and not atoms.pbc.all():
+        cell = torch.as_tensor(atoms.cell.array, dtype=graph.cell.dtype)
+        graph.cell, graph.volume = cell, torch.linalg.det(cell)
+        graph.rcell = 2 * torch.pi * torch.linalg.inv(cell.mT)
+    return graph
 
 
 def batches(

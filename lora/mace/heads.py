@@ -11,8 +11,10 @@ import torch
 from ase import Atoms
 from torch import nn
 
+from lora.data.labels import WEIGHT
 from lora.errors import UserError
 from lora.mace.door import Untyped, default_dtype, upstream
+from lora.mace.graphs import HEAD
 from lora.mace.notes import note
 
 REPLAY = "pt_head"  # MACE's name for it
@@ -78,9 +80,9 @@ def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
 
     Args:
         structures: The replayed structures.
-        weight: The weight of each in the loss.
+        weight: The weight of each in the loss, times the one that it has.
     """
     marked = [atoms.copy() for atoms in structures]
     for atoms in marked:
-        atoms.info |= {"head": REPLAY, "config_weight": weight}
+        atoms.info |= {HEAD: REPLAY, WEIGHT: weight * float(atoms.info.get(WEIGHT, 1.0))}
     return marked

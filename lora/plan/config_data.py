@@ -76,9 +76,25 @@ class Data(Section):
     )
     stress_key: Text = Field(
         default="REF_stress",
-        description="The name of the stress (eV/Å^3) in the files: 6 numbers (Voigt) or 9. The "
-        "files need not have it.",
+        description="The name of the stress (eV/Å^3) in the files: 6 numbers (Voigt) or 9.",
     )
+    virials_key: Text = Field(
+        default="REF_virials",
+        description="The name of the virials (eV) in the files: 6 numbers (Voigt) or 9, minus the "
+        "stress times the volume.",
+    )
+    total_charge_key: Text = Field(
+        default="total_charge",
+        description="The name of the total charge (e) in the files, for models that know charges.",
+    )
+    total_spin_key: Text = Field(
+        default="total_spin",
+        description="The name of the spin multiplicity (2S+1) in the files, for models that know "
+        "spins.",
+    )
+
+
+LABELS = tuple(name for name in Data.model_fields if name.endswith("_key"))
 
 
 class Split(Section):

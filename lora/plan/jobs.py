@@ -13,7 +13,7 @@ from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
 from lora.catalogue.foundations import known_foundation
 from lora.plan.config import Checks, Config
-from lora.plan.config_data import Split
+from lora.plan.config_data import LABELS, Split
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION, Point
@@ -22,7 +22,6 @@ from lora.plan.settings import DEFAULTS, TrainSettings
 
 # steps that compute with torch, MACE and e3nn, whose versions count
 COMPUTE = ("replay", "e0s", "train", "truncate", "merge", "evaluate", "check", "thorough", "export")
-KEYS = ("energy_key", "forces_key", "stress_key")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class _Maker:
         files = {"data": Path(data.file)}
         files |= {f"test set {x.name}": Path(x.file) for x in data.test_sets}
         files |= {f"{name} set": Path(path) for name, path in given_files(split).items()}
-        settings = _plain(split) | {key: getattr(data, key) for key in KEYS}
+        settings = _plain(split) | {key: getattr(data, key) for key in LABELS}
         settings["test_sets"] = [x.name for x in data.test_sets]
         return self.job("split", settings=settings, files=files)
 
@@ -109,7 +108,7 @@ class _Maker:
         """Return the job that chooses and labels structures for replay."""
         replay, data = self.config.replay, self.config.data
         settings = {k: getattr(replay, k) for k in ("labels", "num_samples", "seed")}
-        settings |= {key: getattr(data, key) for key in KEYS} | self.base()
+        settings |= {key: getattr(data, key) for key in LABELS} | self.base()
         files = {"replay": Path(str(replay.file))} | self.base_file()
         return self.job("replay", settings=settings, files=files)
 
@@ -167,7 +166,7 @@ class _Maker:
         given = checks.settings.given()
         own = {x: given[x] for x in names if given.get(x)}
         rows = {x: asdict(BY_NAME[x]) for x in names}
-        keys = {key: getattr(data, key) for key in ("energy_key", "forces_key")}
+        keys = {key: getattr(data, key) for key in LABELS}
         holdout = {"holdout": Path(checks.holdout_file)} if checks.holdout_file else {}
         code = ("lora.steps.check", *(BY_NAME[x].function for x in names))
         settings = {"names": list(names), "own": own, "rows": rows} | keys

@@ -1,159 +1,159 @@
 """A look at the labels of the data files, before anything starts.
 
-The names of energy, forces, stress and group stand in the comment line of each frame of an
-extended xyz file.  They are read here without ASE, which takes long to import.
+The names of the labels and of the group stand in the comment line of each frame of an extended
+xyz file.  A label may be missing in some frames; one that every frame lacks is a wrong name.
 """
 
-import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
-from lora.catalogue.methods import STRESS_LOSSES
+from lora.catalogue.config_types import names_free_atom
+from lora.errors import UserError
+from lora.files.xyz import Frame, is_xyz, scan
 from lora.plan.config import Config
+from lora.plan.config_data import LABELS
 from lora.plan.crosscheck import data_files, is_file
 from lora.plan.messages import Key, dotted
-from lora.plan.words import SHOWN, did_you_mean
+from lora.plan.words import SHOWN, did_you_mean, listed
 
-SUFFIXES = (".xyz", ".extxyz")
-MOST_FRAMES = 1000  # that are passed over in search of one that is no free atom
 NOT_LABELS = {"Properties", "Lattice", "pbc", "species", "pos", "Z"}
-ITEM = re.compile(
-    r"""\s*("(?:[^"\\]|\\.)*"|[^\s="]+)            # the name
-        (?:\s*=\s*(
-            "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'   # a quoted value
-            | \{[^}]*\} | \[[^\]]*\] | [^\s]*       # a list, or a word
-        ))?""",
-    re.VERBOSE,
-)
+ERRORS = ("energy", "forces", "stress", "virials")  # labels that a model can be measured on
+COLUMNS = ("forces",)  # labels that are columns of the atoms
 
 
-class Frame(NamedTuple):
-    """The names in one frame of an extended xyz file.
+class Seen(NamedTuple):
+    """The names in a file.
 
     Attributes:
-        number: Its number in the file, counted from 0.
-        values: The keys of the comment line with their values.
-        columns: The columns of the atoms, with the number of components of each.
+        first: The first frame that is no free atom, else the first one.
+        values: The keys of the comment lines.
+        columns: The columns of the atoms.
     """
 
-    number: int
-    values: dict[str, str]
-    columns: dict[str, int]
+    first: Frame
+    values: set[str]
+    columns: set[str]
 
 
 def check_data_keys(config: Config, *, folder: Path = Path()) -> list[str]:
     """Return what is wrong with the names of labels, one line for each.
 
-    Only the first frame of each file that is not a free atom is read; files that are not extended
-    xyz are passed over.
+    Files that are not extended xyz are passed over; the steps that read them say what they lack.
 
     Args:
         config: The config, checked.
         folder: The folder in which paths start.
     """
-    losses = {x: config.settings_of(x).get("loss") for x in ("lora", *_trained(config))}
-    need = next(
-        (
-            f"; the loss {y} of methods.{x} (or train) needs it"
-            for x, y in losses.items()
-            if y in STRESS_LOSSES
-        ),
-        "",
-    )
     lines: list[str] = []
     for key, path in data_files(config).items():
         if key == ("replay", "file") and config.replay.labels != "file":
             continue
-        frame = first_frame(folder / path)
-        if frame is None:
+        trained = key in (("data", "file"), ("split", "valid_file"))
+        needs = _needed(config) if trained else {}
+        if key == ("data", "file"):
+            needs |= {x: "" for x in _written(config) if x not in needs}
+        group = config.split.group_key if key == ("data", "file") and _by_group(config) else None
+        try:
+            seen = _names(folder / path, config, needs or dict.fromkeys(ERRORS, ""), group)
+        except UserError as error:
+            lines.append(f"config: {dotted(key)}: {error}")
             continue
-        where = f"{path} frame {frame.number}"
-        wanted = [("energy_key", [*frame.values])]
-        wanted += [("forces_key", [*frame.columns])]
-        if need and key[0] in ("data", "split") and "test_sets" not in key:
-            wanted += [("stress_key", [*frame.values])]
-        for name, present in wanted:
-            asked = getattr(config.data, name)
-            if asked not in present:
-                why = need if name == "stress_key" else ""
-                lines.append(_missing(("data", name), asked, where, present) + why)
-        by_group = config.split.method == "group" and key == ("data", "file")
-        group = config.split.group_key if by_group else None
-        if group and group not in frame.values:
-            lines.append(_missing(("split", "group_key"), group, where, [*frame.values]))
+        if seen is None:
+            continue
+        if not needs and not any(_has(config, seen, x) for x in ERRORS):
+            needs = {"energy": "", "forces": ""}
+        for name, why in needs.items():
+            if not _has(config, seen, name):
+                present = seen.columns if name in COLUMNS else seen.values
+                asked = getattr(config.data, f"{name}_key")
+                lines.append(_missing(("data", f"{name}_key"), asked, path, seen, present) + why)
+        if group and group not in seen.values:
+            lines.append(_missing(("split", "group_key"), group, path, seen, seen.values))
     return lines
 
 
-def first_frame(path: Path) -> Frame | None:
-    """Return the first frame of a file that is not a free atom; None if there is none to read.
+def _needed(config: Config) -> dict[str, str]:
+    """Return the labels that the losses and the choice cannot do without, and why."""
+    needs: dict[str, str] = {}
+    for name in ("lora", *(x for x in config.baselines if x != "foundation")):
+        settings = config.train_settings(name, **_point(name))
+        for term in settings.needs:
+            own = getattr(config.methods, name).given()
+            where = f"methods.{name}" if own.keys() & {"loss", f"{term}_weight"} else "train"
+            needs.setdefault(
+                term,
+                f"; the loss {settings.loss} needs it; without it, set {where}.{term}_weight: 0",
+            )
+    metric = config.select.metric
+    chosen = "forces" if "_f_" in metric else "energy"
+    needs.setdefault(chosen, f"; select.metric {metric} needs it; choose by another error")
+    return needs
 
-    Args:
-        path: The file.
+
+def _point(name: str) -> dict[str, object]:
+    """Return the settings of a training that a method stands for."""
+    replay = name == "full_replay"
+    return {"method": "full" if replay else name, "replay": replay}
+
+
+def _written(config: Config) -> list[str]:
+    """Return the labels that the config gives another name than the default."""
+    fields = type(config.data).model_fields
+    own = [x for x in LABELS if getattr(config.data, x) != fields[x].default]
+    return [name.removesuffix("_key") for name in own]
+
+
+def _by_group(config: Config) -> bool:
+    """Return True where the data are split by group."""
+    return config.split.method == "group"
+
+
+def _names(path: Path, config: Config, wanted: Iterable[str], group: str | None) -> Seen | None:
+    """Return the names in a file, read until all that are wanted were seen; None if it is no xyz.
+
+    Free atoms count only where there is nothing else.
+
+    Raises UserError: the file is not as it has to be.
     """
-    if path.suffix.lower() not in SUFFIXES or not is_file(path):
+    if not is_xyz(path) or not is_file(path):
         return None
+    seen: Seen | None = None
     try:
-        with path.open(encoding="utf-8") as handle:
-            return _search(handle)
-    except (OSError, ValueError):  # the step that reads the file says what is wrong with it
+        for frame in scan(path):
+            if seen is None or (_free(seen.first) and not _free(frame)):
+                seen = Seen(frame, set(), set())
+            if _free(frame) and not _free(seen.first):
+                continue
+            seen.values.update(frame.values)
+            seen.columns.update(frame.columns)
+            found = all(_has(config, seen, x) for x in wanted)
+            if found and not _free(seen.first) and (not group or group in seen.values):
+                break
+    except OSError:  # the step that reads the file says what is wrong with it
         return None
+    return seen
 
 
-def parse_comment(line: str) -> dict[str, str]:
-    """Return the keys and values of a comment line; a key without a value has the value "T".
-
-    Args:
-        line: The comment line.
-    """
-    found = {}
-    for name, value in ITEM.findall(line):
-        found[_unquoted(name)] = _unquoted(value) if value else "T"
-    return found
+def _free(frame: Frame) -> bool:
+    """Return True if a frame is a free atom."""
+    values = frame.values
+    lone = "Lattice" not in values or names_free_atom(values.get("config_type"))
+    return frame.n_atoms == 1 and lone
 
 
-def columns_of(properties: str) -> dict[str, int]:
-    """Return the columns that `Properties` names, with the number of components of each.
-
-    Args:
-        properties: The value, for example "species:S:1:pos:R:3".
-    """
-    parts = properties.split(":")
-    triples = zip(parts[0::3], parts[1::3], parts[2::3], strict=False)
-    return {name: int(count) for name, _, count in triples if count.isdecimal()}
+def _has(config: Config, seen: Seen, name: str) -> bool:
+    """Return True if a label, or the one that it is computed from, is among the names."""
+    names = {"stress": ("stress", "virials"), "virials": ("virials", "stress")}.get(name, (name,))
+    present = seen.columns if name in COLUMNS else seen.values
+    return any(getattr(config.data, f"{x}_key") in present for x in names)
 
 
-def _search(handle: TextIO) -> Frame | None:
-    """Return the first frame that is not a free atom, else the first one."""
-    first = None
-    for number in range(MOST_FRAMES):
-        count = handle.readline(40).strip()
-        if not count.isdecimal():
-            break
-        values = parse_comment(handle.readline().rstrip("\r\n"))
-        frame = Frame(number, values, columns_of(values.get("Properties", "")))
-        if values.get("config_type") != "IsolatedAtom":
-            return frame
-        first = first or frame
-        for _ in range(int(count)):
-            handle.readline()
-    return first
-
-
-def _unquoted(text: str) -> str:
-    """Return a name or value without the quotation marks around it."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text
-
-
-def _trained(config: Config) -> list[str]:
-    """Return the baselines that are trained."""
-    return [name for name in config.baselines if name != "foundation"]
-
-
-def _missing(key: Key, asked: str, where: str, present: list[str]) -> str:
-    """Return the line that says that a file does not have a label."""
-    names = [name for name in present if name not in NOT_LABELS]
-    shown = ", ".join(name[:SHOWN] for name in names[:12]) or "none"
+def _missing(key: Key, asked: str, path: str, seen: Seen, present: set[str]) -> str:
+    """Return the line that says that no frame of a file has a label."""
+    names = sorted(name for name in present if name not in NOT_LABELS)
+    shown = listed([name[:SHOWN] for name in names[:12]], "and") if names else "none"
+    bare = "; Properties is missing, which names the columns" if seen.first.unnamed else ""
     meant = did_you_mean(asked, names)
-    return f"config: {dotted(key)}: {where} has no {asked[:SHOWN]}; it has {shown}{meant}"
+    has = f"it has {shown}{bare}{meant}"
+    return f"config: {dotted(key)}: {path}: no frame has {asked[:SHOWN]}; {has}"

@@ -13,8 +13,10 @@ from typing import Any
 from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from lora.catalogue.methods import (
     ADAPTERS,
+    ALSO_WITHOUT_STRESS,
     BY_NAME,
     DTYPES,
+    LOSS_TERMS,
     LOSSES,
     METHODS,
     SCALINGS,
@@ -213,6 +215,17 @@ class TrainSettings:
     def defaults_of(self) -> str:
         """Return the name of the row of the methods that gives this training its defaults."""
         return "full_replay" if self.replay and self.method not in ADAPTERS else self.method
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Return the labels that the loss has a term with a weight for."""
+        return tuple(x for x in LOSS_TERMS[self.loss] if getattr(self, f"{x}_weight"))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the labels without which the loss means something else."""
+        spared = ("stress",) if self.loss in ALSO_WITHOUT_STRESS else ()
+        return tuple(x for x in self.terms if x not in spared)
 
     def resolved(self) -> "TrainSettings":
         """Return a copy with the method's defaults filled in, checked; 8 becomes 8.0 for a float.

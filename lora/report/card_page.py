@@ -70,7 +70,7 @@ def card_rows(card: dict[str, Any]) -> pd.DataFrame:
 
 def _rmse(errors: dict[str, float]) -> str:
     """Return the RMSE of energy and forces of a set."""
-    parts = [f"{errors[key]:.3g} {BY_KEY[key].unit}" for key in (ENERGY, FORCE)]
+    parts = [f"{errors[key]:.3g} {BY_KEY[key].unit}" for key in (ENERGY, FORCE) if key in errors]
     return f"{', '.join(parts)} (RMSE)"
 
 

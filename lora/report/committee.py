@@ -70,6 +70,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     predicted = np.stack([t.loc[t["quantity"] != "stress", "predicted"] for t in tables])  # [K, n]
     first["error"] = (predicted.mean(axis=0) - first["reference"]) ** 2
     first["spread"] = predicted.var(axis=0, ddof=1)
+    first = first.dropna(subset="reference")
     rows = first.groupby(["test_set", "structure", "quantity"], sort=False).cumcount()
     first["atom"] = np.where(first["quantity"] == "force", rows // 3, 0)
     keys = ["test_set", "structure", "quantity", "atom"]
@@ -120,7 +121,9 @@ def verdict(measured: Measured, n: int) -> list[str]:
     """
     if not measured:
         return [f"There is no committee: {n} of the LoRA trainings did not fail, it takes two."]
-    forces = {name: numbers["force"] for name, numbers in measured.items()}
+    forces = {name: numbers["force"] for name, numbers in measured.items() if "force" in numbers}
+    if not forces:
+        return ["The test sets have no forces to measure the committee's spread on."]
     correlations = ", ".join(
         f"{name} {x['rho']:.2f} ({x['rho_low']:.2f} to {x['rho_high']:.2f})"
         for name, x in forces.items()
@@ -146,6 +149,7 @@ def verdict(measured: Measured, n: int) -> list[str]:
 
 def draw(data: pd.DataFrame, measured: Measured, path: Path) -> list[Path]:
     """Draw the force error of each atom against the spread, and the RMS error in bins of it."""
+    measured = {name: numbers for name, numbers in measured.items() if "force" in numbers}
     n = max(1, len(measured))
     figure, axes = plt.subplots(1, n, figsize=(3.6 * n, 3.6), squeeze=False, sharey=True)
     if not measured:

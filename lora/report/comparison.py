@@ -50,11 +50,13 @@ class Spread:
         return cls(float(np.mean(values)), std, len(values))
 
     def text(self, digits: int) -> str:
-        """Return it as 63.3 ± 1.2, without a spread where there is one seed.
+        """Return it as 63.3 ± 1.2, without a spread where there is one seed, - where there is none.
 
         Args:
             digits: The digits after the point.
         """
+        if not self.n:
+            return "-"
         spread = f" ± {self.std:.{digits}f}" if self.n > 1 else ""
         return f"{self.mean:.{digits}f}{spread}"
 
@@ -113,6 +115,23 @@ class Errors:
         """Return an error over the seeds of a group."""
         mean, std, n = self.found[metric].loc[(group, test_set)].tolist()
         return Spread(float(mean), float(std), int(n))
+
+    @property
+    def measured(self) -> tuple[list[str], str]:
+        """Return the test sets with errors of forces, and that error; else those with energies.
+
+        The validation set stands for test sets without labels.
+        """
+        for sets in (self.tests, [VALID]):
+            for metric in (FORCE, ENERGY):
+                known = [s for s in sets if self.table.loc[self._on(s), metric].notna().any()]
+                if known:
+                    return known, metric
+        return [VALID], self.metric
+
+    def _on(self, test_set: str) -> "pd.Series[bool]":
+        """Return which rows of the table are of a set."""
+        return self.table["test_set"] == test_set
 
     def mean(self, group: str, test_set: str, metric: str = FORCE) -> float:
         """Return the mean of an error over seeds."""

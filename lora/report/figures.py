@@ -210,7 +210,7 @@ def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> 
 
 def parity(table: pd.DataFrame, point: str, path: Path) -> list[Path]:
     """Draw predicted against reference of one model on its test sets, a colour a config_type."""
-    table = table[table["test_set"] != VALID]
+    table = table[table["test_set"] != VALID].dropna(subset="reference")
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
     labels = {"energy": "energy (eV/atom), shifted by its mean", "force": "force component (eV/Å)"}
     for (quantity, label), ax in zip(labels.items(), axes, strict=True):

@@ -6,7 +6,7 @@ than the other's, and neither side was still improving when its trainings ended.
 
 from collections.abc import Sequence
 
-from lora.catalogue.columns import FORCE
+from lora.catalogue.columns import BY_KEY
 from lora.plan.points import FOUNDATION
 from lora.report.comparison import Errors, Spread, compare
 from lora.selection.choose import Choice, Verdicts
@@ -34,10 +34,11 @@ def against(errors: Errors, lora: str, kind: str) -> list[str]:
         return []
     rival, sides = rivals[0], {"better": (lora, rivals[0]), "worse": (rivals[0], lora)}
     why = {verdict: _unfair(errors, *pair) for verdict, pair in sides.items()}
+    tests, metric = errors.measured
     parts, found, said = [], {}, set()
-    for s in errors.tests:
-        one, other = (errors.of(x, s, FORCE) for x in (lora, rival))
-        seen = compare(one, other, _comparisons(errors, lora, rival) * len(errors.tests))
+    for s in tests:
+        one, other = (errors.of(x, s, metric) for x in (lora, rival))
+        seen = compare(one, other, _comparisons(errors, lora, rival) * len(tests))
         found[s] = seen or ("worse" if one.mean > other.mean else "")
         said.add(why.get(found[s], ""))
         shown = UNPROVED[seen] if why.get(seen) else seen
@@ -45,9 +46,12 @@ def against(errors: Errors, lora: str, kind: str) -> list[str]:
             f"{s} {one.text(1)} against {other.text(1)}" + (f" ({shown})" if shown else "")
         )
     best = f", the best of {len(rivals)} settings" if len(rivals) > 1 else ""
-    line = f"Force RMSE (meV/Å) of {lora} against {rival}{best}: {', '.join(parts)}."
+    what = BY_KEY[metric]
+    title = f"{what.label[0].upper()}{what.label[1:]} ({what.unit})"
+    line = f"{title} of {lora} against {rival}{best}: {', '.join(parts)}."
     lost = [s for s, verdict in found.items() if verdict == "worse"]
-    if _one_seed(errors, lora) and all(errors.close(lora, rival, s, FORCE) for s in errors.tests):
+    one_seed = errors.of(lora, tests[0], metric).n == 1
+    if one_seed and all(errors.close(lora, rival, s, metric) for s in tests):
         return [line, _level(errors, rival, lost)]
     if lost and not why["worse"]:
         line += f" LoRA loses to {rival} on: {', '.join(lost)}."
@@ -99,10 +103,12 @@ def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
     if len(groups) < 2:
         return []
     with_it, without = groups["lora_replay"], groups["lora"]
-    test_set, found = errors.tests[0], _forgotten(errors, choice.verdicts)
-    costs = (errors.of(with_it, test_set, FORCE), errors.of(without, test_set, FORCE))
-    cost = " against ".join(x.text(1) for x in costs)
-    line = f"Replay with LoRA, {with_it} against {without}: {test_set} force RMSE {cost} meV/Å"
+    ((test_set, *_), metric), found = errors.measured, _forgotten(errors, choice.verdicts)
+    costs = (errors.of(with_it, test_set, metric), errors.of(without, test_set, metric))
+    cost, what = " against ".join(x.text(1) for x in costs), BY_KEY[metric]
+    line = (
+        f"Replay with LoRA, {with_it} against {without}: {test_set} {what.label} {cost} {what.unit}"
+    )
     if not {with_it, without} <= {*found}:
         return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
     after, before = found[with_it], found[without]
@@ -139,17 +145,13 @@ def _unfair(errors: Errors, winner: str, loser: str) -> str:
 def _level(errors: Errors, rival: str, lost: list[str]) -> str:
     """Say that one seed does not tell LoRA and a baseline apart, and whose error is lower where."""
     title = TITLES.get(errors.kind_of(rival), rival)
-    won = [s for s in errors.tests if s not in lost]
+    won = [s for s in errors.measured[0] if s not in lost]
     lower = [
         f"{who} has the lower error on {', '.join(x)}"
         for who, x in (("LoRA", won), (title, lost))
         if x
     ]
     return f"With one seed, LoRA and {title} cannot be told apart: {'; '.join(lower)}."
-
-
-def _one_seed(errors: Errors, group: str) -> bool:
-    return errors.of(group, errors.tests[0], FORCE).n == 1
 
 
 def _forgotten(errors: Errors, verdicts: Verdicts) -> dict[str, Spread]:

@@ -19,7 +19,7 @@ from lora.selection.table import BASELINES, make_table
 
 NOTE = (
     "RMSE of energy (meV/atom) | forces (meV/Å), a column for each set, sorted by the error on the "
-    "validation set."
+    "validation set. A dash stands where a set has no such labels."
 )
 
 
@@ -98,7 +98,9 @@ def groups_table(errors: Errors, reasons: Verdicts) -> pd.DataFrame:
 def points_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row a point: RMSE of energy | forces on every set, and what its training was."""
     both = [
-        f"{e:.2f} | {f:.1f}" if pd.notna(f) else ""
+        " | ".join("-" if pd.isna(x) else f"{x:.{n}f}" for x, n in ((e, 2), (f, 1)))
+        if pd.notna(e) or pd.notna(f)
+        else ""
         for e, f in zip(table[ENERGY], table[FORCE], strict=True)
     ]
     sets = list(dict.fromkeys(table["test_set"]))

@@ -4,13 +4,14 @@ check/{point}.json
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lora.calculators.potential import Potential
 from lora.catalogue.checks import NAMES
 from lora.checks.run import make_sample, run_checks
+from lora.data.labels import Keys
 from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json, write_sealed
@@ -29,13 +30,13 @@ class CheckFiles:
         valid: valid.xyz of the split; most checks work on a few of its structures.
         e0s: e0s.json, for the foundation model's own E0s.
         holdout: Labelled structures of the foundation model's own level of theory, or None.
-        keys: The names of the holdout's labels: {"energy_key", "forces_key"}.
+        keys: The names of the holdout's labels.
     """
 
     valid: str | Path
     e0s: str | Path
     holdout: str | Path | None = None
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: Keys = Keys()
 
 
 def check(
@@ -67,8 +68,11 @@ def check(
     for name in [*names, *(settings or {})]:
         if name not in NAMES:
             raise UserError(f"checks: {name} is not known; use {', '.join(NAMES)}")
-    found = [a for a in load_structures(files.valid) if not is_isolated_atom(a)]
-    holdout = read_structures(files.holdout, **files.keys) if files.holdout else []
+    labelled = read_structures(files.holdout, files.keys) if files.holdout else []
+    found, holdout = (
+        [atoms for atoms in part if not is_isolated_atom(atoms)]
+        for part in (load_structures(files.valid), labelled)
+    )
     e0s = read_json(files.e0s)["foundation_E0s"]
     sample = make_sample(found, holdout, e0s, settings or {})
     numbers = elements_of([*found, *holdout])

@@ -4,6 +4,7 @@ report/sweep.csv, report/best.json
 """
 
 from lora.catalogue.columns import VALID
+from lora.catalogue.endings import Ending
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.plan.points import FOUNDATION
@@ -31,8 +32,13 @@ def choose(sweep: Sweep, receipt: Receipt) -> None:
     write_table(table, layout.table)
     metric = config.select.metric
     trained = table.loc[(table["test_set"] == VALID) & (table["point"] != FOUNDATION.name)]
-    if trained[metric].isna().all():
+    if trained["ended_by"].eq(Ending.FAILED).all():
         raise UserError(f"every training failed: {trained['reason'].iloc[0]}")
+    if trained[metric].isna().all():
+        raise UserError(
+            f"select.metric: the validation set has no labels for {metric}; add some, or choose by "
+            "another error"
+        )
     verdicts = judge(results.checks, config.select.limits.given())
     choice = decide(table, metric, verdicts, results.thorough)
     content = choice.to_dict() | {"model": str(layout.model(choice.point))}

@@ -111,7 +111,7 @@ def _gather(train_file: str | Path, base: torch.nn.Module) -> Evidence:
     numbers = elements_of(structures)
     check_elements(base, structures, train_file)
     model = trim_elements(base, numbers)
-    bulk = [atoms for atoms in structures if not is_isolated_atom(atoms)]
+    bulk = [a for a in structures if ENERGY in a.info and not is_isolated_atom(a)]
     symbols = [chemical_symbols[z] for z in numbers]
     return Evidence(
         symbols=symbols,

@@ -13,8 +13,10 @@ import pandas as pd
 from ase import Atoms
 from torch import nn
 
+from lora.catalogue.columns import ENERGY, FORCE
+from lora.data.labels import has_label
 from lora.data.parity import errors, parity
-from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
+from lora.data.structures import elements_of, is_isolated_atom, load_structures
 from lora.errors import UserError
 from lora.files.sealed import write_bytes, write_sealed
 from lora.mace.device import check_device, set_threads
@@ -42,7 +44,8 @@ def evaluate(
 
     The sets are "valid", on which points are chosen, and each `test_set` of test.xyz.  Each
     has its errors as a whole and by config_type: RMSE and MAE of the energy (meV/atom), of the
-    force components (meV/Å) and, where every structure has one, of the stress (meV/Å^3).
+    force components (meV/Å) and of the stress (meV/Å^3), over the structures that have the label
+    and give it a weight above 0.  Of a label that none has there is no error.
 
     Args:
         models: {JSON file to write: .model file}.
@@ -112,7 +115,8 @@ def _evaluate(
     result: dict[str, Any] = {"sets": {}}
     tables, seconds = [], 0.0
     for name, members in sets.items():
-        predicted = predict(model, data[name], batch_size, has_stress(members))
+        stress = any(has_label(atoms, "stress") for atoms in members)
+        predicted = predict(model, data[name], batch_size, stress)
         seconds += float(predicted["seconds"])
         table = parity(members, predicted, name)
         tables.append(table)
@@ -122,10 +126,10 @@ def _evaluate(
             **errors(table),
             "config_types": by_type,
         }
+        found = result["sets"][name]
+        shown = [f"{found[x]:8.2f}" if x in found else "       -" for x in (ENERGY, FORCE)]
         log.info(
-            "%-12s %5d structures: E %8.2f meV/atom, F %8.2f meV/Å (RMSE)",
-            *(name, len(members)),
-            *(result["sets"][name][k] for k in ("rmse_e_mev_per_atom", "rmse_f_mev_per_a")),
+            "%-12s %5d structures: E %s meV/atom, F %s meV/Å (RMSE)", name, len(members), *shown
         )
     n_atoms = sum(len(atoms) for members in sets.values() for atoms in members)
     result |= {"seconds": round(seconds, 3), "atoms_per_second": round(n_atoms / seconds, 1)}

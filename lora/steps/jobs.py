@@ -6,13 +6,13 @@ reads and writes, by the paths of the layout.  The functions that it calls know 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lora.data.labels import Keys
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
 from lora.plan.commands import Base, Limits, Run
 from lora.plan.freshness import Files, stamp
-from lora.plan.jobs import KEYS, Job, given_files, key_of
+from lora.plan.jobs import Job, given_files, key_of
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 
@@ -56,9 +56,10 @@ class Call:
         """Return the points of the job's pack, without those whose training failed."""
         return self.sweep.sound(self.job.name)
 
-    def keys(self, *names: str) -> dict[str, str]:
+    @property
+    def keys(self) -> Keys:
         """Return what the user's files call their labels."""
-        return {name: getattr(self.sweep.config.data, name) for name in names}
+        return Keys.of(self.sweep.config.data.model_dump())
 
 
 def run(step: str, plan: str | Path, name: str, given: Given) -> None:
@@ -83,10 +84,9 @@ def _split(call: Call) -> None:
 
     config, layout = call.sweep.config, call.sweep.layout
     own = {k: v for k, v in config.split.model_dump().items() if not k.endswith("_file")}
-    labels: dict[str, Any] = call.keys(*KEYS)
     settings = SplitSettings(
         **own,
-        **labels,
+        keys=call.keys,
         given=given_files(config.split),
         test_files={x.name: x.file for x in config.data.test_sets},
     )
@@ -97,7 +97,7 @@ def _replay(call: Call) -> None:
     from lora.steps.replay import ReplaySettings, replay
 
     config = call.sweep.config.replay
-    settings = ReplaySettings(config.labels, config.num_samples, config.seed, keys=call.keys(*KEYS))
+    settings = ReplaySettings(config.labels, config.num_samples, config.seed, keys=call.keys)
     replay(str(config.file), call.base, call.sweep.layout.replayed, settings, call.run)
 
 
@@ -185,7 +185,7 @@ def _run_checks(call: Call, models: dict[Path, Path]) -> None:
 
     layout, settings = call.sweep.layout, call.job.settings
     holdout = call.job.files.get("holdout")
-    files = CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys(*KEYS[:2]))
+    files = CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys)
     check(models, list(settings["names"]), files, settings["own"], run=call.run)
 
 

@@ -4,15 +4,21 @@ replay/replay.xyz
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lora.data.labels import Keys
 from lora.data.origin import origin_of, read_from, set_origin
-from lora.data.structures import load_structures, read_structures, write_structures
+from lora.data.structures import (
+    is_isolated_atom,
+    load_structures,
+    read_structures,
+    write_structures,
+)
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.mace.device import set_threads
@@ -35,13 +41,13 @@ class ReplaySettings:
             (those of the file, at the foundation model's own level of theory).
         num_samples: The largest number of structures; of more, some are chosen at random.
         seed: The random seed of the choice.
-        keys: The names of the labels in the file: {"energy_key", "forces_key", "stress_key"}.
+        keys: The names of the labels in the file.
     """
 
     labels: str = _CONFIG.labels
     num_samples: int = _CONFIG.num_samples
     seed: int = _CONFIG.seed
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: Keys = Keys()
 
 
 DEFAULTS = ReplaySettings()
@@ -56,7 +62,7 @@ def replay(
 ) -> dict[str, Any]:
     """Choose structures for replay and label them.
 
-    Structures with elements that the foundation model does not know are left out.
+    Structures with elements that the foundation model does not know, and free atoms, are left out.
 
     Args:
         structures_file: Data of the foundation model's own kind.
@@ -79,12 +85,16 @@ def replay(
         )
     model = load_foundation(base.model, base.head, torch.float64)
     if settings.labels == "file":
-        found = read_structures(structures_file, **settings.keys)
+        found = read_structures(structures_file, settings.keys)
     else:
         found = load_structures(structures_file)
         read_from(found, structures_file)
     known = set(elements(model))
-    fitting = [atoms for atoms in found if set(atoms.numbers.tolist()) <= known]
+    fitting = [
+        atoms
+        for atoms in found
+        if set(atoms.numbers.tolist()) <= known and not is_isolated_atom(atoms)
+    ]
     if not fitting:
         raise UserError(f"{structures_file}: holds no structure of the foundation model's elements")
     order = np.random.default_rng(settings.seed).permutation(len(fitting))[: settings.num_samples]

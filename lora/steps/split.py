@@ -8,16 +8,16 @@ structures with the same key are one (`group`), or a contiguous stretch of the f
 """
 
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
+from lora.data.free_atoms import free_atoms, is_isolated_atom
 from lora.data.grouping import SplitSettings, allocate, groups_of
+from lora.data.labels import count_labels, say_labels
 from lora.data.leakage import leakage
-from lora.data.structures import SETS, is_isolated_atom, read_structures, write_structures
+from lora.data.structures import SETS, read_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 
@@ -50,11 +50,10 @@ def split(
         UserError: The settings or the data are wrong.
     """
     settings.check()
-    keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
-    read: Callable[[str | Path], list[Atoms]] = partial(read_structures, **keys)
-    structures = read(dataset)
-    free = [atoms for atoms in structures if is_isolated_atom(atoms)]
-    sets, assigned = _divide(structures, settings, dataset, read)
+    said: list[str] = []
+    structures = read_structures(dataset, settings.keys, said)
+    free = free_atoms(structures)
+    sets, assigned = _divide(structures, settings, dataset, said)
     if not sets["train"] or not sets["valid"]:
         empty = "train" if not sets["train"] else "valid"
         raise UserError(
@@ -63,12 +62,13 @@ def split(
         )
     leaks = leakage(sets, settings.near_duplicate)
     if leaks["duplicates"] or leaks["near_duplicates"]:
-        log.warning(
-            "%d exact and %d near duplicates (within %g Å) lie in two sets, so that the errors of "
-            "the later set are too small; split.json names the closest pairs",
-            *(leaks["duplicates"], leaks["near_duplicates"], settings.near_duplicate),
+        _warn(
+            f"{leaks['duplicates']} exact and {leaks['near_duplicates']} near duplicates (within "
+            f"{settings.near_duplicate:g} Å) lie in two sets, so that the errors of the later set "
+            "are too small; split.json names the closest pairs",
+            said,
         )
-
+    labels = _say_labels(sets, settings, said)
     written = {name: Path(out) / f"{name}.xyz" for name in SETS}
     for name, path in written.items():
         write_structures(path, (free if name == "train" else []) + sets[name])
@@ -78,6 +78,8 @@ def split(
         "seed": settings.seed,
         "counts": {name: len(sets[name]) for name in SETS} | {"isolated_atoms": len(free)},
         "test_sets": {name: test_sets.count(name) for name in sorted(set(test_sets))},
+        "labels": labels,
+        "warnings": said,
         "leakage": leaks,
         "assigned": assigned,
     }
@@ -87,16 +89,52 @@ def split(
     return summary
 
 
+def _bulk(structures: list[Atoms], path: str | Path, said: list[str]) -> list[Atoms]:
+    """Return the structures of a further file without its free atoms; say how many it had."""
+    found = [atoms for atoms in structures if not is_isolated_atom(atoms)]
+    if left := len(structures) - len(found):
+        _warn(f"{path}: {left} free atoms are left out; E0s take those of data.file alone", said)
+    return found
+
+
+def _warn(line: str, said: list[str]) -> None:
+    """Log a warning, and keep it for split.json."""
+    log.warning(line)
+    said.append(line)
+
+
+def _say_labels(sets: Sets, settings: SplitSettings, said: list[str]) -> dict[str, dict[str, int]]:
+    """Log how many structures of each set have each label; return the numbers."""
+    sets = _by_set(sets)
+    for name, members in sets.items():
+        log.info(say_labels(name, members))
+    labels = {name: {"structures": len(x)} | count_labels(x) for name, x in sets.items()}
+    for quantity in ("energy", "forces"):
+        if not labels["train"][quantity]:
+            key = getattr(settings.keys, quantity)
+            _warn(f"no training structure has {key} (data.{quantity}_key)", said)
+    return labels
+
+
+def _by_set(sets: Sets) -> Sets:
+    """Return the structures of each set, with each further test set by its name."""
+    named = {name: members for name, members in sets.items() if name != "test"}
+    for atoms in sets["test"]:
+        named.setdefault(atoms.info["test_set"], []).append(atoms)
+    return named
+
+
 def _divide(
     structures: list[Atoms],
     settings: SplitSettings,
     dataset: str | Path,
-    read: Callable[[str | Path], list[Atoms]],
+    said: list[str],
 ) -> tuple[Sets, dict[str, str]]:
     """Return the structures of each set, and the set of each frame of the dataset by its number.
 
-    Free atoms are in none of the sets; files of further sets are added.
+    Free atoms are in none of the sets, nor are those of further files, whose sets are added.
     """
+    keys = settings.keys
     todo = [i for i, atoms in enumerate(structures) if not is_isolated_atom(atoms)]
     sets: Sets = {name: [] for name in SETS}
     if settings.method == "given":
@@ -107,11 +145,12 @@ def _divide(
     for i, name in zip(todo, assigned, strict=True):
         sets[name].append(structures[i])
     if settings.method == "given":
-        sets |= {name: read(path) for name, path in settings.given.items()}
+        for name, path in settings.given.items():
+            sets[name] = _bulk(read_structures(path, keys, said), path, said)
     for atoms in sets["test"]:
         atoms.info["test_set"] = "test"
     for name, path in settings.test_files.items():
-        extra = read(path)
+        extra = _bulk(read_structures(path, keys, said), path, said)
         for atoms in extra:
             atoms.info["test_set"] = name
         sets["test"] += extra

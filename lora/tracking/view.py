@@ -96,7 +96,8 @@ def model_card(
         merged: The contents of merge.json.
     """
     errors = "\n".join(
-        f"- {test_set}: {values[ENERGY]:.3g} meV/atom, {values[FORCE]:.3g} meV/Å"
+        f"- {test_set}: "
+        + ", ".join(f"{values[x]:.3g} {BY_KEY[x].unit}" for x in (ENERGY, FORCE) if x in values)
         for test_set, values in sets.items()
     )
     tuned = ", ".join(merged.get("fine_tuned_elements", [])) or "none"

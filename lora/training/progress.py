@@ -46,8 +46,8 @@ class Progress:
         text = (
             f"{name}  epoch {now['epoch']:>4}/{self.epochs}  valid loss {now['valid_loss']:.3e}"
             f"{'*' if now['valid_loss'] == best else ' '} "
-            f"E {now['valid_rmse_e_mev_per_atom']:7.2f} meV/atom  "
-            f"F {now['valid_rmse_f_mev_per_a']:7.2f} meV/Å  "
+            f"E {_number(now['valid_rmse_e_mev_per_atom'])} meV/atom  "
+            f"F {_number(now['valid_rmse_f_mev_per_a'])} meV/Å  "
             f"lr {now['lr']:.1e}  {now['seconds']:.1f} s"
         )
         if self.bar:
@@ -73,6 +73,11 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
+
+
+def _number(value: float | None) -> str:
+    """Return an error of seven characters; a dash where there is none."""
+    return f"{'-':>7}" if value is None else f"{value:7.2f}"
 
 
 def _same_file(one: Any, other: Any) -> bool:

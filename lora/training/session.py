@@ -21,10 +21,11 @@ from ase.data import chemical_symbols
 from torch import nn
 
 from lora.catalogue.endings import Ending
-from lora.data.structures import elements_of, has_stress, is_isolated_atom, load_structures
+from lora.data.structures import elements_of, is_isolated_atom, load_structures
 from lora.errors import Paused, UserError
 from lora.files.provenance import facts
 from lora.files.sealed import digest, read_json
+from lora.mace.conditions import say_conditions
 from lora.mace.device import check_device
 from lora.mace.elements import get_e0s, set_e0s, trim_elements
 from lora.mace.fast.convolution import message_width
@@ -32,7 +33,6 @@ from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.heads import mark_replay, two_heads
 from lora.mace.kernels import to_kernel
-from lora.mace.loss import STRESS_LOSSES
 from lora.mace.modules import count_parameters
 from lora.plan.commands import Base
 from lora.plan.settings import TrainSettings
@@ -46,6 +46,7 @@ from lora.training.progress import Progress
 from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
 from lora.training.setup import common, nested
 from lora.training.state import TrainingState
+from lora.training.terms import check_terms
 from lora.training.trainees import make_trainee
 
 log = logging.getLogger(__name__)
@@ -125,11 +126,12 @@ class Session:
         self.device = join_others(s.device)
         torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
-        stress = any(one.loss in STRESS_LOSSES for one in self.settings)
-        if stress and not has_stress(self.train + self.valid):
-            raise UserError(f"{files.train}: loss {s.loss} needs a stress on every structure")
+        for one in {(x.loss, x.terms): x for x in self.settings}.values():
+            check_terms(one, self.train, self.valid, files.train)
         base = self.inputs.base
         self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
+        for line in say_conditions(self.base, self.train + self.valid):
+            log.warning(line)
         self.replayed: list[Atoms] = []
         if s.replay:
             if not files.replay:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_ema import ExponentialMovingAverage
 
+from lora.catalogue.methods import LOSS_TERMS
 from lora.errors import UserError
-from lora.mace.loss import STRESS_LOSSES, loss_of
+from lora.mace.loss import loss_of
 from lora.plan.settings import TrainSettings
 from lora.training.course import Course
 
@@ -54,10 +55,8 @@ class TrainingState(Course):
     @property
     def outputs(self) -> dict[str, bool]:
         """Return what the loss needs from the model."""
-        return {
-            "compute_stress": self.settings.loss in STRESS_LOSSES,
-            "compute_virials": self.settings.loss == "virials",
-        }
+        terms = LOSS_TERMS[self.settings.loss]
+        return {"compute_stress": "stress" in terms, "compute_virials": "virials" in terms}
 
     def step(self) -> None:
         """Take one step of the optimiser with the gradients at hand."""
@@ -75,7 +74,8 @@ class TrainingState(Course):
 
         Args:
             train_loss: The mean over the structures; 0 for epoch 0, which does not train.
-            errors: On the validation set: "loss", "rmse_e_per_atom" (eV), "rmse_f" (eV/Å).
+            errors: On the validation set: "loss" and, where it has such labels,
+                "rmse_e_per_atom" (eV), "rmse_f" (eV/Å).
             seconds: The wall time of the epoch.
 
         Raises:
@@ -99,8 +99,8 @@ class TrainingState(Course):
                 "epoch": epoch,
                 "train_loss": train_loss if epoch else None,
                 "valid_loss": loss,
-                "valid_rmse_e_mev_per_atom": 1e3 * float(errors["rmse_e_per_atom"]),
-                "valid_rmse_f_mev_per_a": 1e3 * float(errors["rmse_f"]),
+                "valid_rmse_e_mev_per_atom": _in_mev(errors, "rmse_e_per_atom"),
+                "valid_rmse_f_mev_per_a": _in_mev(errors, "rmse_f"),
                 "lr": self.optimizer.param_groups[0]["lr"],
                 "seconds": round(seconds, 3),
                 "timestamp": round(time.time(), 3),
@@ -151,6 +151,11 @@ class TrainingState(Course):
             self.ema.load_state_dict(state["ema"])
         self.best = state["best"]
         self.load_course(state)
+
+
+def _in_mev(errors: dict[str, float], name: str) -> float | None:
+    """Return an error in meV; None where the validation set has no such label."""
+    return 1e3 * float(errors[name]) if name in errors else None
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, s: TrainSettings) -> Any:

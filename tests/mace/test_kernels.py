@@ -11,7 +11,7 @@ from torch import nn
 from lora import inject_lora, load_adapter, load_foundation, merge_lora_weights
 from lora.adapters.inject import lora_layers
 from lora.adapters.lora import LoRAO3Linear
-from lora.data.structures import reference
+from lora.data.labels import reference
 from lora.errors import UserError
 from lora.mace.door import default_dtype, is_cueq, o3, upstream
 from lora.mace.graphs import graphs

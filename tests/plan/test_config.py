@@ -16,7 +16,7 @@ from lora.catalogue.foundations import BY_NAME, known_foundation
 from lora.errors import UserError, UserErrors
 from lora.plan.checking import load_config, resolve, validate
 from lora.plan.config import Config
-from lora.plan.labels import check_data_keys, columns_of, parse_comment
+from lora.plan.labels import check_data_keys
 from lora.plan.messages import every_key
 from lora.plan.settings import OPTIONS, Targets, TrainSettings
 from lora.plan.upgrade import upgrade
@@ -301,36 +301,79 @@ def test_lines_of_the_file_are_named(tmp_path: Path) -> None:
 FRAME = """1
 Properties=species:S:1:pos:R:3 config_type=IsolatedAtom REF_energy=-1
 H 0 0 0
-1
+2
 Properties=species:S:1:pos:R:3:REF_force:R:3 note="energy_x = 1" REF_enrgy=-1 traj=a
 H 0 0 0 0 0 0
+H 0 0 1 0 0 0
 """
 
 
+def labels_said(folder: Path, content: str, **raw: Any) -> list[str]:
+    """What the config says of names in dft.xyz."""
+    (folder / "dft.xyz").write_text(content)
+    data = {"file": "dft.xyz"} | raw.pop("data", {})
+    config = validate({"foundation": {"model": "small"}, "data": data} | raw, folder=folder)
+    return check_data_keys(config, folder=folder)
+
+
 def test_names_of_labels(tmp_path: Path) -> None:
-    (tmp_path / "dft.xyz").write_text(FRAME)
-    raw: dict[str, Any] = {"foundation": {"model": "small"}, "data": {"file": "dft.xyz"}}
-    raw |= {"train": {"loss": "stress"}, "split": {"method": "group", "group_key": "trajs"}}
-    lines = check_data_keys(validate(raw, folder=tmp_path), folder=tmp_path)
+    raw: dict[str, Any] = {"train": {"loss": "stress"}}
+    raw |= {"split": {"method": "group", "group_key": "trajs"}}
+    lines = labels_said(tmp_path, FRAME, **raw)
     assert [line.split(": ")[1] for line in lines] == [
         *("data.energy_key", "data.forces_key", "data.stress_key", "split.group_key")
     ]
     assert lines[0] == (
-        "config: data.energy_key: dft.xyz frame 1 has no REF_energy; it has note, REF_enrgy, traj; "
-        "did you mean REF_enrgy?"
+        "config: data.energy_key: dft.xyz: no frame has REF_energy; it has REF_enrgy, note and "
+        "traj; did you mean REF_enrgy?; the loss stress needs it; without it, set "
+        "train.energy_weight: 0"
     )
-    assert lines[1].endswith("has no REF_forces; it has REF_force; did you mean REF_force?")
+    assert "no frame has REF_forces; it has REF_force; did you mean REF_force?" in lines[1]
     (tmp_path / "dft.db").write_text("not xyz")
-    raw["data"]["file"] = "dft.db"
-    assert check_data_keys(validate(raw, folder=tmp_path), folder=tmp_path) == []
+    assert labels_said(tmp_path, FRAME, data={"file": "dft.db"}) == []
 
 
-def test_comment_lines() -> None:
-    found = parse_comment("""a="x = \\"1\\"" 'b'=2 c = [1, 2] d={3 4} flag e=-1""")
-    assert found["a"] == 'x = "1"' and found["c"] == "[1, 2]" and found["d"] == "{3 4}"
-    assert (found["flag"], found["e"]) == ("T", "-1")
-    assert columns_of("species:S:1:pos:R:3:f:R:3") == {"species": 1, "pos": 3, "f": 3}
-    assert columns_of("odd") == {}
+LATER = """2
+Properties=species:S:1:pos:R:3 REF_energy=-1
+H 0 0 0
+H 0 0 1
+
+2
+Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_virials="1 2 3 4 5 6" charge=1
+H 0 0 0 0 0 0
+H 0 0 1 0 0 0
+"""
+
+
+def test_a_label_of_some_frames_is_enough(tmp_path: Path) -> None:
+    assert labels_said(tmp_path, LATER) == []
+    for loss in ("stress", "virials", "huber"):
+        assert labels_said(tmp_path, LATER, train={"loss": loss}) == []
+    (line,) = labels_said(tmp_path, LATER, data={"total_charge_key": "chrage"})
+    assert line.startswith("config: data.total_charge_key: ") and line.endswith("mean charge?")
+    assert labels_said(tmp_path, LATER, data={"total_charge_key": "charge"}) == []
+    without = LATER.replace("REF_virials", "virial")
+    assert labels_said(tmp_path, without, train={"loss": "universal"}) == []
+    (line,) = labels_said(tmp_path, without, train={"loss": "virials"})
+    assert "data.virials_key" in line and "train.virials_weight: 0" in line
+    assert labels_said(tmp_path, without, train={"loss": "virials", "virials_weight": 0}) == []
+
+
+def test_energies_alone(tmp_path: Path) -> None:
+    alone = LATER.split("\n\n")[0] + "\n"
+    (line,) = labels_said(tmp_path, alone)
+    assert "data.forces_key" in line and "set train.forces_weight: 0" in line
+    assert labels_said(tmp_path, alone, train={"forces_weight": 0}) == []
+    (tmp_path / "test.xyz").write_text(alone)
+    sets = {"test_sets": [{"name": "hot", "file": "test.xyz"}]}
+    assert labels_said(tmp_path, LATER, data=sets) == []
+
+
+def test_a_file_that_is_cut_is_said_with_its_line(tmp_path: Path) -> None:
+    (line,) = labels_said(tmp_path, FRAME[:-20])
+    assert line.startswith(f"config: data.file: {tmp_path}/dft.xyz line 4: cannot be read"), line
+    (line,) = labels_said(tmp_path, "1\nTotEnergy=-1\nH 0 0 0 0 0 0\n", train={"forces_weight": 0})
+    assert "Properties is missing" in line
 
 
 def test_settings_of_a_training() -> None:

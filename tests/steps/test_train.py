@@ -13,7 +13,8 @@ import torch
 from ase import Atoms
 
 from lora import load_adapter, load_foundation
-from lora.data.structures import ENERGY, load_structures, reference, write_structures
+from lora.data.labels import reference
+from lora.data.structures import ENERGY, load_structures, write_structures
 from lora.errors import UserError
 from lora.mace.graphs import graphs
 from lora.mace.modules import count_parameters

@@ -1,0 +1,175 @@
+"""Check one structure as it was read, and give its labels our keys."""
+
+from collections import Counter
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from lora.data.labels import (
+    CHARGE,
+    ENERGY,
+    FORCES,
+    NAMES,
+    SPIN,
+    STRESS,
+    VIRIALS,
+    WEIGHTS,
+    Keys,
+    has_volume,
+)
+from lora.data.near import nearest
+from lora.data.origin import Origin, set_origin
+from lora.errors import UserError
+
+# larger than any calculation gives, so that the unit must be another one
+MOST_ENERGY = 1e7  # eV/atom; the electrons of the heaviest element have less
+MOST_FORCE = 1e3  # eV/Å
+NEAREST = 0.2  # Å
+HEAD = "head"  # MACE's key for the head of a structure, which files of users do not choose
+OWN = "lora_"  # how the keys begin that this project writes beside the labels
+
+
+def checked(atoms: Atoms, keys: Keys, origin: Origin, dropped: Counter[str]) -> Atoms:
+    """Return a checked copy of a structure with its labels under our keys, and its origin.
+
+    Args:
+        atoms: The structure as it was read.
+        keys: The names of its labels.
+        origin: The file and the frame that it comes from.
+        dropped: What was left out so far, counted here: `HEAD` and `STRESS`.
+
+    Raises:
+        UserError: One line with file, frame, key, value and remedy.
+    """
+    where = str(origin)
+    _check_geometry(atoms, where)
+    out = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    taken = {*NAMES.values(), *keys.named().values(), HEAD}
+    out.info = {k: v for k, v in atoms.info.items() if k not in taken and not k.startswith(OWN)}
+    for name, key in keys.named().items():
+        value = _label(atoms, key)
+        if value is None:
+            continue
+        numbers = _numbers(value, where, key)
+        if name == "energy":
+            out.info[ENERGY] = _energy(numbers, len(atoms), where, key)
+        elif name == "forces":
+            out.arrays[FORCES] = _forces(numbers, len(atoms), where, key)
+        elif name in ("stress", "virials"):
+            out.info[STRESS if name == "stress" else VIRIALS] = _tensor(numbers, where, key)
+        else:
+            out.info[CHARGE if name == "total_charge" else SPIN] = _one(numbers, where, key)
+    dropped[HEAD] += HEAD in atoms.info
+    if STRESS in out.info and not has_volume(out):
+        del out.info[STRESS]
+        dropped[STRESS] += 1
+    for name in WEIGHTS:
+        if name in out.info:
+            out.info[name] = _weight(_numbers(out.info[name], where, name), where, name)
+    set_origin(out, origin)
+    return out
+
+
+def _check_geometry(atoms: Atoms, where: str) -> None:
+    """Raise UserError for atoms, positions or a cell that no calculation can have used."""
+    if len(atoms) == 0:
+        raise UserError(f"{where}: holds no atoms; remove it")
+    for z in atoms.numbers:
+        if z == 0:
+            raise UserError(f"{where}: holds the unknown element {chemical_symbols[z]}")
+    _finite(atoms.positions, where, "positions")
+    _finite(atoms.cell.array, where, "cell")
+    periodic = atoms.cell.array[atoms.pbc]
+    if np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
+        raise UserError(
+            f"{where}: is periodic but its cell has no vectors of their own along the periodic "
+            "directions; set Lattice or pbc"
+        )
+    distance, i, j, crosses = nearest(atoms, NEAREST)
+    if distance < NEAREST:
+        across = " across a periodic boundary" if crosses else ""
+        raise UserError(
+            f"{where}: atoms {i} and {j} are {distance:.2g} Å apart{across}; give positions in Å, "
+            "or remove the structure"
+        )
+
+
+def _label(atoms: Atoms, key: str) -> object:
+    """Return a label from wherever ASE put it: info, arrays, or the calculator of the frame."""
+    if key in atoms.info:
+        return atoms.info[key]
+    if key in atoms.arrays:
+        return atoms.arrays[key]
+    return getattr(atoms.calc, "results", {}).get(key)
+
+
+def _energy(energy: np.ndarray, n_atoms: int, where: str, key: str) -> float:
+    """Return the total energy (eV); raise UserError where it cannot be one."""
+    value = _one(energy, where, key)
+    if (per_atom := abs(value) / n_atoms) > MOST_ENERGY:
+        raise UserError(
+            f"{where}: {key} is {per_atom:.0e} eV an atom in size; give the total energy in eV"
+        )
+    return value
+
+
+def _forces(forces: np.ndarray, n_atoms: int, where: str, key: str) -> np.ndarray:
+    """Return forces [n_atoms, 3] (eV/Å); raise UserError where they cannot be."""
+    if forces.shape != (n_atoms, 3):
+        raise UserError(f"{where}: {key} has shape {forces.shape}, not ({n_atoms}, 3)")
+    _finite(forces, where, key)
+    largest = np.abs(forces).max()
+    if largest > MOST_FORCE:
+        raise UserError(
+            f"{where}: {key} reaches {largest:.0f} eV/Å; give forces in eV/Å, or remove the "
+            "structure"
+        )
+    return forces
+
+
+def _tensor(values: np.ndarray, where: str, key: str) -> np.ndarray:
+    """Return a stress or virials as nine numbers, row by row, from Voigt, 3x3 or nine."""
+    if values.size == 6:
+        xx, yy, zz, yz, xz, xy = values.reshape(6)
+        values = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    elif values.size != 9:
+        raise UserError(f"{where}: {key} holds {values.size} numbers; give 6 (Voigt) or 9 (3x3)")
+    _finite(values, where, key)
+    return values.reshape(9)
+
+
+def _one(values: np.ndarray, where: str, key: str) -> float:
+    """Return a label of one number."""
+    if values.size != 1:
+        raise UserError(f"{where}: {key} holds {values.size} numbers, not one")
+    _finite(values, where, key)
+    return float(values.reshape(-1)[0])
+
+
+def _weight(values: np.ndarray, where: str, key: str) -> float:
+    """Return a weight; raise UserError where it is not a finite number from 0 on."""
+    weight = _one(values, where, key)
+    if weight < 0:
+        raise UserError(f"{where}: {key} is {weight:g}; give a weight of 0 or more")
+    return weight
+
+
+def _numbers(value: object, where: str, key: str) -> np.ndarray:
+    """Return a label as floats; raise UserError for texts and truth values."""
+    try:
+        if np.asarray(value).dtype != bool:
+            return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        pass
+    shown = repr(value) if np.asarray(value).size == 1 else "text"
+    raise UserError(f"{where}: {key} is {shown}, not a number; correct the file")
+
+
+def _finite(values: np.ndarray, where: str, key: str) -> None:
+    """Raise UserError for values that are not finite."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{where}: {key} holds a number that is not finite; remove the structure or compute it "
+            "again"
+        )

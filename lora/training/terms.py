@@ -1,0 +1,61 @@
+"""Compare the terms of the losses with the labels that the data have."""
+
+import logging
+from pathlib import Path
+
+from ase import Atoms
+
+from lora.catalogue.methods import LOSS_TERMS
+from lora.data.labels import NAMES, OTHER, counts, has_volume
+from lora.errors import UserError
+from lora.plan.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def check_terms(
+    settings: TrainSettings, train: list[Atoms], valid: list[Atoms], file: str | Path
+) -> None:
+    """Refuse a loss whose label nobody has, and say which labels are computed or missing.
+
+    Args:
+        settings: The settings, with the loss and the weights of its terms.
+        train: The training set.
+        valid: The validation set.
+        file: The file of the training set, for messages.
+
+    Raises:
+        UserError: No structure that is trained on has a label of the loss, or the validation set
+            has none of its labels.
+    """
+    loss = settings.loss
+    for term in settings.needs:
+        if not any(counts(atoms, term) for atoms in train):
+            also = f" or {OTHER[term]}" if term in OTHER else ""
+            raise UserError(
+                f"{file}: the loss {loss} needs {term}, and no structure has {term}{also} of a "
+                f"weight above 0; set data.{term}_key, or {term}_weight: 0"
+            )
+    there = [term for term in settings.terms if any(counts(atoms, term) for atoms in train)]
+    measured = [term for term in there if any(counts(atoms, term) for atoms in valid)]
+    if not measured:
+        raise UserError(
+            f"{file}: no structure of the validation set has a label of the loss {loss} "
+            f"({', '.join(settings.terms)}), so that nothing says which epoch is the best; add some"
+        )
+    for term in there:
+        if term not in measured:
+            log.warning("no structure of the validation set has %s: its loss leaves them out", term)
+        if term in OTHER:
+            _say_computed(term, train + valid)
+    if "stress" in LOSS_TERMS[loss] and "stress" not in there and settings.stress_weight:
+        say = log.warning if any(map(has_volume, train)) else log.info
+        say("no structure has a stress: the stress term of the loss %s is 0", loss)
+
+
+def _say_computed(term: str, structures: list[Atoms]) -> None:
+    """Say how many labels are computed from others."""
+    computed = sum(counts(a, term) and NAMES[term] not in a.info for a in structures)
+    if computed:
+        how = {"stress": "-virials / volume", "virials": "-stress x volume"}[term]
+        log.info("the %s of %d structures are %s (MACE's sign)", term, computed, how)
