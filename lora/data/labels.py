@@ -111,6 +111,20 @@ def label(atoms: Atoms, quantity: str) -> np.ndarray | None:
     return np.asarray(scale * np.asarray(other, dtype=float)).reshape(9)
 
 
+def name_conditions(atoms: Atoms, keys: Keys) -> None:
+    """Give total charge and spin of a structure that was only loaded our keys.
+
+    Args:
+        atoms: The structure, which is changed.
+        keys: Their names in its file.
+    """
+    for ours, theirs in ((CHARGE, keys.total_charge), (SPIN, keys.total_spin)):
+        value = atoms.info.pop(theirs, None)
+        atoms.info.pop(ours, None)
+        if value is not None:
+            atoms.info[ours] = value
+
+
 def names_of(atoms: Atoms) -> list[str]:
     """Return the names of all that ASE read of a frame beside elements, positions and cell.
 

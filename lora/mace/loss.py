@@ -62,12 +62,42 @@ def loss_of(settings: TrainSettings, like: Tensor) -> nn.Module:
     return loss.to(like.device)
 
 
-def measure_of(loss: nn.Module, like: Tensor) -> Any:
-    """Return MACE's sums of a loss and of errors over batches; `compute` gives (loss, errors).
+class Measure:
+    """MACE's sums of a loss and of errors over batches.
+
+    MACE (0.3.16) leaves structures without an energy out of the errors of total energies, but not
+    out of those per atom; here they are out of both.
+
+    Args:
+        sums: MACE's metric.
+    """
+
+    def __init__(self, sums: Any) -> None:
+        self.sums = sums
+
+    def update(self, batch: Any, found: dict[str, Tensor]) -> None:
+        """Add a batch and what the model computes for it."""
+        self.sums.update(batch, found)
+        for name, errors in (
+            ("energy", self.sums.delta_es_per_atom),
+            ("virials", self.sums.delta_virials_per_atom),
+        ):
+            if errors and found.get(name) is not None:
+                errors[-1] = errors[-1][batch.weight * batch[f"{name}_weight"] > 0]
+
+    def compute(self) -> tuple[float, dict[str, float]]:
+        """Return the mean loss and the errors, each of the structures that have such a label."""
+        loss, errors = self.sums.compute()
+        return loss, errors
+
+
+def measure_of(loss: nn.Module, like: Tensor) -> Measure:
+    """Return sums of a loss and of errors over batches.
 
     Args:
         loss: What `loss_of` returned.
         like: A tensor of the dtype and device of the sums.
     """
     with default_dtype(like.dtype):  # the sums are kept in it
-        return upstream("mace.tools.train").MACELoss(loss_fn=loss).to(like.device)
+        sums = upstream("mace.tools.train").MACELoss(loss_fn=loss).to(like.device)
+    return Measure(sums)

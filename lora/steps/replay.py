@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lora.data.labels import Keys
+from lora.data.free_atoms import mark_free_atom
+from lora.data.labels import Keys, name_conditions
 from lora.data.origin import origin_of, read_from, set_origin
 from lora.data.structures import (
     is_isolated_atom,
@@ -89,6 +90,9 @@ def replay(
     else:
         found = load_structures(structures_file)
         read_from(found, structures_file)
+        for atoms in found:
+            name_conditions(atoms, settings.keys)
+            mark_free_atom(atoms)
     known = set(elements(model))
     fitting = [
         atoms

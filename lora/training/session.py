@@ -46,7 +46,7 @@ from lora.training.progress import Progress
 from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
 from lora.training.setup import common, nested
 from lora.training.state import TrainingState
-from lora.training.terms import check_terms
+from lora.training.terms import check_terms, say_rounding
 from lora.training.trainees import make_trainee
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ class Session:
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
         for one in {(x.loss, x.terms): x for x in self.settings}.values():
             check_terms(one, self.train, self.valid, files.train)
+        say_rounding(self.train + self.valid, s.default_dtype)
         base = self.inputs.base
         self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
         for line in say_conditions(self.base, self.train + self.valid):

@@ -3,13 +3,15 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from lora.catalogue.methods import LOSS_TERMS
-from lora.data.labels import NAMES, OTHER, counts, has_volume
+from lora.data.labels import ENERGY, NAMES, OTHER, counts, has_volume
 from lora.errors import UserError
 from lora.plan.settings import TrainSettings
 
+LOST = 0.1  # meV/atom; rounding above is said
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +53,23 @@ def check_terms(
     if "stress" in LOSS_TERMS[loss] and "stress" not in there and settings.stress_weight:
         say = log.warning if any(map(has_volume, train)) else log.info
         say("no structure has a stress: the stress term of the loss %s is 0", loss)
+
+
+def say_rounding(structures: list[Atoms], dtype: str) -> None:
+    """Warn where energies lose digits that count by being rounded to a dtype.
+
+    Args:
+        structures: The structures.
+        dtype: The precision of the training: float32 or float64.
+    """
+    sizes = [abs(a.info[ENERGY]) / len(a) for a in structures if counts(a, "energy")]
+    lost = 1e3 * max(sizes, default=0.0) * float(np.finfo(dtype).eps) / 2
+    if lost > LOST:
+        log.warning(
+            "%s rounds energies of %.1e eV/atom by up to %.2g meV/atom; set default_dtype: float64,"
+            " or subtract energies of free atoms from the data",
+            *(dtype, max(sizes), lost),
+        )
 
 
 def _say_computed(term: str, structures: list[Atoms]) -> None:

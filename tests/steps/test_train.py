@@ -220,7 +220,9 @@ def test_data_that_are_not_finite_are_said(inputs: dict, tmp_path: Path) -> None
 
 
 def test_stress_loss_needs_stress(inputs: dict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="loss stress needs a stress on every structure"):
+    with pytest.raises(
+        UserError, match="train.xyz: the loss stress needs stress, and no structure"
+    ):
         train(TrainSettings(loss="stress", **QUICK), **inputs, out=tmp_path / "p")
 
 
