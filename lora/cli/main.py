@@ -105,7 +105,9 @@ def _e0s(**args: Any) -> None:
 
     if args["method"].startswith("{"):  # explicit values
         args["method"] = _json(args["method"], "e0s")
-    settings = E0sSettings(args["method"], args["max_error"], args["stop"], args["dtype"])
+    own = {k: args[k] for k in ("method", "isolated_file", "max_error", "stop")}
+    keys = {k: args[k] for k in ("energy_key", "forces_key", "stress_key")}
+    settings = E0sSettings(**own, keys=keys)
     e0s(args["train_file"], _base(args), args["out"], settings, _run_of(args))
 
 
