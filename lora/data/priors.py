@@ -19,6 +19,7 @@ from lora.data.structures import ENERGY
 from lora.errors import UserError
 
 FREE, TABLE, FOUNDATION = "free atom", "tabulated atom", "foundation model"  # where priors are from
+CHARGE, SPIN = "total_charge", "total_spin"  # in atoms.info, as MACE has them
 SAME = 1e-3  # eV; two energies of a free atom that differ by more contradict each other
 # How far a prior may be from the E0 that fits best (eV), Z being the atomic number.  Ratios count.
 OFF_FREE = 1.0  # times sqrt(Z): what a foundation model gets wrong in binding; spin states
@@ -68,7 +69,8 @@ class Evidence:
     @property
     def errors(self) -> np.ndarray:
         """Return energies minus the foundation model's, with its own E0s (eV), [n_structures]."""
-        return self.energies - self.predicted
+        left: np.ndarray = self.energies - self.predicted
+        return left
 
     @property
     def atomic(self) -> np.ndarray:
@@ -105,30 +107,35 @@ def energy_weight(atoms: Atoms) -> float:
 
 
 def free_atoms(structures: Iterable[Atoms], path: str | Path) -> dict[str, float]:
-    """Return the energies (eV) of free atoms by symbol.
+    """Return the energies (eV) of free atoms by symbol: neutral ones, the lowest over spins.
 
     Args:
-        structures: Free atoms; those without an energy or with weight 0 are passed over.
+        structures: Free atoms; those without an energy, with weight 0 or with a charge are passed
+            over.
         path: Their file, for messages.
 
     Raises:
-        UserError: A structure has several atoms, or two have different energies for one element.
+        UserError: A structure has several atoms, or two of one element (and, where it is given,
+            one spin) have different energies.
     """
-    found: dict[str, tuple[float, str]] = {}
+    found: dict[tuple[str, float | None], tuple[float, str]] = {}
     for i, atoms in enumerate(structures):
         place = where(atoms, path, i)
         if len(atoms) != 1:
             raise UserError(f"{place}: has {len(atoms)} atoms, not a free atom; remove it")
-        if energy_weight(atoms) == 0:
+        if energy_weight(atoms) == 0 or atoms.info.get(CHARGE, 0) != 0:
             continue
         symbol, energy = chemical_symbols[atoms.numbers[0]], float(atoms.info[ENERGY])
-        other, first = found.setdefault(symbol, (energy, place))
+        other, first = found.setdefault((symbol, atoms.info.get(SPIN)), (energy, place))
         if abs(energy - other) > SAME:
             raise UserError(
                 f"{place}: the free atom {symbol} has {energy:.6f} eV, and {other:.6f} eV in "
                 f"{first}; remove the one that is not of the ground state at your level of theory"
             )
-    return {symbol: energy for symbol, (energy, _) in found.items()}
+    lowest: dict[str, float] = {}
+    for (symbol, _), (energy, _) in found.items():
+        lowest[symbol] = min(energy, lowest.get(symbol, energy))
+    return lowest
 
 
 def choose_priors(evidence: Evidence) -> Priors:

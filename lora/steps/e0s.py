@@ -101,6 +101,8 @@ def e0s(
     set_threads(run.threads)
     model = load_foundation(base.model, base.head, torch.float64)
     evidence = _gather(train_file, model, settings)
+    if unused := [x for x in evidence.free if x not in evidence.symbols]:
+        log.info("free atoms of %s are not used: the data do not have them", " ".join(unused))
     chosen = new_e0s(settings.method, evidence)
     errors = _errors(evidence, chosen, settings.max_error) if len(evidence.energies) else None
     left_open = open_e0s(settings.name, chosen, evidence)

@@ -256,6 +256,11 @@ def test_free_atoms() -> None:
     assert free_atoms(same, "a.xyz") == {"H": -13.6, "O": -2041.0}
     ignored = free("H", -1.0, config_energy_weight=0.0)
     assert free_atoms([*same, ignored], "a.xyz")["H"] == -13.6
+    ions = [free("Na", -4400.0, total_charge=1), free("Na", -4405.0, total_charge=0)]
+    spins = [free("O", -2041.0, total_spin=3), free("O", -2039.0, total_spin=1)]
+    assert free_atoms([*ions, *spins], "a.xyz") == {"Na": -4405.0, "O": -2041.0}
+    with pytest.raises(UserError, match="free atom O has"):
+        free_atoms([*spins, free("O", -2040.0, total_spin=3)], "a.xyz")
     with pytest.raises(UserError, match=r"a\.xyz frame 1: .*H has -12\.3.* -13\.6.* frame 0"):
         free_atoms([free("H", -13.6), free("H", -12.3)], "a.xyz")
     with pytest.raises(UserError, match=r"a\.xyz frame 0: has 3 atoms, not a free atom"):

@@ -100,7 +100,10 @@ def one_formula(n: int = 8, seed: int = 0) -> list[Atoms]:
 
 
 def test_auto_is_nearest_to_free_atoms_and_says_so(
-    base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    base: Base,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture,
 ) -> None:
     """Free atoms of the training set, of a file of their own, with its own keys, and both."""
     old = get_e0s(make_model())
@@ -123,6 +126,7 @@ def test_auto_is_nearest_to_free_atoms_and_says_so(
         assert result["sources"] == dict.fromkeys("HCO", "free atom")
         assert (result["rank"], result["n_elements"], result["n_structures"]) == (1, 3, 8)
         assert caplog.text.count("determine 1 of 3 E0s") == 1
+        assert capfd.readouterr().out.count("determine 1 of 3 E0s") == 1  # the log is another file
         assert "nearest to free atoms (H C O)" in result["sentences"][0]
         assert "or free atoms of" not in result["sentences"][0]  # there are all
     result = e0s(tmp_path / "without.xyz", base, tmp_path / "e0s.json", settings)
