@@ -68,7 +68,8 @@ def fit_nearest(evidence: Evidence) -> Chosen:
         E0 = p + S pinv(W^1/2 N S) W^1/2 (E - N p)
 
     A direction counts as open, too, where the noise of the energies makes its fit less certain
-    than the prior, that is where a singular value of W^1/2 N S is below the noise.
+    than the prior: where the noise over the singular value of W^1/2 N S exceeds 1 scale, or as many
+    as the priors turn out to be off in the direction that is determined best.
 
     Args:
         evidence: What the E0s are chosen from.
@@ -80,12 +81,13 @@ def fit_nearest(evidence: Evidence) -> Chosen:
     prior, rows = choose_priors(evidence), np.sqrt(evidence.weights)
     scaled = rows[:, None] * evidence.counts * prior.scales
     u, sizes, directions = np.linalg.svd(scaled, full_matrices=False)
-    kept = sizes > _noise(evidence, shifts)
-    kept &= sizes > np.finfo(float).eps * max(scaled.shape) * sizes.max(initial=0)
-    rank = int(kept.sum())
     left = rows * (evidence.atomic - evidence.counts @ prior.energies)
-    along = (u[:, kept].T @ left) / sizes[kept]
-    values = prior.energies + prior.scales * (directions[kept].T @ along)
+    rounding = np.finfo(float).eps * max(scaled.shape) * sizes.max(initial=0)
+    along = (u.T @ left) / np.maximum(sizes, rounding)  # in scales, [n_directions]
+    off = max(1.0, float(np.abs(along[:1]).max(initial=0)))
+    kept = (sizes > rounding) & (sizes * off > _noise(evidence, shifts))
+    rank = int(kept.sum())
+    values = prior.energies + prior.scales * (directions[kept].T @ along[kept])
     fitted = 1 - (directions[kept] ** 2).sum(axis=0) < OPEN
     if rank == evidence.bonded.sum():  # as `estimated`, to the last digit
         values = np.where(fitted, evidence.old + shifts, values)

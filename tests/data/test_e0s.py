@@ -156,6 +156,18 @@ def test_compositions_that_noise_cannot_tell_apart_count_as_one() -> None:
     assert abs(new_e0s("estimated", noisy).values[0] + 13.6) > 10
 
 
+NO_CODE = {s: 30 * energy for s, energy in PBE0.items()}
+
+
+@pytest.mark.parametrize("atoms", [PBE0, VALENCE, OLD, NO_CODE], ids=str)
+def test_what_counts_as_open_leaves_no_error(atoms: dict) -> None:
+    """Not even where priors are far off, as the foundation model's are for other electrons."""
+    for dn in (1, 2, 5, 20):
+        noisy = evidence("H C", [[202, 100], [202 + 2 * dn, 100 + dn]] * 10, atoms, noise=0.02)
+        least = errors_of(noisy, "estimated").rmse
+        assert errors_of(noisy).rmse < 1.5 * least, dn
+
+
 def test_a_free_atom_alone_is_no_open_e0() -> None:
     """N is in no molecule: its free atom is its E0, and nothing is open."""
     counts = np.c_[random_counts(20, 2), np.zeros(20)]
@@ -298,6 +310,8 @@ def test_single_frames_far_off_are_named(n: int, counts: list) -> None:
     assert far_off(errors_of(right)) == "" and over_gate("auto", errors_of(right), 500) == ""
     wrong = errors_of(off(right, {5: 50.0, 7: -20.0}))
     assert np.flatnonzero(wrong.look.far).tolist() == [5, 7]
+    if counts == MALONALDEHYDE:
+        assert wrong.look.moved == pytest.approx(1e3 * (50 - 20) / 9 / n, rel=0.1)
     near = {i for i in range(n) if i not in (5, 7)}
     assert all(abs(wrong.look.errors[i]) < 150 for i in near)
     sentence = far_off(wrong)
