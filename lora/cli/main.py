@@ -104,11 +104,13 @@ def _replay(**args: Any) -> None:
 
 
 def _e0s(**args: Any) -> None:
+    from lora.data.labels import Keys
     from lora.steps.e0s import E0sSettings, e0s
 
     if args["method"].startswith("{"):  # explicit values
         args["method"] = _json(args["method"], "e0s")
-    settings = E0sSettings(args["method"], args["max_error"], args["stop"], args["dtype"])
+    own = {k: args[k] for k in ("method", "isolated_file", "max_error", "stop")}
+    settings = E0sSettings(**own, keys=Keys.of(args))
     e0s(args["train_file"], _base(args), args["out"], settings, _run_of(args))
 
 

@@ -91,10 +91,10 @@ def _replay(p: argparse.ArgumentParser) -> None:
 def _e0s(p: argparse.ArgumentParser) -> None:
     p.add_argument("train_file", help="train.xyz of the split")
     _foundation(p)
-    _keys(p, E0s, "method")  # a name, or JSON values
+    _keys(p, E0s, "method", "isolated_file")  # a name, or JSON values
+    _keys(p, Data, *LABELS)
     _keys(p, E0s, "max_error", kind=float)
     p.add_argument("--no_stop", dest="stop", action="store_false", help="only warn at the gate")
-    p.add_argument("--dtype", default=DEFAULTS["default_dtype"])
     p.add_argument("--out", required=True, help="e0s.json")
     _threads(p)
 

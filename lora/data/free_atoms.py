@@ -1,15 +1,19 @@
 """Free atoms: known however they are written, and one energy for each element."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from lora.catalogue.config_types import ISOLATED, names_free_atom
-from lora.data.labels import CHARGE, ENERGY
-from lora.data.origin import origin_of
+from lora.data.labels import CHARGE, ENERGY, SPIN, counts
+from lora.data.origin import where
 from lora.errors import UserError
 
 FAR = 10.0  # Å between periodic images; more than the cutoff of any published MACE model
-SAME = 1e-4  # eV
+SAME = 1e-3  # eV; two energies of a free atom that differ by more contradict each other
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
@@ -37,29 +41,51 @@ def mark_free_atom(atoms: Atoms) -> None:
         atoms.info["config_type"] = ISOLATED
 
 
-def free_atoms(structures: list[Atoms]) -> list[Atoms]:
+def free_atoms(structures: list[Atoms], path: str | Path) -> list[Atoms]:
     """Return the free atoms among some structures.
 
     Args:
         structures: The structures.
+        path: Their file, for messages.
 
     Raises:
         UserError: Two of one element have different energies.
     """
     found = [atoms for atoms in structures if is_isolated_atom(atoms)]
-    first: dict[str, Atoms] = {}
-    for atoms in found:
-        if ENERGY not in atoms.info:
-            continue
-        symbol = atoms.get_chemical_symbols()[0]
-        other = first.setdefault(symbol, atoms)
-        energy, known = atoms.info[ENERGY], other.info[ENERGY]
-        if abs(energy - known) > SAME:
-            raise UserError(
-                f"{origin_of(other)} and {origin_of(atoms)}: two free atoms of {symbol} have "
-                f"different energies, {known:.6f} and {energy:.6f} eV; keep the one that is meant"
-            )
+    free_energies(found, path)
     return found
+
+
+def free_energies(structures: Iterable[Atoms], path: str | Path) -> dict[str, float]:
+    """Return the energies (eV) of free atoms by symbol: neutral ones, the lowest over spins.
+
+    Args:
+        structures: Free atoms; those without an energy, with weight 0 or with a charge are passed
+            over.
+        path: Their file, for messages.
+
+    Raises:
+        UserError: A structure has several atoms, or two of one element (and, where it is given,
+            one spin) have different energies.
+    """
+    found: dict[tuple[str, float | None], tuple[float, str]] = {}
+    for i, atoms in enumerate(structures):
+        place = where(atoms, path, i)
+        if len(atoms) != 1:
+            raise UserError(f"{place}: has {len(atoms)} atoms, not a free atom; remove it")
+        if atoms.info.get(CHARGE) or not counts(atoms, "energy"):
+            continue
+        symbol, energy = chemical_symbols[atoms.numbers[0]], float(atoms.info[ENERGY])
+        other, first = found.setdefault((symbol, atoms.info.get(SPIN)), (energy, place))
+        if abs(energy - other) > SAME:
+            raise UserError(
+                f"{place}: the free atom {symbol} has {energy:.6f} eV, and {other:.6f} eV in "
+                f"{first}; remove the one that is not of the ground state at your level of theory"
+            )
+    lowest: dict[str, float] = {}
+    for (symbol, _), (energy, _) in found.items():
+        lowest[symbol] = min(energy, lowest.get(symbol, energy))
+    return lowest
 
 
 def _image(atoms: Atoms) -> float:

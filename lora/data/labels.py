@@ -187,6 +187,19 @@ def own_weight(atoms: Atoms, quantity: str) -> float:
     return float(atoms.info.get(f"config_{there}_weight", 1.0))
 
 
+def weight_of(atoms: Atoms, quantity: str) -> float:
+    """Return the weight of a label of a structure in squared errors, as in MACE's loss.
+
+    Args:
+        atoms: The structure.
+        quantity: One of `QUANTITIES`.
+
+    Returns:
+        config_weight times the label's own weight; 0 where it does not have the label.
+    """
+    return own_weight(atoms, quantity) * float(atoms.info.get(WEIGHT, 1.0))
+
+
 def counts(atoms: Atoms, quantity: str) -> bool:
     """Return True if a structure has a label and gives it a weight above 0.
 
@@ -194,7 +207,7 @@ def counts(atoms: Atoms, quantity: str) -> bool:
         atoms: The structure.
         quantity: One of `QUANTITIES`.
     """
-    return own_weight(atoms, quantity) * float(atoms.info.get(WEIGHT, 1.0)) > 0
+    return weight_of(atoms, quantity) > 0
 
 
 def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The root of a mean square, the drift of a run, and the distances of pairs of elements."""
+"""Root mean squares, spreads, the drift of a run, and the distances of pairs of elements."""
 
 from collections.abc import Iterable
 
@@ -9,15 +9,35 @@ from scipy.stats import linregress
 
 BLOCKS = 10  # of a run, whose mean energies the drift is fitted to
 Pair = tuple[int, int]  # two atomic numbers, the lower first
+NORMAL = 1.4826  # the standard deviation of normal numbers over the median of their sizes
 
 
-def rms(values: np.ndarray) -> float:
+def rms(values: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the root of the mean square.
 
     Args:
         values: Numbers of any shape and unit.
+        weights: Weights of the squares, of the same shape; by default all are 1.
     """
-    return float(np.sqrt(np.mean(np.square(values))))
+    return float(np.sqrt(np.average(np.square(values), weights=weights)))
+
+
+def typical(values: np.ndarray) -> float:
+    """Return the RMS that the median size of numbers stands for, which outliers do not widen.
+
+    Args:
+        values: Numbers of any shape and unit.
+    """
+    return float(NORMAL * np.median(np.abs(values)))
+
+
+def spread(values: np.ndarray) -> float:
+    """Return the standard deviation that the median deviation from the median stands for.
+
+    Args:
+        values: Numbers of any shape and unit.
+    """
+    return typical(values - np.median(values))
 
 
 def drift(times: np.ndarray, energies: np.ndarray) -> dict[str, float]:

@@ -78,6 +78,7 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
     sets = read_json(evaluated)["sets"] if evaluated.is_file() else {}
     trained = layout.training(point) / "train.json"
     train = read_json(trained) if trained.is_file() else {}
+    e0s = layout.receipt("e0s")
     folders = (layout.training(point), layout.cut(point))
     adapters = [folder / "adapter/adapter.safetensors" for folder in folders]
     weights = next((path for path in adapters if path.is_file()), None)
@@ -95,11 +96,18 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
         "merged_fingerprint": merged["fingerprint"],
         "fine_tuned_elements": merged["fine_tuned_elements"],
         "settings": {k: settings[k] for k in told if k in settings},
+        "new_E0s": _new_e0s(read_json(e0s)) if e0s.is_file() else {},
         "errors": {
             name: {k: v for k, v in found.items() if isinstance(v, float)}
             for name, found in sets.items()
         },
     }
+
+
+def _new_e0s(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what e0s.json says of the origin of E0s, and what to mind of them."""
+    told = ("method", "rank", "n_elements", "sources", "prior", "warnings")
+    return {k: found[k] for k in told if k in found}
 
 
 def licence_of(base: str | None) -> tuple[str | None, str | None]:
@@ -118,14 +126,8 @@ def warnings_of(card: dict[str, Any]) -> list[str]:
     Args:
         card: The card, without its warnings.
     """
-    found = []
-    tuned = card["fine_tuned_elements"]
-    if tuned is not None and (others := [x for x in card["elements"] if x not in tuned]):
-        shown = " ".join(others[:10]) + (" ..." if len(others) > 10 else "")
-        found.append(
-            f"never fine-tuned: {shown}; their energies are of another level of theory than those "
-            f"of {' '.join(tuned) or 'no element'}"
-        )
+    new = card.get("new_E0s", {})
+    found = [*_other_levels(card), *(x.rstrip(".") for x in new.get("warnings", []))]
     licence = card["base"]["licence"]
     if licence is None:
         found.append("the licence of the base is not known here; look it up before you publish")
@@ -141,6 +143,19 @@ def warnings_of(card: dict[str, Any]) -> list[str]:
             "the E0s are large; forces keep their precision"
         )
     return found
+
+
+def _other_levels(card: dict[str, Any]) -> list[str]:
+    """Return which elements have energies of another level of theory than the data's."""
+    tuned = card["fine_tuned_elements"]
+    if tuned is None:
+        return []
+    new = tuned or [*card.get("new_E0s", {}).get("sources", {})]
+    others = [x for x in card["elements"] if x not in new]
+    shown = " ".join(others[:10]) + (" ..." if len(others) > 10 else "")
+    begin = "never fine-tuned" if tuned else "nothing was fine-tuned, and without new E0s are"
+    end = "their energies are of another level of theory than those of"
+    return [f"{begin}: {shown}; {end} {' '.join(new) or 'no element'}"] if others else []
 
 
 def untuned(card: dict[str, Any], symbols: set[str]) -> list[str]:

@@ -24,7 +24,7 @@ from lora.plan.values import (
 )
 
 SPLITS = ("random", "group", "blocked", "given")
-E0S = ("estimated", "isolated", "foundation", "average")
+E0S = ("auto", "estimated", "isolated", "foundation", "average")
 SET_NAME = r"(?!(?:test|valid|train)$)[A-Za-z0-9_][A-Za-z0-9_.-]*"
 SET_RULE = (
     "is no name of a test set; use letters, digits and _.-, and not the words test, valid and train"
@@ -135,11 +135,18 @@ class E0s(Section):
         str | dict[str, float],
         As(name_or(E0S, E0_VALUES, "{symbol: eV}", mapping=True)),
     ] = Field(
-        default="estimated",
-        description="The origin of the E0s: estimated fits the foundation model's errors to the "
-        "element counts by least squares; isolated takes free atoms in the data "
-        "(config_type=IsolatedAtom); foundation leaves them unchanged; average fits total "
-        "energies by least squares (not advised). Or give the values, symbol: eV.",
+        default="auto",
+        description="The origin of the E0s: auto fits the foundation model's errors to the "
+        "element counts by least squares, and stays near free atoms where the compositions leave "
+        "E0s open; estimated takes the smallest shifts there; isolated takes free atoms in the "
+        "data (config_type=IsolatedAtom) or in isolated_file; foundation leaves E0s unchanged; "
+        "average fits total energies by least squares (not advised). Or give the values, symbol: "
+        "eV.",
+    )
+    isolated_file: FilePath | None = Field(
+        default=None,
+        description="For auto and isolated: free atoms at the level of theory of the data, "
+        "labelled like data.file; one for each element, as far as they are known.",
     )
     max_error: Positive = Field(
         default=500,

@@ -27,6 +27,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _foundation(config, folder)
     yield from _files(config, folder)
     yield from _split(config)
+    yield from _e0s(config, folder)
     yield from _replay(config)
     yield from _training(config)
     yield from _checks(config)
@@ -127,6 +128,17 @@ def _split(config: Config) -> Iterator[Problem]:
             if path:
                 text = f"is not used by the method {split.method}; set split.method: given"
                 yield Problem(key, f"{text}, or remove it", (METHOD,))
+
+
+def _e0s(config: Config, folder: Path) -> Iterator[Problem]:
+    """Yield what is wrong with the file of free atoms."""
+    key, path = ("e0s", "isolated_file"), config.e0s.isolated_file
+    if path and not is_file(folder / path):
+        yield Problem(key, f"{shown(path)} is not a file; paths start at {folder.resolve()}")
+    if path and config.e0s.method not in ("auto", "isolated"):
+        used = config.e0s.method if isinstance(config.e0s.method, str) else "of explicit values"
+        text = f"is not used by the method {used}; set e0s.method: auto or isolated"
+        yield Problem(key, f"{text}, or remove it", (("e0s", "method"),))
 
 
 def _replay(config: Config) -> Iterator[Problem]:

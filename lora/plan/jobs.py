@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.atoms import EDITION
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
 from lora.catalogue.foundations import known_foundation
@@ -114,8 +115,14 @@ class _Maker:
 
     def e0s(self) -> Job:
         """Return the job that estimates E0s."""
-        settings = _plain(self.config.e0s) | self.base() | {"dtype": self.of_all("default_dtype")}
-        return self.job("e0s", settings=settings, files=self.base_file(), needs=("split",))
+        own, data = self.config.e0s, self.config.data
+        settings, files = _plain(own) | self.base(), self.base_file()
+        if own.method == "auto":
+            settings["free_atoms"] = EDITION
+        if own.isolated_file:
+            settings |= {key: getattr(data, key) for key in LABELS}
+            files |= {"free atoms": Path(own.isolated_file)}
+        return self.job("e0s", settings=settings, files=files, needs=("split",))
 
     # --- packs
 
@@ -219,7 +226,7 @@ class _Maker:
             settings = {"points": [x.name for x in self.committee]}
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
-        decided = (*self.every("train", "evaluate", "check"), "choose", *committee)
+        decided = ("e0s", *self.every("train", "evaluate", "check"), "choose", *committee)
         yield self.page("summary", self.judged(), decided)
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
@@ -243,7 +250,7 @@ class _Maker:
         }
         named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
         code = ("lora.steps.export", *named)
-        return self.job("export", settings=settings, code=code, needs=("choose", "split"))
+        return self.job("export", settings=settings, code=code, needs=("choose", "split", "e0s"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""

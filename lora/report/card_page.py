@@ -56,6 +56,7 @@ def card_rows(card: dict[str, Any]) -> pd.DataFrame:
         "reach of an edge": f"{card['r_max']:g} Å",
         "elements": " ".join(card["elements"]),
         "fine-tuned": " ".join(card["fine_tuned_elements"] or []) or "none",
+        "new E0s": _e0s(card.get("new_E0s", {})),
         "training": settings or "none",
         "base": f"{base.get('name')} ({base.get('fingerprint')})",
         "licence of the base": base["licence"] or "not known",
@@ -66,6 +67,15 @@ def card_rows(card: dict[str, Any]) -> pd.DataFrame:
     }
     rows |= {f"errors, {name}": _rmse(found) for name, found in card.get("errors", {}).items()}
     return pd.DataFrame({"": rows})
+
+
+def _e0s(new: dict[str, Any]) -> str:
+    """Return by what method E0s were chosen, and where each is from."""
+    if not new:
+        return "not known"
+    sources = ", ".join(f"{symbol} {source}" for symbol, source in new.get("sources", {}).items())
+    known = f"{new['rank']} of {new['n_elements']} determined by the compositions"
+    return f"{new['method']}: {sources or 'sources not known'} ({known})"
 
 
 def _rmse(errors: dict[str, float]) -> str:

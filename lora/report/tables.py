@@ -56,23 +56,28 @@ def cost(table: pd.DataFrame, path: Path) -> list[Path]:
 
 
 def e0s(found: dict[str, Any], path: Path) -> list[Path]:
-    """Write the atomic reference energies, before and after."""
-    out = pd.DataFrame(
-        {
-            "foundation (eV)": found["foundation_E0s"],
-            "new (eV)": found["E0s"],
-            "change (eV)": found["correction"],
-        }
-    )
+    """Write the atomic reference energies, before and after, and where they are from."""
+    columns = {
+        "foundation (eV)": found["foundation_E0s"],
+        "new (eV)": found["E0s"],
+        "change (eV)": found["correction"],
+        "prior (eV)": found.get("prior", {}),
+        "from": found.get("sources", {}),
+    }
+    out = pd.DataFrame({name: values for name, values in columns.items() if values})
     note = (
-        f"Method: {found['method']}. Energy RMSE of the foundation model on "
-        f"{found['n_structures']} training structures: "
-        f"{found['rmse_before_mev_per_atom']:,.1f} meV/atom before, "
-        f"{found['rmse_after_mev_per_atom']:,.1f} after. The compositions determine "
-        f"{found['rank']} of {found['n_elements']} values. Where that is fewer, the single values "
-        "are arbitrary; only their sums over such compositions have a meaning."
+        f"Method: {found['method']}. The compositions determine {found['rank']} of "
+        f"{found['n_elements']} values. "
     )
-    return save("Atomic reference energies (E0s)", note, out, path)
+    if found["n_structures"]:
+        note += (
+            f"Energy RMSE of the foundation model on {found['n_structures']} training structures: "
+            f"{found['rmse_before_mev_per_atom']:,.1f} meV/atom before, "
+            f"{found['rmse_after_mev_per_atom']:,.1f} after. "
+        )
+    return save(
+        "Atomic reference energies (E0s)", note + " ".join(found.get("warnings", [])), out, path
+    )
 
 
 def split(found: dict[str, Any], path: Path) -> list[Path]:

@@ -15,9 +15,21 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from lora.data.e0s import Evidence, new_e0s
-from lora.data.statistics import rms
-from lora.data.structures import ENERGY, composition, elements_of, is_isolated_atom, load_structures
+from lora.data.e0s import Chosen, new_e0s
+from lora.data.e0s_words import Errors, far_off, headline, open_e0s, over_gate
+from lora.data.free_atoms import free_energies
+from lora.data.labels import ENERGY, Keys, counts, weight_of
+from lora.data.origin import where
+from lora.data.outliers import second_look
+from lora.data.priors import Evidence
+from lora.data.statistics import rms, typical
+from lora.data.structures import (
+    composition,
+    elements_of,
+    is_isolated_atom,
+    load_structures,
+    read_structures,
+)
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.mace.device import set_threads
@@ -27,26 +39,35 @@ from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import E0s
+from lora.training.progress import say
 
 log = logging.getLogger(__name__)
 _CONFIG = E0s()  # the defaults
+FAR = 0.2  # of the gate; smaller errors of single frames are not spoken of
 
 
 @dataclass(frozen=True)
 class E0sSettings:
-    """How to choose E0s; the fields are the keys of `e0s` in the config.
+    """How to choose E0s; all fields but `keys` are the keys of `e0s` in the config.
 
     Attributes:
         method: A name of `lora.plan.config_data.E0S`, or the values, {symbol: eV}.
+        isolated_file: Free atoms, for auto and isolated, beside those of the training set.
         max_error: The gate, the largest RMSE with the new E0s (meV/atom).
         stop: Stop the sweep where the gate is exceeded; False only warns.
-        dtype: The precision of the foundation model.
+        keys: The names of the labels in isolated_file.
     """
 
     method: str | dict[str, float] = _CONFIG.method
+    isolated_file: str | None = _CONFIG.isolated_file
     max_error: float = _CONFIG.max_error
     stop: bool = _CONFIG.stop
-    dtype: str = "float64"
+    keys: Keys = Keys()
+
+    @property
+    def name(self) -> str:
+        """Return the name of the method; explicit where the values are given."""
+        return self.method if isinstance(self.method, str) else "explicit"
 
 
 DEFAULTS = E0sSettings()
@@ -61,6 +82,9 @@ def e0s(
 ) -> dict[str, Any]:
     """Choose E0s, measure the foundation model with them on the training set, write e0s.json.
 
+    All is computed in float64, whatever trainings compute in: total energies of all-electron codes
+    have more digits than float32.
+
     Args:
         train_file: train.xyz of the split.
         base: The foundation model.
@@ -72,89 +96,128 @@ def e0s(
         The content of the file.
 
     Raises:
-        UserError: The model does not know an element, isolated atoms are missing, or the gate is
-            exceeded.
+        UserError: The model does not know an element, free atoms are missing or contradict each
+            other, or the gate is exceeded.
     """
     set_threads(run.threads)
-    model = load_foundation(base.model, base.head, getattr(torch, settings.dtype))
-    evidence = _gather(train_file, model)
-    new, rank = new_e0s(settings.method, evidence)
-    old, counts, symbols = evidence.old, evidence.counts, evidence.symbols
-    n_atoms = counts.sum(axis=1)
-    before = 1e3 * (evidence.energies - evidence.predicted) / n_atoms
-    after = before - 1e3 * (counts @ (new - old)) / n_atoms
-    method = settings.method
+    model = load_foundation(base.model, base.head, torch.float64)
+    evidence = _gather(train_file, model, settings)
+    if unused := [x for x in evidence.free if x not in evidence.symbols]:
+        log.info("free atoms of %s are not used: the data do not have them", " ".join(unused))
+    chosen = new_e0s(settings.method, evidence)
+    errors = _errors(evidence, chosen, settings.max_error) if len(evidence.energies) else None
+    left_open = open_e0s(settings.name, chosen, evidence)
+    gate = over_gate(settings.name, errors, settings.max_error) if errors else ""
+    single = far_off(errors) if errors and not gate else ""
+    warnings = [x for x in (left_open, "" if settings.stop else gate, single) if x]
+    begin = [] if left_open else [headline(settings.name, chosen, evidence)]
     result = {
-        "method": method if isinstance(method, str) else "explicit",
-        "E0s": dict(zip(symbols, new.tolist(), strict=True)),
-        "foundation_E0s": dict(zip(symbols, old.tolist(), strict=True)),
-        "correction": dict(zip(symbols, (new - old).tolist(), strict=True)),
-        "rank": rank,
-        "n_elements": len(symbols),
-        "n_structures": len(counts),
-        "rmse_before_mev_per_atom": rms(before),
-        "rmse_after_mev_per_atom": rms(after),
+        **_chosen(settings, evidence, chosen),
+        **_measured(evidence, errors),
         "gate_mev_per_atom": settings.max_error,
+        "sentences": begin + warnings,
+        "warnings": warnings,
     }
     _say(result)
-    _gate(result, settings.stop)
+    if gate and settings.stop:
+        raise UserError(gate)
     (run.receipt or Receipt(Path(out))).write(result)
     return result
 
 
-def _gather(train_file: str | Path, base: torch.nn.Module) -> Evidence:
+def _gather(train_file: str | Path, base: torch.nn.Module, settings: E0sSettings) -> Evidence:
     """Return the training set, and the foundation model's energies and E0s for it.
 
-    Raises UserError: an element that the model does not know.
+    Raises UserError: an element that the model does not know, or free atoms that contradict.
     """
     structures = load_structures(train_file)
     numbers = elements_of(structures)
     check_elements(base, structures, train_file)
     model = trim_elements(base, numbers)
-    bulk = [a for a in structures if ENERGY in a.info and not is_isolated_atom(a)]
+    free = [atoms for atoms in structures if is_isolated_atom(atoms)]
+    bulk = [atoms for atoms in structures if not is_isolated_atom(atoms)]
+    used = [atoms for atoms in bulk if counts(atoms, "energy")]
+    if settings.isolated_file:
+        free += read_structures(settings.isolated_file, settings.keys)
     symbols = [chemical_symbols[z] for z in numbers]
     return Evidence(
         symbols=symbols,
+        bonded=np.isin(numbers, elements_of(bulk)),
         old=np.array([get_e0s(model)[s] for s in symbols]),
-        counts=composition(bulk, numbers),
-        energies=np.array([atoms.info[ENERGY] for atoms in bulk]),
-        predicted=predict(model, graphs(bulk, model))["energy"],
-        structures=structures,
+        counts=composition(used, numbers).reshape(len(used), len(numbers)),
+        energies=np.array([atoms.info[ENERGY] for atoms in used]),
+        predicted=predict(model, graphs(used, model))["energy"] if used else np.zeros(0),
+        weights=np.array([weight_of(atoms, "energy") for atoms in used]),
+        free=free_energies(free, settings.isolated_file or train_file),
+        frames=[where(atoms, train_file, i) for i, atoms in enumerate(used)],
         path=train_file,
     )
 
 
+def _errors(evidence: Evidence, chosen: Chosen, gate: float) -> Errors:
+    """Return the errors of the foundation model with the new E0s."""
+    left = evidence.errors - evidence.counts @ (chosen.values - evidence.old)
+    look = second_look(evidence, FAR * gate)
+    return Errors(1e3 * left / evidence.n_atoms, evidence.weights, look, evidence.frames)
+
+
+def _chosen(settings: E0sSettings, evidence: Evidence, chosen: Chosen) -> dict[str, Any]:
+    """Return the E0s and where they are from, as e0s.json has them."""
+
+    def by_symbol(values: np.ndarray) -> dict[str, float]:
+        return dict(zip(evidence.symbols, values.tolist(), strict=True))
+
+    return {
+        "method": settings.name,
+        "E0s": by_symbol(chosen.values),
+        "sources": dict(zip(evidence.symbols, chosen.sources, strict=True)),
+        "prior": by_symbol(chosen.prior.energies) if chosen.prior else {},
+        "foundation_E0s": by_symbol(evidence.old),
+        "correction": by_symbol(chosen.values - evidence.old),
+        "rank": chosen.rank,
+        "n_elements": int(evidence.bonded.sum()),
+    }
+
+
+def _measured(evidence: Evidence, errors: Errors | None) -> dict[str, Any]:
+    """Return the errors before and after, as e0s.json has them; None without energies."""
+    found: dict[str, Any] = {
+        "n_structures": len(evidence.energies),
+        "rmse_before_mev_per_atom": None,
+        "rmse_after_mev_per_atom": None,
+        "typical_after_mev_per_atom": None,
+        "far_off": {},
+    }
+    if errors:
+        far = zip(evidence.frames, errors.look.errors.tolist(), errors.look.far, strict=True)
+        found |= {
+            "rmse_before_mev_per_atom": rms(
+                1e3 * evidence.errors / evidence.n_atoms, evidence.weights
+            ),
+            "rmse_after_mev_per_atom": errors.rmse,
+            "typical_after_mev_per_atom": typical(errors.values),
+            "far_off": {frame: error for frame, error, is_far in far if is_far},
+        }
+    return found
+
+
 def _say(result: dict[str, Any]) -> None:
-    """Log the E0s, the errors, and a warning where the compositions do not determine the E0s."""
-    if result["method"] == "estimated" and result["rank"] < result["n_elements"]:
-        log.warning(
-            "the compositions of the training set determine %d of %d E0s. In the other directions "
-            "the E0s stay at the foundation model's values, and energies of other compositions are "
-            "not reliable. Add structures of other compositions, or free atoms (e0s.method: "
-            "isolated)",
-            *(result["rank"], result["n_elements"]),
-        )
+    """Log the E0s, the errors, and what to mind."""
     for symbol, energy in result["E0s"].items():
-        shift = result["correction"][symbol]
+        prior = result["prior"].get(symbol)
         log.info(
-            "E0 of %-2s %14.6f eV, %+.6f eV from the foundation model's", symbol, energy, shift
+            "E0 of %-2s %14.6f eV, %+.6f eV from the foundation model's (%s%s)",
+            *(symbol, energy, result["correction"][symbol], result["sources"][symbol]),
+            "" if prior is None else f", {prior:.6f} eV",
         )
-    log.info(
-        "RMSE of the foundation model on the training energies: %.1f meV/atom before, %.1f after",
-        *(result["rmse_before_mev_per_atom"], result["rmse_after_mev_per_atom"]),
-    )
-
-
-def _gate(result: dict[str, Any], stop: bool) -> None:
-    """Raise UserError, or warn, where the error with the new E0s exceeds the gate."""
-    error, limit = result["rmse_after_mev_per_atom"], result["gate_mev_per_atom"]
-    if error <= limit:
-        return
-    message = (
-        f"with the new E0s, the foundation model is off by {error:.0f} meV/atom, over the gate of "
-        f"{limit:g}. Usual causes are wrong E0s (e0s.method is {result['method']}) and energies "
-        "that are not total energies in eV. To continue, raise e0s.max_error or set e0s.stop: false"
-    )
-    if stop:
-        raise UserError(message)
-    log.warning(message)
+    if result["n_structures"]:
+        log.info(
+            "RMSE of the foundation model on %d training energies: %.1f meV/atom, now %.1f",
+            result["n_structures"],
+            *(result["rmse_before_mev_per_atom"], result["rmse_after_mev_per_atom"]),
+        )
+    else:
+        log.warning("no structure of the training set has an energy with a weight above 0")
+    for warning in result["warnings"]:
+        log.warning("%s", warning)
+        say(f"e0s: {warning}")

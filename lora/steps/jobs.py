@@ -105,8 +105,8 @@ def _e0s(call: Call) -> None:
     from lora.steps.e0s import E0sSettings, e0s
 
     config = call.sweep.config.e0s
-    dtype = call.job.settings["dtype"]
-    settings = E0sSettings(config.method, config.max_error, config.stop, dtype)
+    own = (config.method, config.isolated_file, config.max_error, config.stop)
+    settings = E0sSettings(*own, call.keys)
     e0s(call.sweep.layout.split("train"), call.base, call.receipt.path, settings, call.run)
 
 

@@ -52,7 +52,7 @@ def split(
     settings.check()
     said: list[str] = []
     structures = read_structures(dataset, settings.keys, said)
-    free = free_atoms(structures)
+    free = free_atoms(structures, dataset)
     sets, assigned = _divide(structures, settings, dataset, said)
     if not sets["train"] or not sets["valid"]:
         empty = "train" if not sets["train"] else "valid"

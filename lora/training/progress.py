@@ -80,6 +80,16 @@ def _number(value: float | None) -> str:
     return f"{'-':>7}" if value is None else f"{value:7.2f}"
 
 
+def say(text: str) -> None:
+    """Print a line where the log is a file of its own, so that the terminal of a sweep has it.
+
+    Args:
+        text: The line, which the log has, too.
+    """
+    if not _same_file(sys.stdout, sys.stderr):
+        print(text, flush=True)
+
+
 def _same_file(one: Any, other: Any) -> bool:
     """Return True if two streams end in the same place."""
     try:

@@ -215,14 +215,13 @@ def test_free_atoms_by_what_they_are(tmp_path: Path) -> None:
 
 def test_free_atoms_need_no_forces_and_one_energy(tmp_path: Path) -> None:
     path = write(tmp_path / "x.xyz", lone(), lone("O", -41.0), lone(), *mixed(2), lone("C", None))
-    assert len(free_atoms(read_structures(path))) == 4
+    assert len(free_atoms(read_structures(path), path)) == 4
     path = write(tmp_path / "y.xyz", *mixed(2), lone(), lone("O", -41.0), lone(energy=-13.5))
     message = (
-        f"{path} frame 2 and {path} frame 4: two free atoms of H have different energies, "
-        "-13.600000 and -13.500000 eV"
+        f"{path} frame 4: the free atom H has -13.500000 eV, and -13.600000 eV in {path} frame 2"
     )
     with pytest.raises(UserError, match=re.escape(message)):
-        free_atoms(read_structures(path))
+        free_atoms(read_structures(path), path)
 
 
 # --- frames, distances, lattices
@@ -343,6 +342,8 @@ def test_labels_that_no_key_asks_for_are_found(tmp_path: Path) -> None:
         forces="PBE_forces", stress="dft_stress", energy="free_energy", total_charge="charge"
     )
     assert {x.name: x.instead for x in unused_labels(path, own)} == {
-        "REF_energy": 0, "REF_forces": 0, "REF_stress": 0
+        "REF_energy": 0,
+        "REF_forces": 0,
+        "REF_stress": 0,
     }
     assert unused_labels(tmp_path / "x.db", Keys()) == []

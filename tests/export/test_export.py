@@ -14,7 +14,7 @@ from torch import nn
 from lora.catalogue.engines import BY_NAME, NAMES
 from lora.data.structures import write_structures
 from lora.errors import UserError
-from lora.export.card import Licences, licence_of, make_card
+from lora.export.card import Licences, licence_of, make_card, warnings_of
 from lora.export.engines.base import name_of
 from lora.export.engines.lammps import Lammps
 from lora.export.formats import plain, write_format
@@ -29,6 +29,7 @@ from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.steps.export import ExportSettings, export, find
 from tests.support.models import BASE, CASES, make_model
+from tests.support.results import E0S, OPEN
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -257,6 +258,32 @@ def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         results, ExportSettings(("ase",), structures_file=results / "data/valid.xyz")
     )
     assert any("has C, never fine-tuned" in x for x in structures["card"]["warnings"])
+
+
+def test_the_card_says_where_e0s_are_from(tmp_path: Path) -> None:
+    results = sweep_of(tmp_path, make_model(), "base.model")
+    card = export(results, ExportSettings(("ase",)))["card"]
+    assert card["new_E0s"] == {}
+    write_sealed(results / "e0s/e0s.json", E0S)
+    card = export(results, ExportSettings(("ase",)))["card"]
+    told = ("method", "rank", "n_elements", "sources", "prior", "warnings")
+    assert card["new_E0s"] == {k: E0S[k] for k in told}
+    assert card["warnings"].count(OPEN) == 1
+
+
+def test_what_is_not_fine_tuned_is_of_another_level_of_theory() -> None:
+    card = {"elements": ["H", "C", "N", "O"], "dtype": "float64", "E0s": {"H": -1.0}}
+    card["base"] = {"licence": "MIT"}
+
+    def said(tuned: list[str] | None, **more: object) -> str:
+        return " | ".join(warnings_of(card | {"fine_tuned_elements": tuned} | more))
+
+    assert said(None) == ""
+    assert said(["H", "O"]).startswith("never fine-tuned: C N; their energies are of another")
+    assert said(["H", "C", "N", "O"]) == ""
+    foundation = said([], new_E0s=E0S)  # the point whose E0s alone are new
+    assert foundation.startswith("nothing was fine-tuned, and without new E0s are: C N; their")
+    assert "than those of H O" in foundation
 
 
 def test_warnings_of_dtypes(tmp_path: Path) -> None:

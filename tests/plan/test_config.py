@@ -113,10 +113,21 @@ BAD: dict[str, tuple[dict, str]] = {
     "tilde": ({"results": "~/x"}, r"results: '~/x' begins with ~, .*; write the path out"),
     "results_file": ({"results": "Makefile"}, r"results: Makefile is a file; name a folder"),
     "results_below": ({"results": "Makefile/x"}, r"results: .*Makefile is a file; name a folder"),
-    "e0s": ({"e0s": {"method": "guess"}}, r"e0s\.method: 'guess' is not one of estimated, isol"),
+    "e0s": (
+        {"e0s": {"method": "guess"}},
+        r"e0s\.method: 'guess' is not one of auto, estim",
+    ),
     "e0s_symbol": ({"e0s": {"method": {"h": -1.0}}}, r"e0s\.method\.h: .*; did you mean H\?"),
     "e0s_value": ({"e0s": {"method": {"H": "a"}}}, r"e0s\.method\.H: 'a' is not a number"),
     "e0s_no": ({"e0s": {"method": {False: 1.0}}}, r"e0s\.method\.false: .*YAML reads no, on"),
+    "isolated_file": (
+        {"e0s": {"isolated_file": "no.xyz"}},
+        r"e0s\.isolated_file: 'no\.xyz' is not a",
+    ),
+    "isolated_file_unused": (
+        {"e0s": {"isolated_file": DATA, "method": "foundation"}},
+        r"e0s\.isolated_file: is not used by the method foundation; set e0s\.method: auto or isol",
+    ),
     "max_error": ({"e0s": {"max_error": float("nan")}}, r"e0s\.max_error: nan"),
     "pack": ({"pack": {"size": "aut"}}, r"pack\.size: 'aut' is not one of .*; did you mean auto"),
     "pack_0": ({"pack": {"size": 0}}, r"pack\.size: 0 must be at least 1"),

@@ -55,6 +55,22 @@ def test_touched_files_stay_fresh_and_changed_ones_do_not(done: Path) -> None:
     assert running(begin(config(done))) == {}
 
 
+def test_free_atoms_in_a_file_count_by_their_content(tmp_path: Path) -> None:
+    (tmp_path / "atoms.xyz").write_text(FRAME)
+    e0s = {"e0s": {"isolated_file": str(tmp_path / "atoms.xyz")}}
+    pretend(begin(config(tmp_path, **e0s)))
+    (tmp_path / "atoms.xyz").rename(tmp_path / "moved.xyz")
+    e0s["e0s"]["isolated_file"] = str(tmp_path / "moved.xyz")
+    assert running(begin(config(tmp_path, **e0s))) == {}
+    (tmp_path / "moved.xyz").write_text(FRAME * 2)
+    found = running(begin(config(tmp_path, **e0s)))
+    assert set(found.values()) == {"changed data"} and {"e0s", *TRAIN} <= set(found)
+    assert "split" not in found
+    pretend(begin(config(tmp_path, **e0s)))
+    assert begin(config(tmp_path, **e0s)).jobs["e0s"].settings["energy_key"] == "REF_energy"
+    assert "energy_key" not in begin(config(tmp_path)).jobs["e0s"].settings
+
+
 def test_data_of_the_same_size_and_date_are_read_again_by_their_time(done: Path) -> None:
     begin(config(done))  # the plan remembers digests by size and time of change
     state = (done / "data.xyz").stat()
@@ -72,7 +88,8 @@ CHANGED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a check's setting": ({"checks": {"settings": {"nve": {"steps": 100}}}}, {"check"}),
     "a long check's setting": ({"checks": {"settings": {"holes": {"steps": 9}}}}, {"thorough"}),
     "batches of evaluation": ({"train": {"valid_batch_size": 5}}, {"train", "evaluate"}),
-    "precision": ({"train": {"default_dtype": "float32"}}, {"e0s"}),
+    "precision": ({"train": {"default_dtype": "float32"}}, {"train", "merge"}),
+    "origin of E0s": ({"e0s": {"method": "estimated"}}, {"e0s"}),
     "gate": ({"e0s": {"max_error": 100}}, {"e0s"}),
     "near duplicates": ({"split": {"near_duplicate": 0.1}}, {"split"}),
     "engines": ({"export": {"engines": ["ase"]}}, {"export"}),

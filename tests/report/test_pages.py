@@ -13,7 +13,7 @@ from lora.report import card_page, committee
 from lora.report.page import page, paragraph, rows_of
 from lora.steps.choose import choose
 from lora.steps.report import report
-from tests.support.results import make_sweep, write_results
+from tests.support.results import E0S, OPEN, make_sweep, write_results
 
 GRID = {"rank": [2, 4], "alpha": [8, 32], "seed": [3, 4], "train_fraction": [0.5, 1]}
 GRID["replay"] = [False, True]
@@ -76,6 +76,28 @@ def test_every_page_of_a_large_sweep(tmp_path: Path) -> None:
     assert choice.count("class=chosen") == 1 and f"<tr class=chosen><th>{chosen}</th>" in choice
     for words in (str(sweep.layout.model(best)), "snakemake --report", "mlflow ui"):
         assert words in summary
+
+
+def test_where_e0s_are_from_and_what_is_open_is_said_once(tmp_path: Path) -> None:
+    sweep = make(tmp_path)
+    write_all(sweep)
+    for name in ("choice.html", "summary.txt", "e0s.html"):
+        assert sweep.layout.report(name).read_text().count(OPEN) == 1, name
+    table = pd.read_csv(sweep.layout.report("e0s.csv"), index_col=0)
+    assert table["from"].to_dict() == {"H": "free atom", "O": "tabulated atom"}
+    assert table["prior (eV)"].to_dict() == {"H": -13.7, "O": -2028.0}
+
+
+def test_pages_of_e0s_without_energies_or_of_an_older_version(tmp_path: Path) -> None:
+    later = ("sources", "prior", "sentences", "warnings")
+    old = {k: v for k, v in E0S.items() if k not in later}
+    forces_only = E0S | {"n_structures": 0, "rmse_before_mev_per_atom": None, "prior": {}}
+    for i, found in enumerate((old, forces_only)):
+        sweep = make(tmp_path / str(i))
+        write_sealed(sweep.layout.receipt("e0s"), found)
+        write_all(sweep)
+        text = sweep.layout.report("e0s.html").read_text()
+        assert ("RMSE" in text) == (found is old) and "nan" not in text
 
 
 def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> None:
@@ -176,6 +198,7 @@ CARD = {
     "data": {"file": "data.xyz", "digest": "d" * 16, "licence": "none; it's made up"},
     "settings": {"method": "lora", "rank": 4, "lr": None},
     "errors": {"test": {"rmse_e_mev_per_atom": 1.234, "rmse_f_mev_per_a": 56.78}},
+    "new_E0s": {"method": "auto", "rank": 1, "n_elements": 2, "sources": {"H": "free atom"}},
     "warnings": ["it is a test"],
     "cite": ["a paper"],
 }
@@ -198,6 +221,7 @@ def test_the_card_says_how_to_load_a_file_in_every_engine(tmp_path: Path, engine
         "1.23 meV/atom, 56.8 meV/Å (RMSE)",
         "none; it&#39;s made up",
         "method lora, rank 4<",
+        "auto: H free atom (1 of 2 determined by the compositions)",
         "1.0e-09",
         "To cite: a paper.",
     ):

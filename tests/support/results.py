@@ -167,14 +167,19 @@ def findings(values: Mapping[str, float]) -> dict[str, Any]:
     return found
 
 
+OPEN = "The compositions of the training set determine 1 of 2 E0s"
 E0S = {
-    "method": "estimated",
-    "E0s": {"H": -13.6},
-    "foundation_E0s": {"H": -10.7},
-    "correction": {"H": -2.9},
+    "method": "auto",
+    "E0s": {"H": -13.6, "O": -2041.0},
+    "sources": {"H": "free atom", "O": "tabulated atom"},
+    "prior": {"H": -13.7, "O": -2028.0},
+    "foundation_E0s": {"H": -10.7, "O": -102.5},
+    "correction": {"H": -2.9, "O": -1938.5},
     "rank": 1,
-    "n_elements": 1,
+    "n_elements": 2,
     "n_structures": 40,
+    "sentences": [f"{OPEN}."],
+    "warnings": [f"{OPEN}."],
     "rmse_before_mev_per_atom": 2900.0,
     "rmse_after_mev_per_atom": 20.0,
 }
