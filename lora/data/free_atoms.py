@@ -2,6 +2,7 @@
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from lora.catalogue.config_types import ISOLATED, names_free_atom
 from lora.data.labels import CHARGE, ENERGY
@@ -51,7 +52,7 @@ def free_atoms(structures: list[Atoms]) -> list[Atoms]:
     for atoms in found:
         if ENERGY not in atoms.info:
             continue
-        symbol = atoms.get_chemical_symbols()[0]
+        symbol = chemical_symbols[atoms.numbers[0]]
         other = first.setdefault(symbol, atoms)
         energy, known = atoms.info[ENERGY], other.info[ENERGY]
         if abs(energy - known) > SAME:

@@ -343,6 +343,8 @@ def test_labels_that_no_key_asks_for_are_found(tmp_path: Path) -> None:
         forces="PBE_forces", stress="dft_stress", energy="free_energy", total_charge="charge"
     )
     assert {x.name: x.instead for x in unused_labels(path, own)} == {
-        "REF_energy": 0, "REF_forces": 0, "REF_stress": 0
+        "REF_energy": 0,
+        "REF_forces": 0,
+        "REF_stress": 0,
     }
     assert unused_labels(tmp_path / "x.db", Keys()) == []
