@@ -84,7 +84,8 @@ def _images(atoms: Atoms) -> np.ndarray:
     They are the lengths of the Minkowski-reduced cell, the shortest of all vectors of the lattice,
     and the root of the length, area or volume that repeats.
     """
-    vectors = minkowski_reduce(atoms.cell, atoms.pbc)[0][atoms.pbc]
+    reduced = minkowski_reduce(atoms.cell, atoms.pbc)[0]  # type: ignore[no-untyped-call]  # ASE's
+    vectors = np.asarray(reduced)[atoms.pbc]
     n = len(vectors)
     if n == 0:
         return np.empty(0)

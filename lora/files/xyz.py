@@ -8,14 +8,14 @@ import bz2
 import gzip
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO, cast
+from typing import IO, Any, NamedTuple, TextIO, cast
 
 from lora.errors import UserError
 
 SUFFIXES = (".xyz", ".extxyz")
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PLAIN = 4  # columns of a frame whose comment line does not name them: symbol and position
 SHOWN = 40  # characters of a line in a message
 ITEM = re.compile(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from lora.data.free_atoms import mark_free_atom
 from lora.data.labels import Keys, name_conditions
@@ -85,14 +86,7 @@ def replay(
             f"{', '.join(REPLAY_LABELS)}"
         )
     model = load_foundation(base.model, base.head, torch.float64)
-    if settings.labels == "file":
-        found = read_structures(structures_file, settings.keys)
-    else:
-        found = load_structures(structures_file)
-        read_from(found, structures_file)
-        for atoms in found:
-            name_conditions(atoms, settings.keys)
-            mark_free_atom(atoms)
+    found = _read(structures_file, settings)
     known = set(elements(model))
     fitting = [
         atoms
@@ -118,3 +112,15 @@ def replay(
         *(len(chosen), settings.labels, left_out),
     )
     return result
+
+
+def _read(path: str | Path, settings: ReplaySettings) -> list[Atoms]:
+    """Return the structures of a file; of those that get new labels, only geometries are read."""
+    if settings.labels == "file":
+        return read_structures(path, settings.keys)
+    found = load_structures(path)
+    read_from(found, path)
+    for atoms in found:
+        name_conditions(atoms, settings.keys)
+        mark_free_atom(atoms)
+    return found

@@ -60,14 +60,7 @@ def split(
             f"{dataset}: {len(assigned)} structures in {len(set(assigned.values()))} sets leave "
             f"the {empty} set empty; change split.method or the fractions"
         )
-    leaks = leakage(sets, settings.near_duplicate)
-    if leaks["duplicates"] or leaks["near_duplicates"]:
-        _warn(
-            f"{leaks['duplicates']} exact and {leaks['near_duplicates']} near duplicates (within "
-            f"{settings.near_duplicate:g} Å) lie in two sets, so that the errors of the later set "
-            "are too small; split.json names the closest pairs",
-            said,
-        )
+    leaks = _leaks(sets, settings, said)
     labels = _say_labels(sets, settings, said)
     written = {name: Path(out) / f"{name}.xyz" for name in SETS}
     for name, path in written.items():
@@ -87,6 +80,19 @@ def split(
     counts = ", ".join(f"{k} {v}" for k, v in summary["counts"].items())
     log.info("split of %s by %s: %s", dataset, settings.method, counts)
     return summary
+
+
+def _leaks(sets: Sets, settings: SplitSettings, said: list[str]) -> dict[str, Any]:
+    """Return what the leakage check finds; warn of duplicates."""
+    leaks = leakage(sets, settings.near_duplicate)
+    if leaks["duplicates"] or leaks["near_duplicates"]:
+        _warn(
+            f"{leaks['duplicates']} exact and {leaks['near_duplicates']} near duplicates (within "
+            f"{settings.near_duplicate:g} Å) lie in two sets, so that the errors of the later set "
+            "are too small; split.json names the closest pairs",
+            said,
+        )
+    return leaks
 
 
 def _bulk(structures: list[Atoms], path: str | Path, said: list[str]) -> list[Atoms]:

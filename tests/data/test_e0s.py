@@ -13,6 +13,7 @@ from lora.catalogue.elements import SYMBOLS
 from lora.data.e0s import FIT, fit_e0s, fit_nearest, new_e0s
 from lora.data.e0s_words import Errors, far_off, open_e0s, over_gate
 from lora.data.free_atoms import free_energies
+from lora.data.labels import weight_of
 from lora.data.outliers import second_look
 from lora.data.priors import (
     FOUNDATION,
