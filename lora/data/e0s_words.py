@@ -85,7 +85,7 @@ def open_e0s(method: str, chosen: Chosen, evidence: Evidence) -> str:
     remedy = "Add structures of other compositions"
     if method in SMALLEST:
         used = f"of all that fit, {SMALLEST[method]} are used"
-        remedy += ", or set e0s.method: auto"
+        remedy += ", or set e0s.method: auto and give free atoms"
     else:
         used = f"of all that fit, those nearest to {_origins(chosen, evidence)} are used"
         if missing := [s for s in _open(chosen, evidence) if s not in evidence.free]:
@@ -106,7 +106,7 @@ def far_off(errors: Errors) -> str:
     return (
         f"{n} of {len(look.far)} training energies {'is' if n == 1 else 'are'} far off what the "
         "others agree on, as after a calculation that did not converge: "
-        f"{_named(errors, look.errors * look.far)}. That bends fitted E0s by up to "
+        f"{_named(errors, look.errors * look.far)}. They move a fit of E0s by up to "
         f"{look.moved:.3g} meV/atom; {REMEDY}."
     )
 
@@ -132,14 +132,14 @@ def over_gate(method: str, errors: Errors, limit: float) -> str:
     look, fitted = errors.look, method in ("auto", "estimated")
     values = look.errors if fitted else errors.values
     best, usual = look.rmse, typical(values)
-    if usual <= limit:
+    if usual <= limit or (fitted and best <= limit):
         single = _named(errors, values * look.far if look.far.any() else values)
         return (
             f"{begin}, because of single frames and not of the E0s: a typical error is {usual:.0f} "
             f"meV/atom. The worst: {single}; {REMEDY}. {end}"
         )
     worst = _named(errors, values)
-    if best <= limit and not fitted:
+    if best <= limit:
         return (
             f"{begin}; other E0s would leave {best:.0f}, so that those of e0s.method {method} are "
             f"wrong for these energies: set e0s.method: auto. The worst frames are {worst}. {end}"

@@ -116,7 +116,8 @@ class _Maker:
     def e0s(self) -> Job:
         """Return the job that estimates E0s."""
         own, data = self.config.e0s, self.config.data
-        settings, files = _plain(own) | self.base(), self.base_file()
+        # float64 whatever trainings compute in, as receipts of sweeps in float64 have it
+        settings, files = _plain(own) | self.base() | {"dtype": "float64"}, self.base_file()
         if own.method == "auto":
             settings["free_atoms"] = EDITION
         if own.isolated_file:

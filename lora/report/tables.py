@@ -29,12 +29,14 @@ def write(sweep: Sweep) -> list[Path]:
     ]
 
 
-def save(title: str, note: str, table: pd.DataFrame, path: Path) -> list[Path]:
+def save(
+    title: str, note: str, table: pd.DataFrame, path: Path, digits: str = ",.4g"
+) -> list[Path]:
     """Write a table as a page, and as csv beside it; return both files."""
     numbers = path.with_suffix(".csv")
     table.to_csv(numbers, float_format="%.6g")
     cells = table.astype(object).where(table.notna(), "")
-    cells = cells.map(lambda x: f"{x:,.4g}" if isinstance(x, float) else x)
+    cells = cells.map(lambda x: f"{x:{digits}}" if isinstance(x, float) else x)
     write_text(path, page(title, paragraph(note, note=True), rows_of(cells)))
     return [path, numbers]
 
@@ -65,19 +67,16 @@ def e0s(found: dict[str, Any], path: Path) -> list[Path]:
         "from": found.get("sources", {}),
     }
     out = pd.DataFrame({name: values for name, values in columns.items() if values})
-    note = (
-        f"Method: {found['method']}. The compositions determine {found['rank']} of "
-        f"{found['n_elements']} values. "
-    )
+    note = f"Method: {found['method']}. "
     if found["n_structures"]:
         note += (
             f"Energy RMSE of the foundation model on {found['n_structures']} training structures: "
             f"{found['rmse_before_mev_per_atom']:,.1f} meV/atom before, "
             f"{found['rmse_after_mev_per_atom']:,.1f} after. "
         )
-    return save(
-        "Atomic reference energies (E0s)", note + " ".join(found.get("warnings", [])), out, path
-    )
+    known = f"The compositions determine {found['rank']} of {found['n_elements']} values."
+    note += " ".join(found.get("sentences") or [known])
+    return save("Atomic reference energies (E0s)", note, out, path, ",.3f")
 
 
 def split(found: dict[str, Any], path: Path) -> list[Path]:

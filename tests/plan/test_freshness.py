@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lora.catalogue import checks
+from lora.catalogue.atoms import EDITION
 from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up, read_seal, write_sealed
 from lora.plan import freshness
@@ -69,6 +70,14 @@ def test_free_atoms_in_a_file_count_by_their_content(tmp_path: Path) -> None:
     pretend(begin(config(tmp_path, **e0s)))
     assert begin(config(tmp_path, **e0s)).jobs["e0s"].settings["energy_key"] == "REF_energy"
     assert "energy_key" not in begin(config(tmp_path)).jobs["e0s"].settings
+
+
+def test_estimated_e0s_depend_on_what_they_did(tmp_path: Path) -> None:
+    """So that `on_upgrade: keep` keeps sweeps from before the default was auto."""
+    job = begin(config(tmp_path, e0s={"method": "estimated"})).jobs["e0s"]
+    before = {"method": "estimated", "max_error": 500, "stop": True, "head": None}
+    assert job.settings == before | {"dtype": "float64"}
+    assert begin(config(tmp_path)).jobs["e0s"].settings["free_atoms"] == EDITION
 
 
 def test_data_of_the_same_size_and_date_are_read_again_by_their_time(done: Path) -> None:

@@ -85,6 +85,7 @@ def test_where_e0s_are_from_and_what_is_open_is_said_once(tmp_path: Path) -> Non
         assert sweep.layout.report(name).read_text().count(OPEN) == 1, name
     table = pd.read_csv(sweep.layout.report("e0s.csv"), index_col=0)
     assert table["from"].to_dict() == {"H": "free atom", "O": "tabulated atom"}
+    assert "-2,041.000" in sweep.layout.report("e0s.html").read_text()  # eV, all that count
     assert table["prior (eV)"].to_dict() == {"H": -13.7, "O": -2028.0}
 
 
