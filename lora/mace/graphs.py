@@ -9,6 +9,7 @@ from ase import Atoms
 from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.mace.door import Untyped, default_dtype, upstream
 
+CHARGE_AND_SPIN = {"total_charge": "total_charge", "total_spin": "total_spin"}
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
 
@@ -46,7 +47,8 @@ def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
     data = upstream("mace.data")
     tools = upstream("mace.tools")
     keys = data.KeySpecification(
-        info_keys={"energy": ENERGY, "stress": STRESS}, arrays_keys={"forces": FORCES}
+        info_keys={"energy": ENERGY, "stress": STRESS, **CHARGE_AND_SPIN},
+        arrays_keys={"forces": FORCES},
     )
     table = tools.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = list(getattr(model, "heads", None) or ["Default"])

@@ -147,6 +147,11 @@ class Checks(Section):
         description="Settings of single checks, for example {holes: {structures: 100}}.",
     )
 
+    @property
+    def of_every_point(self) -> tuple[str, ...]:
+        """Return the checks that every point gets."""
+        return self.quick + self.standard
+
 
 class Select(Section):
     """The choice of the best point, on the validation set alone."""

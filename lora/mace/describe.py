@@ -1,0 +1,74 @@
+"""What a foundation model is, in plain values, and the proof that what is trained computes it."""
+
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import nn
+
+from lora.errors import UserError
+from lora.mace.door import Untyped
+from lora.mace.elements import elements, trim_elements
+from lora.mace.loading import EMBEDDED, heads_of
+from lora.mace.predict import on_cluster
+
+EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative
+
+
+def describe(model: Untyped) -> dict[str, Any]:
+    """Return what a model is, as JSON holds it.
+
+    Args:
+        model: A MACE model, with all its heads.
+
+    Returns:
+        class, elements (symbols), r_max (Å), heads, dtype, parameters, blocks (class names of
+        interactions, products and readouts) and embeddings (whether it takes total charge, spin).
+    """
+    blocks = {
+        name: [type(block).__name__ for block in getattr(model, name)]
+        for name in ("interactions", "products", "readouts")
+    }
+    specs = getattr(model, "embedding_specs", None) or {}
+    return {
+        "class": type(model).__name__,
+        "elements": [chemical_symbols[z] for z in elements(model)],
+        "r_max": float(model.r_max),
+        "heads": heads_of(model),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "blocks": blocks,
+        "embeddings": {name: name in specs for name in EMBEDDED},
+    }
+
+
+def prove_exact(whole: nn.Module, chosen: nn.Module, head: str, name: str) -> float:
+    """Compare a model with one head, and trimmed to three elements, with the one in the file.
+
+    Args:
+        whole: The model of the file, with all its heads.
+        chosen: The same with one head.
+        head: The name of the head.
+        name: The name of the model, for messages.
+
+    Returns:
+        The largest difference of energies (eV) and forces (eV/Å) of a small made-up cluster.
+
+    Raises:
+        UserError: They differ by more than rounding.
+    """
+    numbers = elements(chosen)
+    numbers = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+    expected = on_cluster(whole, numbers, head)
+    worst = 0.0
+    for model in (chosen, trim_elements(chosen, numbers)):
+        found = on_cluster(model, numbers)
+        for key, value in expected.items():
+            difference = float((found[key] - value).abs().max())
+            worst = max(worst, difference)
+            if not difference <= EXACT[value.dtype] * max(1.0, float(value.abs().max())):
+                raise UserError(
+                    f"{name}: with the head {head} alone, or with fewer elements, its {key} differ "
+                    f"by {difference:.1e} from those of the file, so it cannot be fine-tuned here"
+                )
+    return worst
