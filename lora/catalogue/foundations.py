@@ -31,7 +31,7 @@ class Foundation:
         licence: Its licence; None if it is not known here.
         paper: What to cite; None if it is not known here.
         aliases: Other names for it.
-        refused: Why it cannot be fine-tuned here; "" for a model that can.
+        cls: Its class in MACE.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Foundation:
     licence: str | None = None
     paper: str | None = None
     aliases: tuple[str, ...] = ()
-    refused: str = ""
+    cls: str = "ScaleShiftMACE"
 
     @property
     def file(self) -> str:
@@ -47,10 +47,27 @@ class Foundation:
         return PurePath(self.url).name
 
 
+# the classes of models that can be fine-tuned
+USABLE = ("MACE", "ScaleShiftMACE")
+_NOT_A_MODEL = "which is no model; give the .model file that mace_run_train saves beside it"
+_LAMMPS = "which was exported for LAMMPS; give the .model file that it was made from"
+# what else files hold, and why that is of no use
+WHY_NOT = {
+    "AtomicDipolesMACE": "which predicts dipoles and no energies",
+    "AtomicDielectricMACE": "which predicts dipoles and polarisabilities and no energies",
+    "EnergyDipolesMACE": "whose readouts of energies and dipoles are not known here",
+    "MACELES": "whose latent Ewald summation is not known to adapters and exports",
+    "PolarMACE": "whose electrostatics are not known to adapters and exports",
+    "TorchScript": "which cannot be trained; give the .model file that it was compiled from",
+    "LAMMPS_MACE": _LAMMPS,
+    "LAMMPS_MLIAP_MACE": _LAMMPS,
+    "dict": _NOT_A_MODEL,
+    "OrderedDict": _NOT_A_MODEL,
+}
 _POLAR = {
     "licence": ASL,
     "paper": "MACE-POLAR: arXiv 2602.19411",
-    "refused": "its electrostatics are not known to adapters and exports",
+    "cls": "PolarMACE",
 }
 
 
@@ -135,3 +152,12 @@ def known_foundation(base: str | None) -> Foundation | None:
     if not base:
         return None
     return BY_NAME.get(base) or _BY_FILE.get(PurePath(base).name)
+
+
+def why_not(cls: str) -> str:
+    """Return why a file with an object of some class cannot be fine-tuned; "" if that may be.
+
+    Args:
+        cls: The name of the class; TorchScript for a compiled program.
+    """
+    return f"holds a {cls}, {WHY_NOT[cls]}" if cls in WHY_NOT else ""

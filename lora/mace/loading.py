@@ -13,25 +13,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lora.catalogue.foundations import BY_NAME, NAMES
+from lora.catalogue.foundations import BY_NAME, NAMES, USABLE, why_not
 from lora.errors import UserError
 from lora.files.sealed import check_file
 from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
 
 log = logging.getLogger(__name__)
 
-USABLE = ("MACE", "ScaleShiftMACE")
 EMBEDDED = ("total_charge", "total_spin")  # what the data can say of a structure
-WHY_NOT = {
-    "AtomicDipolesMACE": "it predicts dipoles and no energies",
-    "AtomicDielectricMACE": "it predicts dipoles and polarisabilities and no energies",
-    "EnergyDipolesMACE": "it has one readout for energies and dipoles, and no adapters are known "
-    "for it",
-    "MACELES": "its latent Ewald summation is not known to adapters and exports",
-    "PolarMACE": "its electrostatics are not known to adapters and exports",
-    "LAMMPS_MACE": "it was exported for LAMMPS",
-    "LAMMPS_MLIAP_MACE": "it was exported for LAMMPS",
-}
 PACKAGES = {"les": "github.com/ChengUCB/les", "graph_longrange": "pip install graph-longrange"}
 
 
@@ -50,8 +39,8 @@ def fetch(name: str) -> Path:
             f"names: {', '.join(NAMES)}"
         )
     row = BY_NAME[name]
-    if row.refused:
-        raise UserError(f"foundation.model: {name} cannot be fine-tuned here: {row.refused}")
+    if why := why_not(row.cls):
+        raise UserError(f"foundation.model: {name} {why}")
     cached = Path(upstream("mace.tools.utils").get_cache_dir()) / row.file
     if cached.is_file():
         return cached
@@ -79,19 +68,10 @@ def read_model(path: str | Path) -> tuple[nn.Module, list[str]]:
     check_file(path)  # a merged model may be a base, too
     model = _unpickled(path)
     name = type(model).__name__
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UserError(
-            f"{path}: holds a TorchScript program, which cannot be trained; give the .model file "
-            "that it was compiled from"
-        )
-    if not isinstance(model, nn.Module):
-        raise UserError(
-            f"{path}: holds a {name}, not a model; give the .model file that mace_run_train saves, "
-            "not a checkpoint or a state dict"
-        )
-    if name in WHY_NOT:
-        raise UserError(f"{path}: holds a {name}, which cannot be fine-tuned here: {WHY_NOT[name]}")
-    if not (hasattr(model, "interactions") and hasattr(model, "atomic_energies_fn")):
+    kind = "TorchScript" if isinstance(model, torch.jit.ScriptModule) else name
+    if why := why_not(kind):
+        raise UserError(f"{path}: {why}")
+    if not isinstance(model, nn.Module) or not hasattr(model, "interactions"):
         raise UserError(f"{path}: holds a {name}, not a MACE model")
     if name not in USABLE:
         raise UserError(

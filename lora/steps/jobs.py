@@ -48,7 +48,8 @@ class Call:
     @property
     def base(self) -> Base:
         """Return the foundation model, as the step `foundation` has kept it."""
-        return Base(self.sweep.layout.foundation_model, self.sweep.config.foundation.head)
+        foundation = self.sweep.config.foundation
+        return Base(self.sweep.layout.foundation_model, foundation.head, foundation.model)
 
     @property
     def points(self) -> list[str]:
