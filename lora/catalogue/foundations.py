@@ -130,6 +130,9 @@ ROWS = (
     Foundation("polar-1-l", f"{_FILES}mace_polar_1/MACE-POLAR-1-L.model", **_POLAR),
     Foundation("mace_anicc", f"{_MACE_FILES}ani500k_large_CC.model", "MIT", _ANI),
 )
+# the base of the quickstart, which is told by its content
+QUICKSTART_SHA256 = "950e3cee069a655704a2a9bfc52b1a88a6cea5da7857bf29cd2928c88a3fe045"
+OURS = Foundation("quickstart", "workflow/resources/quickstart/base.model", "MIT, as this project")
 BY_NAME = {name: row for row in ROWS for name in (row.name, *row.aliases)}
 ALIASES = {alias: row.name for row in ROWS for alias in row.aliases}
 NAMES = tuple(BY_NAME)
@@ -143,15 +146,52 @@ def _plain(name: str) -> str:
 _BY_FILE = {name: row for row in ROWS for name in (row.file, _plain(row.file))}
 
 
-def known_foundation(base: str | None) -> Foundation | None:
-    """Return the row of a published model, by its name or by the name of its published file.
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a foundation model may be used.
+
+    Attributes:
+        published: The name of the published model that it is taken for; None if it is of no other.
+        licence: Its licence, or that it is not known.
+        licence_from: user or catalogue; None where it is not known.
+        paper: What to cite; None if it is not known.
+    """
+
+    published: str | None
+    licence: str
+    licence_from: str | None
+    paper: str | None
+
+
+def known_foundation(base: str | None, sha256: str | None = None) -> Foundation | None:
+    """Return the row of a model, by its name, its content or the name of its published file.
 
     Args:
         base: A name, or the path of a .model file; None is not known.
+        sha256: The digest of the file, where it is known.
     """
     if not base:
         return None
-    return BY_NAME.get(base) or _BY_FILE.get(PurePath(base).name)
+    by_content = OURS if sha256 == QUICKSTART_SHA256 else None
+    return BY_NAME.get(base) or by_content or _BY_FILE.get(PurePath(base).name)
+
+
+def terms_of(base: str | None, given: str | None = None, sha256: str | None = None) -> Terms:
+    """Return the terms of a foundation model; what is not known is called not known.
+
+    Args:
+        base: Its name, or its file; None is not known.
+        given: The licence, where the user says it.
+        sha256: The digest of the file, where it is known.
+    """
+    row = known_foundation(base, sha256)
+    known = row.licence if row else None
+    return Terms(
+        published=row.name if row else None,
+        licence=given or known or NOT_KNOWN,
+        licence_from="user" if given else "catalogue" if known else None,
+        paper=row.paper if row else None,
+    )
 
 
 def why_not(cls: str) -> str:
@@ -161,3 +201,16 @@ def why_not(cls: str) -> str:
         cls: The name of the class; TorchScript for a compiled program.
     """
     return f"holds a {cls}, {WHY_NOT[cls]}" if cls in WHY_NOT else ""
+
+
+def licence_sentence(licence: str) -> str:
+    """Return what to mind of the licence of a base, "" for one that asks for nothing.
+
+    Args:
+        licence: The licence, or that it is not known.
+    """
+    if licence == NOT_KNOWN:
+        return "the licence of the foundation model is not known; look it up before you publish"
+    if "no commercial" in licence or "NC" in licence:
+        return f"licence of the foundation model: {licence}; it holds for this model, too"
+    return ""

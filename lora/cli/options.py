@@ -188,7 +188,7 @@ def _export(p: argparse.ArgumentParser) -> None:
     p.add_argument("--verify", dest="check", action="store_true", help="run each that is installed")
     p.add_argument("--structures_file", help="to run; default the validation set of the sweep")
     _keys(p, Export, "steps", kind=int)
-    p.add_argument("--base_licence", help="for the card, where it is not known by the base's name")
+    p.add_argument("--base_licence", help="of the base, for the card; default as in the sweep")
     p.add_argument("--data_licence", help="for the card")
     _receipt(p)
     _threads(p)

@@ -209,11 +209,6 @@ class Export(Section):
         default=100,
         description="The number of MD steps (0.5 fs, constant energy) in each engine.",
     )
-    base_licence: Text | None = Field(
-        default=None,
-        description="The licence of the foundation model, for the card; null means what is known "
-        "for its name.",
-    )
     data_licence: Text | None = Field(
         default=None,
         description="The licence of the data, for the card; null means that it is not known.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.catalogue.checks import TIERS
-from lora.catalogue.foundations import BY_NAME, NAMES, why_not
+from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
 from lora.errors import UserError
 from lora.plan.config import Config
 from lora.plan.messages import Key, Problem
@@ -99,6 +99,13 @@ def _files(config: Config, folder: Path) -> Iterator[Problem]:
                 "own, or leave the key out",
                 (("data", "file"),),
             )
+    if own and config.export.data_licence == OURS.licence:
+        yield Problem(
+            ("export", "data_licence"),
+            "is that of the quickstart's data, and data.file is not; name that of your own, or "
+            "leave the key out",
+            (("data", "file"),),
+        )
     names: list[str] = []
     for i, test_set in enumerate(config.data.test_sets):
         if test_set.name in names:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
-from lora.catalogue.foundations import known_foundation
+from lora.catalogue.foundations import terms_of
 from lora.plan.config import Config
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
@@ -249,7 +249,7 @@ class _Maker:
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
         decided = (*self.every("train", "evaluate", "check"), "choose", *committee)
-        yield self.page("summary", self.judged(), decided)
+        yield self.page("summary", self.judged() | self.terms(), decided)
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
         if any(x.cut_from for x in self.points.values()):
@@ -260,20 +260,18 @@ class _Maker:
     def page(self, name: str, settings: dict[str, Any], needs: tuple[str, ...]) -> Job:
         """Return the job of one page."""
         code = ("lora.steps.report", f"lora.report.{name}:write")
-        return self.job("report", name, settings=settings, needs=needs, code=code)
+        files = self.base_file() if name == "summary" else {}
+        return self.job("report", name, settings=settings, needs=needs, code=code, files=files)
 
     def export(self) -> Job:
         """Return the job that writes and verifies files for engines."""
         rows = [ENGINES[name] for name in self.config.export.engines]
-        model = known_foundation(self.config.foundation.model)
-        settings = _plain(self.config.export) | {
-            "files": {x.name: [x.suffix, list(x.modules)] for x in rows},
-            "known": [model.licence, model.paper] if model else None,
-            "licence": self.config.foundation.licence,
-        }
+        settings = _plain(self.config.export) | self.terms()
+        settings["files"] = {x.name: [x.suffix, list(x.modules)] for x in rows}
         named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
         code = ("lora.steps.export", *named)
-        return self.job("export", settings=settings, code=code, needs=("choose", "split"))
+        parts = {"settings": settings, "code": code, "files": self.base_file()}
+        return self.job("export", **parts, needs=("choose", "split"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""
@@ -296,6 +294,11 @@ class _Maker:
     def of_all(self, name: str) -> Any:
         """Return a setting that all trainings share."""
         return self.config.train.given().get(name, DEFAULTS[name])
+
+    def terms(self) -> dict[str, Any]:
+        """Return which foundation model is used, on which terms, as far as config and name say."""
+        foundation = self.config.foundation
+        return self.base() | {"terms": asdict(terms_of(foundation.model, foundation.licence))}
 
     @property
     def committee(self) -> list[Point]:

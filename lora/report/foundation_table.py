@@ -1,10 +1,12 @@
-"""The table of a foundation model, for the terminal."""
+"""What there is to say of a foundation model: a table in the terminal, sentences in the report."""
 
 from typing import Any
 
 from rich.table import Table
 
-from lora.catalogue.foundations import NOT_KNOWN
+from lora.catalogue.foundations import NOT_KNOWN, licence_sentence
+from lora.files.sealed import read_json
+from lora.plan.layout import Layout
 
 
 def table_of(found: dict[str, Any]) -> Table:
@@ -37,3 +39,18 @@ def table_of(found: dict[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def foundation_sentences(layout: Layout) -> list[str]:
+    """Return what to mind of the foundation model of a sweep: its licence, and what was mended.
+
+    Args:
+        layout: The results folder.
+    """
+    receipt = layout.receipt("foundation")
+    if not receipt.is_file():  # results of before 0.2
+        return []
+    found = read_json(receipt)
+    said = [licence_sentence(found["licence"])] if licence_sentence(found["licence"]) else []
+    said += [f"the file of the foundation model was mended: {x}" for x in found["repaired"]]
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said]

@@ -9,6 +9,7 @@ from lora.files.sealed import read_json, write_text
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.report.checks_page import write_checks
+from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.report.words import Errors, forgetting, replay_and_lora, words
 from lora.selection.choose import Choice, Verdicts, read_choice
@@ -37,6 +38,7 @@ def write(sweep: Sweep) -> list[Path]:
     sentences = words(errors, choice, _forgetting(errors, choice))
     if "report/committee" in sweep.jobs:
         sentences += read_json(layout.report("committee.json"))["sentences"]
+    sentences += foundation_sentences(layout)
     note = paragraph(NOTE, note=True)
     groups = groups_table(errors, choice.reasons)
     texts = {

@@ -8,10 +8,11 @@ cannot be fine-tuned is refused here, before anything else runs.
 
 import hashlib
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.foundations import NOT_KNOWN, known_foundation
+from lora.catalogue.foundations import BY_NAME, terms_of
 from lora.errors import UserError
 from lora.files.sealed import Receipt, write_bytes
 from lora.mace.describe import describe, prove_exact
@@ -45,7 +46,6 @@ def foundation(
         UserError: There is no such model, or it cannot be fine-tuned.
     """
     name = str(base.model)
-    published = known_foundation(name)
     given = Path(name) if Path(name).is_file() else fetch(name)
     content = given.read_bytes()
     whole, repaired = read_model(given)
@@ -58,13 +58,7 @@ def foundation(
         head = heads_of(chosen)[0]
         result |= {"head": head, "fingerprint": fingerprint(chosen)}
         result["max_abs_difference"] = prove_exact(whole, chosen, head, name)
-    known = published.licence if published else None
-    result |= {
-        "published": published.name if published else None,
-        "licence": licence or known or NOT_KNOWN,
-        "licence_from": "config" if licence else "catalogue" if known else None,
-        "paper": published.paper if published else None,
-    }
+    result |= asdict(terms_of(name, licence, result["sha256"]))
     _say(result)
     if out is not None:
         if out.suffix != ".model":
@@ -77,8 +71,7 @@ def foundation(
 
 def _source(name: str) -> str:
     """Return where a model comes from: the path of a file, or the address of a published one."""
-    row = known_foundation(name)
-    return str(Path(name).resolve()) if Path(name).is_file() or row is None else row.url
+    return str(Path(name).resolve()) if Path(name).is_file() else BY_NAME[name].url
 
 
 def _say(result: dict[str, Any]) -> None:
@@ -92,8 +85,8 @@ def _say(result: dict[str, Any]) -> None:
         log.warning("%s: mended: %s", result["name"], what)
     if result["licence_from"] is None:
         log.warning(
-            "%s: its licence is not known here; look it up, and set foundation.licence",
+            "%s: its licence is not known; look it up, and set foundation.licence",
             result["name"],
         )
-    elif result["published"] and result["published"] != result["name"]:
-        log.info("%s: taken for %s", result["name"], result["published"])
+    elif result["licence_from"] == "catalogue":
+        log.info("%s: licence as of %s: %s", *(result[x] for x in ("name", "published", "licence")))

@@ -180,14 +180,12 @@ def test_a_published_model_counts_by_its_content(tmp_path: Path) -> None:
     kept = named(tmp_path).layout.foundation_model
     assert running(begin(config(tmp_path, **NAMED))) == {}
     (tmp_path / "base.model").write_text("of small")  # the same, as a file
-    assert set(running(begin(config(tmp_path)))) == {"foundation", *EXPORTED}
+    found = steps(running(begin(config(tmp_path))))  # report and card show the licence
+    assert {"foundation", "export"} <= found and not found & {"e0s", "train", "merge", "choose"}
     (tmp_path / "base.model").write_text("another")
     assert set(TRAIN) <= set(running(begin(config(tmp_path))))
     kept.write_text("changed since")
     assert set(TRAIN) <= set(running(begin(config(tmp_path, **NAMED))))
-
-
-EXPORTED = ("export", "report/card_page")  # they show the licence, which a file has not
 
 
 def test_another_name_trains_again(tmp_path: Path) -> None:
