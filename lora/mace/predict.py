@@ -57,8 +57,10 @@ def on_cluster(model: Untyped, numbers: list[int], head: str | None = None) -> d
     chosen = [numbers[i % len(numbers)] for i in range(6)]
     spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
     cluster = Atoms(chosen, positions=spread, info={"total_charge": 1, "total_spin": 2})
-    cluster.info |= {"head": head} if head else {}
-    batch = next(batches(graphs([cluster], model), 1, device_of(model)))
+    (graph,) = graphs([cluster], model)
+    if head:
+        graph.head = torch.tensor(list(model.heads).index(head))
+    batch = next(batches([graph], 1, device_of(model)))
     with frozen(model):
         out = model(batch.to_dict(), training=False)
     keys = ("energy", "interaction_energy", "forces")
