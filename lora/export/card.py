@@ -12,6 +12,7 @@ from lora.catalogue.foundations import MACE_PAPER, NOT_KNOWN, licence_sentence, 
 from lora.export.engines.base import name_of
 from lora.files.provenance import PACKAGES, version_of
 from lora.files.sealed import digest, read_json
+from lora.mace.describe import taken_by
 from lora.mace.door import Untyped
 from lora.mace.elements import elements, get_e0s
 from lora.mace.foundation import fingerprint
@@ -56,6 +57,7 @@ def make_card(
         "layout": "e3nn",
         "head": str(next(iter(getattr(model, "heads", None) or ["Default"]))),
         "r_max": float(model.r_max),
+        "takes": taken_by(model),
         "elements": known,
         "E0s": get_e0s(model),
         "fingerprint": fingerprint(model),
@@ -122,6 +124,11 @@ def warnings_of(card: dict[str, Any]) -> list[str]:
         found.append(
             f"never fine-tuned: {shown}; their energies are of another level of theory than those "
             f"of {' '.join(tuned) or 'no element'}"
+        )
+    if card.get("takes"):
+        found.append(
+            f"it takes {' and '.join(card['takes'])}; MACE's calculator in ASE reads "
+            'atoms.info["charge"] and atoms.info["spin"] (2S+1), and takes 0 and 1 without them'
         )
     if sentence := licence_sentence(card["base"]["licence"]):
         found.append(sentence)

@@ -9,8 +9,10 @@ from torch import nn
 from lora.errors import UserError
 from lora.mace.door import Untyped
 from lora.mace.elements import elements, trim_elements
+from lora.mace.heads import two_heads
 from lora.mace.loading import EMBEDDED, heads_of
 from lora.mace.predict import on_cluster
+from lora.plan.commands import Base
 
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative
 
@@ -29,7 +31,6 @@ def describe(model: Untyped) -> dict[str, Any]:
         name: [type(block).__name__ for block in getattr(model, name)]
         for name in ("interactions", "products", "readouts")
     }
-    specs = getattr(model, "embedding_specs", None) or {}
     return {
         "class": type(model).__name__,
         "elements": [chemical_symbols[z] for z in elements(model)],
@@ -38,37 +39,49 @@ def describe(model: Untyped) -> dict[str, Any]:
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in model.parameters()),
         "blocks": blocks,
-        "embeddings": {name: name in specs for name in EMBEDDED},
+        "embeddings": {name: name in taken_by(model) for name in EMBEDDED},
     }
 
 
-def prove_exact(whole: nn.Module, chosen: nn.Module, head: str, name: str) -> float:
-    """Compare a model with one head, and trimmed to three elements, with the one in the file.
+def taken_by(model: Untyped) -> list[str]:
+    """Return what a model takes of a structure beside its atoms: total_charge, total_spin.
+
+    Args:
+        model: A MACE model.
+    """
+    return list(getattr(model, "embedding_specs", None) or [])
+
+
+def prove_exact(whole: nn.Module, chosen: nn.Module, base: Base, replay: bool = False) -> float:
+    """Compare what is trained with the model in the file: with one head, and on three elements.
 
     Args:
         whole: The model of the file, with all its heads.
         chosen: The same with one head.
-        head: The name of the head.
-        name: The name of the model, for messages.
+        base: What the user calls it, for messages.
+        replay: Compare the model with a second head for replay, too.
 
     Returns:
         The largest difference of energies (eV) and forces (eV/Å) of a small made-up cluster.
 
     Raises:
-        UserError: They differ by more than rounding.
+        UserError: They differ by more than rounding, or MACE cannot give it a second head.
     """
     numbers = elements(chosen)
     numbers = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+    (head,) = heads_of(chosen)
     expected = on_cluster(whole, numbers, head)
+    made = [chosen, *([two_heads(chosen)] if replay else [])]
     worst = 0.0
-    for model in (chosen, trim_elements(chosen, numbers)):
+    for model in (*made, *(trim_elements(x, numbers) for x in made)):
         found = on_cluster(model, numbers)
         for key, value in expected.items():
             difference = float((found[key] - value).abs().max())
             worst = max(worst, difference)
             if not difference <= EXACT[value.dtype] * max(1.0, float(value.abs().max())):
                 raise UserError(
-                    f"{name}: with the head {head} alone, or with fewer elements, its {key} differ "
-                    f"by {difference:.1e} from those of the file, so it cannot be fine-tuned here"
+                    f"{base.called}: the {key} of what would be trained differ by "
+                    f"{difference:.1e} from those of its head {head}, so it cannot be fine-tuned "
+                    "here; please report it"
                 )
     return worst

@@ -119,7 +119,8 @@ class _Maker:
         """
         given = self.given_model()
         parts = {"files": {"model": given} if given else {}}
-        settings = self.base() | {"licence": self.config.foundation.licence}
+        replay = any(x.replays for x in self.points.values())
+        settings = self.base() | {"licence": self.config.foundation.licence, "replay": replay}
         copies = {self.layout.foundation_model: given}
         return self.job("foundation", settings=settings, copies=copies, **parts)
 

@@ -28,6 +28,7 @@ def foundation(
     out: Path | None = None,
     licence: str | None = None,
     run: Run = Run(),
+    replay: bool = False,
     choose: bool = True,
 ) -> dict[str, Any]:
     """Keep a foundation model in a file, and describe it.
@@ -37,6 +38,7 @@ def foundation(
         out: The .model file to write, a copy of the one that is given; None writes nothing.
         licence: The licence, where the user says it.
         run: The receipt to write in place of foundation.json beside `out`.
+        replay: Whether it is trained with a second head for replay.
         choose: False describes a model with several heads, too, where none is chosen.
 
     Returns:
@@ -55,9 +57,8 @@ def foundation(
     result |= describe(whole) | {"repaired": repaired, "head": base.head, "fingerprint": None}
     if choose or len(heads_of(whole)) == 1:
         chosen = choose_head(whole, base.head, name)
-        head = heads_of(chosen)[0]
-        result |= {"head": head, "fingerprint": fingerprint(chosen)}
-        result["max_abs_difference"] = prove_exact(whole, chosen, head, name)
+        result |= {"head": heads_of(chosen)[0], "fingerprint": fingerprint(chosen)}
+        result["max_abs_difference"] = prove_exact(whole, chosen, base, replay)
     result |= asdict(terms_of(name, licence, result["sha256"]))
     _say(result)
     if out is not None:

@@ -85,7 +85,8 @@ def _foundation(call: Call) -> None:
 
     config = call.sweep.config.foundation
     kept = call.sweep.layout.foundation_model
-    foundation(Base(config.model, config.head), kept, config.licence, call.run)
+    replay = call.job.settings["replay"]
+    foundation(Base(config.model, config.head), kept, config.licence, call.run, replay)
 
 
 def _split(call: Call) -> None:

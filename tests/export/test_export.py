@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from torch import nn
 
-from lora.catalogue.engines import BY_NAME, NAMES
+from lora.catalogue.engines import BY_NAME, DEFAULT, NAMES
 from lora.data.structures import write_structures
 from lora.errors import UserError
 from lora.export.card import Licences, make_card
@@ -361,3 +361,18 @@ def test_every_snippet_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_a_model_of_charges_goes_to_engines_that_know_them(tmp_path: Path) -> None:
+    torch.save(make_model(replace(BASE, charged=True)), tmp_path / "m.model")
+    write_structures(tmp_path / "s.xyz", systems()[:1])
+    settings = ExportSettings(
+        check=True, structures_file=tmp_path / "s.xyz", out=tmp_path / "out", engines=DEFAULT
+    )
+    found = export(tmp_path / "m.model", settings)
+    assert {row["engine"]: row["verdict"] for row in found["verified"]} == {
+        "ase": "passed",
+        **dict.fromkeys(("torch-sim", "openmm", "lammps"), "not written"),
+    }
+    assert all("total_spin and total_charge" in row["why"] for row in found["verified"][1:])
+    assert any('atoms.info["charge"]' in line for line in found["card"]["warnings"])
