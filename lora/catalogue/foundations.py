@@ -14,6 +14,7 @@ _OMAT = f"OMat24: arXiv 2410.12771; {_MP}"
 _MATPES = f"MatPES: arXiv 2503.04070; {_MP}"
 _OFF = "MACE-OFF: arXiv 2312.15211"
 _MH = "MACE-MH: arXiv 2510.25380"
+_POLAR = "MACE-POLAR: arXiv 2602.19411"
 _ANI = "MACE on ANI: doi 10.1063/5.0155322"
 _MP_FILES = "https://github.com/ACEsuit/mace-mp/releases/download/"
 _FILES = "https://github.com/ACEsuit/mace-foundations/releases/download/"
@@ -63,11 +64,6 @@ WHY_NOT = {
     "LAMMPS_MLIAP_MACE": _LAMMPS,
     "dict": _NOT_A_MODEL,
     "OrderedDict": _NOT_A_MODEL,
-}
-_POLAR = {
-    "licence": ASL,
-    "paper": "MACE-POLAR: arXiv 2602.19411",
-    "cls": "PolarMACE",
 }
 
 
@@ -125,9 +121,18 @@ ROWS = (
     Foundation("medium-0b3", f"{_MP_FILES}mace_mp_0b3/mace-mp-0b3-medium.model", "MIT", _MP),
     Foundation("mh-0", f"{_FILES}mace_mh_1/mace-mh-0.model", ASL, _MH),
     Foundation("mh-1", f"{_FILES}mace_mh_1/mace-mh-1.model", ASL, _MH),
-    Foundation("polar-1-s", f"{_FILES}mace_polar_1/MACE-POLAR-1-S.model", **_POLAR),
-    Foundation("polar-1-m", f"{_FILES}mace_polar_1/MACE-POLAR-1-M.model", **_POLAR),
-    Foundation("polar-1-l", f"{_FILES}mace_polar_1/MACE-POLAR-1-L.model", **_POLAR),
+    Foundation(
+        *("polar-1-s", f"{_FILES}mace_polar_1/MACE-POLAR-1-S.model", ASL, _POLAR),
+        cls="PolarMACE",
+    ),
+    Foundation(
+        *("polar-1-m", f"{_FILES}mace_polar_1/MACE-POLAR-1-M.model", ASL, _POLAR),
+        cls="PolarMACE",
+    ),
+    Foundation(
+        *("polar-1-l", f"{_FILES}mace_polar_1/MACE-POLAR-1-L.model", ASL, _POLAR),
+        cls="PolarMACE",
+    ),
     Foundation("mace_anicc", f"{_MACE_FILES}ani500k_large_CC.model", "MIT", _ANI),
 )
 # the base of the quickstart, which is told by its content
@@ -200,7 +205,8 @@ def why_not(cls: str) -> str:
     Args:
         cls: The name of the class; TorchScript for a compiled program.
     """
-    return f"holds a {cls}, {WHY_NOT[cls]}" if cls in WHY_NOT else ""
+    article = "an" if cls[0] in "AEIOU" else "a"
+    return f"holds {article} {cls}, {WHY_NOT[cls]}" if cls in WHY_NOT else ""
 
 
 def licence_sentence(licence: str) -> str:

@@ -30,8 +30,8 @@ def upgrade(raw: Raw) -> tuple[Raw, list[str]]:
     clashes: list[str] = []
     for name, renamed in SECTIONS.items():
         out[name] = _rename(out.get(name), name, renamed, warnings, clashes)
-    for old, new in MOVED.items():
-        _move(out, old, new, warnings, clashes)
+    for source, target in MOVED.items():
+        _move(out, source, target, warnings, clashes)
     out["train"] = _rename(out.get("train"), "train", TRAINING, warnings, clashes)
     if isinstance(out["methods"], dict):
         out["methods"] = {

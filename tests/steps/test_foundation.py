@@ -1,5 +1,6 @@
 """Every published kind of foundation model goes through the steps, or is refused in a line."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from ase import Atoms
 
+from lora.cli.main import main
 from lora.data.structures import ENERGY, FORCES, write_structures
+from lora.errors import UserError
 from lora.files.sealed import read_json, write_sealed
 from lora.mace.door import upstream
 from lora.mace.elements import get_e0s
@@ -19,8 +22,8 @@ from lora.steps.evaluate import evaluate
 from lora.steps.foundation import foundation
 from lora.steps.merge import merge
 from lora.steps.train import TrainFiles, train
-from tests.support.models import structures
-from tests.support.published import WORKING, Published
+from tests.support.models import BASE, make_model, structures
+from tests.support.published import HEADS, WORKING, Published
 
 EXACT = 1e-3  # meV/atom and meV/Å
 QUICK = TrainSettings(rank=1, max_num_epochs=1, batch_size=4, ema=False, lr=1e-3)
@@ -98,3 +101,46 @@ def test_a_published_kind_works_and_is_exact(kind: Published, tmp_path: Path) ->
     after = answer(calculator(saved), data[0])
     assert before[0] == pytest.approx(data[0].info[ENERGY] - 0.1, abs=1e-9)
     assert abs(after[0] - before[0]) > 1e-6
+
+
+def test_a_kept_model_that_was_damaged_is_said(tmp_path: Path) -> None:
+    torch.save(make_model(), tmp_path / "given.model")
+    kept = tmp_path / "results/foundation/foundation.model"
+    foundation(Base(tmp_path / "given.model"), kept)
+    load_foundation(kept)
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"foundation\.model does not match the checksum in found"):
+        load_foundation(kept)
+
+
+def test_what_would_be_trained_is_compared_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(make_model(HEADS), tmp_path / "two.model")
+    base = Base(tmp_path / "two.model", "r2scan")
+    assert foundation(base)["max_abs_difference"] < 1e-12
+    other = load_foundation(tmp_path / "two.model", "pbe")  # as if the wrong one were taken out
+    monkeypatch.setattr("lora.steps.foundation.choose_head", lambda *_: other)
+    other.heads = ["r2scan"]
+    with pytest.raises(UserError, match=r"two\.model: the energy of what would be trained differ"):
+        foundation(base)
+
+
+def test_replay_is_tried_before_anything_trains(tmp_path: Path) -> None:
+    torch.save(make_model(replace(BASE, cls="MACE")), tmp_path / "mace.model")
+    foundation(Base(tmp_path / "mace.model"))
+    with pytest.raises(UserError, match="replay: MACE gives no second head to a MACE"):
+        foundation(Base(tmp_path / "mace.model"), replay=True)
+
+
+def test_a_model_with_heads_is_described_by_hand_without_a_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(make_model(HEADS), tmp_path / "two.model")
+    assert main(["foundation", str(tmp_path / "two.model")]) == 0
+    printed = capsys.readouterr().out
+    for words in ("pbe, r2scan", "choose one with --head", "H C N O", "4 Å", "not known"):
+        assert words in printed, words
+    assert not (tmp_path / "foundation.json").exists()
