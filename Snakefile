@@ -1,6 +1,6 @@
 # From one labelled dataset and one MACE foundation model to the best LoRA-fine-tuned potential.
 #
-#     split -> e0s -> train (every point of the grid) -> merge -> evaluate, check
+#     foundation, split -> e0s -> train (every point of the grid) -> merge -> evaluate, check
 #           -> choose -> report, export, track
 #
 # Settings: config/config.yaml; their reference: config/README.md; the plan: lora/plan.
@@ -28,6 +28,7 @@ include: "rules/export.smk"
 
 localrules:
     all,
+    foundation,
     shortlist,
     choose,
     summary,

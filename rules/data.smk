@@ -1,3 +1,23 @@
+rule foundation:
+    # the foundation model, fetched once and kept; it runs where there is a network
+    input:
+        mark("foundation"),
+        needs("foundation"),
+    output:
+        LAYOUT.receipt("foundation"),
+        LAYOUT.foundation_model,
+    log:
+        LAYOUT.log("foundation"),
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora foundation {params.plan:q} 2> {log:q}"
+        # why it was refused, where one looks first
+        " || (tail -n 1 {log:q}; exit 1)"
+
+
 rule split:
     # training, validation and test sets, with a leakage check
     input:

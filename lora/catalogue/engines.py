@@ -26,6 +26,7 @@ class Engine:
         description: One sentence for the reference.
         default: Whether the config exports to it by default.
         optional: Whether `mace-lora export` leaves it out unless it is named.
+        charged: Whether it tells a model the total charge and spin of a structure.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Engine:
     description: str
     default: bool = True
     optional: bool = False
+    charged: bool = False
 
 
 ROWS = (
@@ -50,6 +52,7 @@ ROWS = (
         extra="",
         snippet=_CALCULATOR,
         description="ASE opens the .model file through MACE's own calculator.",
+        charged=True,
     ),
     Engine(
         name="torch-sim",
@@ -109,6 +112,7 @@ pair_coeff * * {elements}  # those of your atom types, in their order""",
         extra="cueq",
         snippet=_CALCULATOR,
         description="cuEquivariance runs a converted copy of the model in MACE's calculator.",
+        charged=True,
         default=False,
         optional=True,
     ),

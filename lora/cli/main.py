@@ -83,6 +83,17 @@ def _config(file: Path) -> None:
     print(*loaded.warnings, f"{file}: no mistakes found", sep="\n")
 
 
+def _foundation(model: str, head: str | None, licence: str | None, out: Path | None) -> None:
+    """Print what a foundation model is."""
+    from rich.console import Console
+
+    from lora.report.foundation_table import table_of
+    from lora.steps.foundation import foundation
+
+    found = foundation(Base(model, head), out, licence, choose=head is not None)
+    Console(width=120).print(table_of(found))
+
+
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
     from lora.data.grouping import SplitSettings
     from lora.data.labels import Keys
@@ -228,6 +239,7 @@ def _status(**args: Any) -> None:
 
 _STEPS = {
     "config": _config,
+    "foundation": _foundation,
     "split": _split,
     "replay": _replay,
     "e0s": _e0s,

@@ -10,13 +10,14 @@ from pathlib import Path
 from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
 from lora.plan.config import Config, Export, Replay, Tracking
-from lora.plan.config_data import LABELS, Data, E0s, Split
+from lora.plan.config_data import LABELS, Data, E0s, Foundation, Split
 from lora.plan.options import Option
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, OPTIONS
 
 # steps that a sweep runs by `mace-lora STEP PLAN [NAME]`
 JOBS: tuple[str, ...] = (
+    "foundation",
     "split",
     "replay",
     "e0s",
@@ -66,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _config(p: argparse.ArgumentParser) -> None:
     p.add_argument("file", type=Path, help="the YAML file")
+
+
+def _foundation_step(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help=".model file, or a name MACE knows")
+    p.add_argument("--head", help="to fine-tune, of a model that has several")
+    _keys(p, Foundation, "licence")
+    p.add_argument("--out", type=Path, help="a .model file to keep it in; foundation.json beside")
 
 
 def _split(p: argparse.ArgumentParser) -> None:
@@ -180,7 +188,7 @@ def _export(p: argparse.ArgumentParser) -> None:
     p.add_argument("--verify", dest="check", action="store_true", help="run each that is installed")
     p.add_argument("--structures_file", help="to run; default the validation set of the sweep")
     _keys(p, Export, "steps", kind=int)
-    p.add_argument("--base_licence", help="for the card, where it is not known by the base's name")
+    p.add_argument("--base_licence", help="of the base, for the card; default as in the sweep")
     p.add_argument("--data_licence", help="for the card")
     _receipt(p)
     _threads(p)
@@ -256,6 +264,7 @@ def _setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None
 # every command by hand: what it is for, and its options
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "config": ("check a config: all mistakes at once, with file and line", _config),
+    "foundation": ("what a foundation model is, and whether it works here", _foundation_step),
     "split": ("training, validation and test sets, with a leakage check", _split),
     "replay": ("structures that remind of the foundation model, labelled", _replay),
     "e0s": ("atomic reference energies of the new level of theory", _e0s),

@@ -3,18 +3,20 @@
 card.json
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ase.data import chemical_symbols
 
-from lora.catalogue.foundations import MACE_PAPER, known_foundation
+from lora.catalogue.foundations import MACE_PAPER, NOT_KNOWN, licence_sentence, terms_of
 from lora.export.engines.base import name_of
 from lora.files.provenance import PACKAGES, version_of
 from lora.files.sealed import digest, read_json
+from lora.mace.describe import taken_by
 from lora.mace.door import Untyped
 from lora.mace.elements import elements, get_e0s
 from lora.mace.foundation import fingerprint
+from lora.plan.config_data import Foundation
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 
@@ -26,7 +28,7 @@ class Licences:
     """What the user says of licences.
 
     Attributes:
-        base: The licence of the foundation model; None means what the catalogue knows.
+        base: The licence of the foundation model; None means that of the sweep.
         data: The licence of the data; None means that it is not known.
     """
 
@@ -55,17 +57,18 @@ def make_card(
         "layout": "e3nn",
         "head": str(next(iter(getattr(model, "heads", None) or ["Default"]))),
         "r_max": float(model.r_max),
+        "takes": taken_by(model),
         "elements": known,
         "E0s": get_e0s(model),
         "fingerprint": fingerprint(model),
         "versions": {name: version_of(name) for name in PACKAGES},
     }
     card |= _origin(layout, point) if layout else {"fine_tuned_elements": None}
-    base = card.get("base", {})
-    licence, paper = licence_of(base.get("name"))
-    card["base"] = base | {"licence": licences.base or licence, "cite": paper}
-    card["data"] = card.get("data", {}) | {"licence": licences.data}
-    card["cite"] = [MACE_PAPER, *([paper] if paper else []), "mace-lora-sweep: CITATION.cff"]
+    base = {"licence": NOT_KNOWN, "cite": None} | card.get("base", {})
+    card["base"] = base | ({"licence": licences.base} if licences.base else {})
+    card["data"] = card.get("data", {}) | {"licence": licences.data or NOT_KNOWN}
+    paper = [base["cite"]] if base["cite"] else []
+    card["cite"] = [MACE_PAPER, *paper, "mace-lora-sweep: CITATION.cff"]
     card["warnings"] = warnings_of(card)
     return card
 
@@ -85,11 +88,7 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
     settings = train.get("settings", {})
     told = ("method", "rank", "alpha", "scaling", "replay", "seed", "lr")
     return {
-        "base": {
-            "name": config.foundation.model,
-            "head": config.foundation.head,
-            "fingerprint": train.get("base_fingerprint"),
-        },
+        "base": _base(layout, config.foundation, train.get("base_fingerprint")),
         "data": {"file": config.data.file, "digest": train.get("data_digest")},
         "adapter": {"digest": digest(weights) if weights else None},
         "merged_dtype": merged["dtype"],
@@ -110,14 +109,14 @@ def _new_e0s(found: dict[str, Any]) -> dict[str, Any]:
     return {k: found[k] for k in told if k in found}
 
 
-def licence_of(base: str | None) -> tuple[str | None, str | None]:
-    """Return licence and paper of a foundation model; None for what is not known.
-
-    Args:
-        base: Its name, or its file.
-    """
-    row = known_foundation(base)
-    return (row.licence, row.paper) if row else (None, None)
+def _base(layout: Layout, foundation: Foundation, fingerprint: str | None) -> dict[str, Any]:
+    """Return what is known of the foundation model of a sweep."""
+    receipt = layout.receipt("foundation")  # results of before 0.2 have none
+    terms = asdict(terms_of(foundation.model, foundation.licence))
+    said = read_json(receipt) if receipt.is_file() else terms
+    found = {"name": foundation.model, "head": foundation.head, "fingerprint": fingerprint}
+    found |= {"sha256": said.get("sha256"), "repaired": said.get("repaired", [])}
+    return found | {"licence": said["licence"], "cite": said["paper"]}
 
 
 def warnings_of(card: dict[str, Any]) -> list[str]:
@@ -128,11 +127,14 @@ def warnings_of(card: dict[str, Any]) -> list[str]:
     """
     new = card.get("new_E0s", {})
     found = [*_other_levels(card), *(x.rstrip(".") for x in new.get("warnings", []))]
-    licence = card["base"]["licence"]
-    if licence is None:
-        found.append("the licence of the base is not known here; look it up before you publish")
-    elif "no commercial" in licence or "NC" in licence:
-        found.append(f"licence of the base: {licence}; it holds for this model, too")
+    if card.get("takes"):
+        found.append(
+            f"it takes {' and '.join(card['takes'])}; MACE's calculator in ASE reads "
+            'atoms.info["charge"] and atoms.info["spin"] (2S+1), and takes 0 and 1 without them'
+        )
+    if sentence := licence_sentence(card["base"]["licence"]):
+        found.append(sentence)
+    found += [f"the file of the base was mended: {x}" for x in card["base"].get("repaired", [])]
     merged = card.get("merged_dtype")
     if merged == "float32" and card["dtype"] == "float64":
         found.append("merged in float32, so that float64 makes it slower, not more accurate")

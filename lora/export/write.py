@@ -9,6 +9,7 @@ from torch import nn
 from lora.catalogue.engines import BY_NAME
 from lora.errors import UserError
 from lora.export.formats import write_format
+from lora.mace.describe import taken_by
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def write(
     for name in names:
         path = folder / f"{point}{BY_NAME[name].suffix}"
         try:
+            _refuse_charged(model, name)
             if path not in files.values():
                 write_format(model, path, BY_NAME[name])
             files[name] = path
@@ -44,3 +46,9 @@ def write(
             why = {"verdict": "not written", "why": str(error)}
             unwritten.append({"engine": name, "file": path.name, **why})
     return files, unwritten
+
+
+def _refuse_charged(model: nn.Module, name: str) -> None:
+    """Raise UserError where an engine cannot tell a model what it takes."""
+    if (taken := taken_by(model)) and not BY_NAME[name].charged:
+        raise UserError(f"the model takes {' and '.join(taken)}, which {name} does not tell it")

@@ -17,7 +17,11 @@ from typing import Any
 from lora.errors import UserError
 
 FORMAT = 1  # of sealed files; raised when an older version could not read them
-SEALED = ("split.json", "replay.json", "train.json", "merge.json", "adapter.json", "card.json")
+# JSON files that hold the digests of files beside them
+SEALED = (
+    *("foundation.json", "split.json", "replay.json", "train.json", "merge.json"),
+    *("adapter.json", "card.json"),
+)
 # functions that know which receipt belongs to a file; `lora.plan.layout` adds its own, because
 # this room lies below the plan and knows no results folder
 RECEIPT_FINDERS: list[Callable[[Path], Path | None]] = []

@@ -42,22 +42,29 @@ def predict(
     return result | {"seconds": np.array(time.perf_counter() - started)}
 
 
-def on_cluster(model: Untyped, numbers: list[int]) -> dict[str, Tensor]:
-    """Return interaction energy and forces of a small made-up cluster.
+def on_cluster(model: Untyped, numbers: list[int], head: str | None = None) -> dict[str, Tensor]:
+    """Return energy and forces of a small made-up cluster, a cation in a doublet.
 
     Args:
         model: A MACE model.
         numbers: The atomic numbers of the elements to make it of.
+        head: The head that predicts; None means the first.
 
     Returns:
-        "energies" [1] (eV) and "forces" [n, 3] (eV/Å).
+        "energy" [1] and, where the model says it, "interaction_energy" [1], without the E0s (eV),
+        and "forces" [n, 3] (eV/Å).
     """
     chosen = [numbers[i % len(numbers)] for i in range(6)]
     spread = 0.45 * float(model.r_max) * np.random.default_rng(0).uniform(-1, 1, size=(6, 3))
-    batch = next(batches(graphs([Atoms(chosen, positions=spread)], model), 1, device_of(model)))
+    cluster = Atoms(chosen, positions=spread, info={"total_charge": 1, "total_spin": 2})
+    (graph,) = graphs([cluster], model)
+    if head:
+        graph.head = torch.tensor(list(model.heads).index(head))
+    batch = next(batches([graph], 1, device_of(model)))
     with frozen(model):
         out = model(batch.to_dict(), training=False)
-    return {"energies": out["interaction_energy"].detach(), "forces": out["forces"].detach()}
+    keys = ("energy", "interaction_energy", "forces")
+    return {key: out[key].detach() for key in keys if out.get(key) is not None}
 
 
 class frozen:

@@ -13,10 +13,17 @@ class Base:
     Attributes:
         model: A .model file, or a name that MACE knows.
         head: Which head, None where the model has one.
+        name: What the user calls it; None means the same.
     """
 
     model: str | Path
     head: str | None = None
+    name: str | None = None
+
+    @property
+    def called(self) -> str:
+        """Return what cards call it."""
+        return self.name or str(self.model)
 
 
 @dataclass(frozen=True)

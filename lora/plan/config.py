@@ -147,6 +147,11 @@ class Checks(Section):
         description="Settings of single checks, for example {holes: {structures: 100}}.",
     )
 
+    @property
+    def of_every_point(self) -> tuple[str, ...]:
+        """Return the checks that every point gets."""
+        return self.quick + self.standard
+
 
 class Select(Section):
     """The choice of the best point, on the validation set alone."""
@@ -203,11 +208,6 @@ class Export(Section):
     steps: Annotated[int, As(integer(Bounds(ge=100, le=10**9)))] = Field(
         default=100,
         description="The number of MD steps (0.5 fs, constant energy) in each engine.",
-    )
-    base_licence: Text | None = Field(
-        default=None,
-        description="The licence of the foundation model, for the card; null means what is known "
-        "for its name.",
     )
     data_licence: Text | None = Field(
         default=None,

@@ -44,6 +44,11 @@ class Foundation(Section):
         default=None,
         description="The head to fine-tune. It has to be named where the model has several.",
     )
+    licence: Text | None = Field(
+        default=None,
+        description="The licence of the foundation model, for report and card; null means that of "
+        "the published model of this name, which is listed below, else that it is not known.",
+    )
 
 
 class TestSet(Section):
@@ -126,6 +131,11 @@ class Split(Section):
     )
     valid_file: FilePath | None = Field(default=None, description="For given: the validation set.")
     test_file: FilePath | None = Field(default=None, description="For given: the test set.")
+
+    def given_files(self) -> dict[str, str]:
+        """Return the validation and test files that the user gives, by the set that they are."""
+        given = {"valid": self.valid_file, "test": self.test_file}
+        return {name: path for name, path in given.items() if path}
 
 
 class E0s(Section):

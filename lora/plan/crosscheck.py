@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lora.catalogue.checks import TIERS
-from lora.catalogue.foundations import NAMES
+from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
 from lora.errors import UserError
 from lora.plan.config import Config
 from lora.plan.messages import Key, Problem
+from lora.plan.peek import class_in
 from lora.plan.words import did_you_mean, shown
 
 QUICKSTART = "workflow/resources/quickstart/"
@@ -70,11 +71,13 @@ def _results(config: Config, folder: Path) -> Iterator[Problem]:
 
 
 def _foundation(config: Config, folder: Path) -> Iterator[Problem]:
-    """Yield what is wrong with the name of the foundation model."""
-    model = config.foundation.model
+    """Yield what is wrong with the foundation model, as far as its name and class tell."""
+    model, key = config.foundation.model, ("foundation", "model")
     if is_file(folder / model) or model in NAMES:
+        cls = class_in(folder / model) if is_file(folder / model) else BY_NAME[model].cls
+        if cls and (why := why_not(cls)):
+            yield Problem(key, f"{shown(model)} {why}")
         return
-    key = ("foundation", "model")
     if "/" in model or os.sep in model or Path(model).suffix in (".model", ".pt", ".pth"):
         yield Problem(key, f"{shown(model)} is not a file; paths start at {folder.resolve()}")
         return
@@ -97,6 +100,13 @@ def _files(config: Config, folder: Path) -> Iterator[Problem]:
                 "own, or leave the key out",
                 (("data", "file"),),
             )
+    if own and config.export.data_licence == OURS.licence:
+        yield Problem(
+            ("export", "data_licence"),
+            "is that of the quickstart's data, and data.file is not; name that of your own, or "
+            "leave the key out",
+            (("data", "file"),),
+        )
     names: list[str] = []
     for i, test_set in enumerate(config.data.test_sets):
         if test_set.name in names:

@@ -19,7 +19,7 @@ from typing import Any
 
 from lora.files.sealed import digest, read_seal
 from lora.plan.code import code_of
-from lora.plan.jobs import Job, defaults_of
+from lora.plan.jobs import FOUNDATION_ROLE, Job, defaults_of
 from lora.plan.layout import Layout
 
 OLD = 1.0  # seconds since 1970: older than any receipt
@@ -68,9 +68,14 @@ class Files:
     def __init__(self, known: dict[str, list[Any]] | None = None) -> None:
         self.known = dict(known or {})
         self.seals: dict[Path, dict[str, Any]] = {}
+        self.coming: dict[Path, Path | None] = {}  # made by this start: {file: what it copies}
 
     def digest(self, path: Path) -> str:
-        """Return the digest of a file's content."""
+        """Return the digest of a file's content, "" where that is not known before it is made."""
+        source = self.coming.get(path, path)
+        if source is None or (path in self.coming and not source.is_file()):
+            return ""
+        path = source
         found = path.stat()
         state = [found.st_size, found.st_mtime_ns]
         entry = self.known.get(str(path))
@@ -121,7 +126,7 @@ def judge(
     forced = set(forced)
     for key, job in jobs.items():
         before = [x for x in job.needs if verdicts[x].runs]
-        if not job.receipt.is_file():
+        if not all(path.is_file() for path in (job.receipt, *job.copies)):
             verdicts[key] = Verdict(Why.NEW)
         elif forced & {job.step, job.name, str(job.receipt)}:
             verdicts[key] = Verdict(Why.FORCED)
@@ -130,6 +135,8 @@ def judge(
             verdicts[key] = Verdict(verdicts[first].why, verdicts[first].what, first)
         else:
             verdicts[key] = _compare(job, jobs, files, keep)
+        if verdicts[key].runs:
+            files.coming |= job.copies
     return verdicts
 
 
@@ -142,6 +149,7 @@ def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdic
     if not made:
         return Verdict(Why.NEW, "made by hand or by an older version")
     now = stamp(job, {x: jobs[x] for x in job.needs}, files)
+    made, now = _name_or_content(made, now)
     changed = list(_differences(made["settings"], now["settings"], defaults_of(job)))
     if changed:
         failed = all(x.startswith(("failed:", "missed:")) for x in changed)
@@ -161,6 +169,23 @@ def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdic
             return Verdict(Why.FRESH, what, kept=True)
         return Verdict(Why.CODE, what)
     return FRESH
+
+
+def _name_or_content(*stamps: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return two stamps without the name of the foundation model, or without its content.
+
+    What counts is the content.  Before a published model is fetched again, and in stamps of
+    versions that did not keep it, only its name is known.
+    """
+    known = all(stamp["inputs"].get(FOUNDATION_ROLE) for stamp in stamps)
+    named = any(FOUNDATION_ROLE in stamp["settings"] for stamp in stamps)
+    if not (known or named):
+        return list(stamps)
+    part = "settings" if known else "inputs"
+    return [
+        stamp | {part: {k: v for k, v in stamp[part].items() if k != FOUNDATION_ROLE}}
+        for stamp in stamps
+    ]
 
 
 def _differences(old: Any, new: Any, defaults: dict[str, Any], name: str = "") -> Iterable[str]:

@@ -12,9 +12,9 @@ from typing import Any
 from lora.catalogue.atoms import EDITION
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
-from lora.catalogue.foundations import known_foundation
-from lora.plan.config import Checks, Config
-from lora.plan.config_data import LABELS, Split
+from lora.catalogue.foundations import terms_of
+from lora.plan.config import Config
+from lora.plan.config_data import LABELS
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION, Point
@@ -22,7 +22,19 @@ from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, TrainSettings
 
 # steps that compute with torch, MACE and e3nn, whose versions count
-COMPUTE = ("replay", "e0s", "train", "truncate", "merge", "evaluate", "check", "thorough", "export")
+COMPUTE = (
+    "foundation",
+    "replay",
+    "e0s",
+    "train",
+    "truncate",
+    "merge",
+    "evaluate",
+    "check",
+    "thorough",
+    "export",
+)
+FOUNDATION_ROLE = "foundation"  # of the foundation model, among files and settings
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,12 @@ class Job:
     """One command of a sweep.
 
     settings: every value of the config that the step reads, as JSON
-    files:    {role: file of the user}; their contents count, not their names
+    files:    {role: file of the user, or the foundation model}; their contents count, not their
+              names
     needs:    the jobs whose receipts it reads
     code:     modules, or functions in them, that it runs
+    copies:   {file that it makes: the user's file that it will be a copy of, None for one that
+              is fetched}
     """
 
     step: str
@@ -42,6 +57,7 @@ class Job:
     code: tuple[str, ...]
     files: dict[str, Path] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    copies: dict[Path, Path | None] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -76,6 +92,7 @@ class _Maker:
 
     def all(self) -> Iterator[Job]:
         """Yield the jobs in an order in which they could run."""
+        yield self.foundation()
         yield self.split()
         if self.config.replay.file:
             yield self.replay()
@@ -93,14 +110,27 @@ class _Maker:
         parts.setdefault("code", (f"lora.steps.{step}",))
         return Job(step, name, self.layout.receipt(step, name), **parts)
 
-    # --- data
+    # --- foundation model and data
+
+    def foundation(self) -> Job:
+        """Return the job that keeps the foundation model in the results folder, and describes it.
+
+        Others read the model and not this job's receipt, so that they run again only where the
+        content of the model is another.
+        """
+        given = self.given_model()
+        parts = {"files": {"model": given} if given else {}}
+        replay = any(x.replays for x in self.points.values())
+        settings = self.base() | {"licence": self.config.foundation.licence, "replay": replay}
+        copies = {self.layout.foundation_model: given}
+        return self.job("foundation", settings=settings, copies=copies, **parts)
 
     def split(self) -> Job:
         """Return the job that divides the data."""
         data, split = self.config.data, self.config.split
         files = {"data": Path(data.file)}
         files |= {f"test set {x.name}": Path(x.file) for x in data.test_sets}
-        files |= {f"{name} set": Path(path) for name, path in given_files(split).items()}
+        files |= {f"{name} set": Path(path) for name, path in split.given_files().items()}
         settings = _plain(split) | {key: getattr(data, key) for key in LABELS}
         settings["test_sets"] = [x.name for x in data.test_sets]
         return self.job("split", settings=settings, files=files)
@@ -166,7 +196,7 @@ class _Maker:
         """Return the job that checks a pack's models."""
         checks = self.config.checks
         needs = ("split", "e0s", key_of("merge", pack.name))
-        return self.job("check", pack.name, **self.checking(of_every_point(checks)), needs=needs)
+        return self.job("check", pack.name, **self.checking(checks.of_every_point), needs=needs)
 
     def checking(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return settings, code and files of some checks."""
@@ -184,7 +214,7 @@ class _Maker:
 
     def every(self, *steps: str) -> tuple[str, ...]:
         """Return the jobs of some steps for every pack."""
-        checked = of_every_point(self.config.checks)
+        checked = self.config.checks.of_every_point
         return tuple(
             key_of(step, pack.name)
             for step in steps
@@ -228,7 +258,7 @@ class _Maker:
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
         decided = ("e0s", *self.every("train", "evaluate", "check"), "choose", *committee)
-        yield self.page("summary", self.judged(), decided)
+        yield self.page("summary", self.judged() | self.terms(), decided)
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
         if any(x.cut_from for x in self.points.values()):
@@ -239,19 +269,18 @@ class _Maker:
     def page(self, name: str, settings: dict[str, Any], needs: tuple[str, ...]) -> Job:
         """Return the job of one page."""
         code = ("lora.steps.report", f"lora.report.{name}:write")
-        return self.job("report", name, settings=settings, needs=needs, code=code)
+        files = self.base_file() if name == "summary" else {}
+        return self.job("report", name, settings=settings, needs=needs, code=code, files=files)
 
     def export(self) -> Job:
         """Return the job that writes and verifies files for engines."""
         rows = [ENGINES[name] for name in self.config.export.engines]
-        model = known_foundation(self.config.foundation.model)
-        settings = _plain(self.config.export) | {
-            "files": {x.name: [x.suffix, list(x.modules)] for x in rows},
-            "known": [model.licence, model.paper] if model else None,
-        }
+        settings = _plain(self.config.export) | self.terms()
+        settings["files"] = {x.name: [x.suffix, list(x.modules)] for x in rows}
         named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
         code = ("lora.steps.export", *named)
-        return self.job("export", settings=settings, code=code, needs=("choose", "split", "e0s"))
+        parts = {"settings": settings, "code": code, "files": self.base_file()}
+        return self.job("export", **parts, needs=("choose", "split", "e0s"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""
@@ -275,6 +304,11 @@ class _Maker:
         """Return a setting that all trainings share."""
         return self.config.train.given().get(name, DEFAULTS[name])
 
+    def terms(self) -> dict[str, Any]:
+        """Return which foundation model is used, on which terms, as far as config and name say."""
+        foundation = self.config.foundation
+        return self.base() | {"terms": asdict(terms_of(foundation.model, foundation.licence))}
+
     @property
     def committee(self) -> list[Point]:
         """Return the LoRA points on all data without replay; one alone has no spread."""
@@ -288,13 +322,17 @@ class _Maker:
     def base(self) -> dict[str, Any]:
         """Return which foundation model is used, where that is a name and not a file."""
         foundation = self.config.foundation
-        named = {} if self.base_file() else {"foundation": foundation.model}
+        named = {} if self.given_model() else {FOUNDATION_ROLE: foundation.model}
         return named | {"head": foundation.head}
 
     def base_file(self) -> dict[str, Path]:
-        """Return the file of the foundation model, where it is one."""
+        """Return the foundation model that jobs load."""
+        return {FOUNDATION_ROLE: self.layout.foundation_model}
+
+    def given_model(self) -> Path | None:
+        """Return the foundation model as the user gives it; None where that is a name."""
         path = Path(self.config.foundation.model)
-        return {"foundation": path} if path.is_file() else {}
+        return path if path.is_file() else None
 
 
 def defaults_of(job: Job) -> dict[str, Any]:
@@ -307,17 +345,6 @@ def _times(path: Path) -> int:
     from lora.files.sealed import read_json
 
     return int(read_json(path)["times"]) if path.is_file() else 0
-
-
-def given_files(split: Split) -> dict[str, str]:
-    """Return the validation and test files that the user gives, by the set that they are."""
-    given = {"valid": split.valid_file, "test": split.test_file}
-    return {name: path for name, path in given.items() if path}
-
-
-def of_every_point(checks: Checks) -> tuple[str, ...]:
-    """Return the checks that every point gets."""
-    return checks.quick + checks.standard
 
 
 def _plain(section: Section) -> dict[str, Any]:

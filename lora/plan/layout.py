@@ -12,6 +12,7 @@ from lora.files.sealed import RECEIPT_FINDERS
 
 BY_PACK = ("train", "merge", "evaluate", "check")
 RECEIPTS = {
+    "foundation": "foundation/foundation.json",
     "split": "data/split.json",
     "replay": "replay/replay.json",
     "e0s": "e0s/e0s.json",
@@ -62,6 +63,11 @@ class Layout:
     def split(self, which: str) -> Path:
         """Return train.xyz, valid.xyz or test.xyz."""
         return self.results / "data" / f"{which}.xyz"
+
+    @property
+    def foundation_model(self) -> Path:
+        """Return the foundation model, which all jobs load."""
+        return self.results / "foundation" / "foundation.model"
 
     @property
     def replayed(self) -> Path:

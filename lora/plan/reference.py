@@ -101,14 +101,17 @@ def _tables() -> dict[str, str]:
     tables["engine_rows"] = _table(
         ["engine", "file", "needs", "note"], [_engine(row) for row in engines.ROWS]
     )
-    names = [[_code([row.name, *row.aliases]), row.licence or "not known"] for row in _models()]
-    tables["foundation_rows"] = _table(["name", "licence"], names)
+    names = [
+        [
+            _code([row.name, *row.aliases]),
+            (row.licence or foundations.NOT_KNOWN)
+            + (f"; not for fine-tuning ({row.cls})" if foundations.why_not(row.cls) else ""),
+            row.paper or foundations.NOT_KNOWN,
+        ]
+        for row in foundations.ROWS
+    ]
+    tables["foundation_rows"] = _table(["name", "licence", "paper"], names)
     return tables
-
-
-def _models() -> tuple[foundations.Foundation, ...]:
-    """Return the rows of the foundation models."""
-    return foundations.ROWS
 
 
 def _keys(properties: dict[str, Any], required: Any, whole: dict[str, Any]) -> str:

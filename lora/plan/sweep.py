@@ -251,9 +251,15 @@ class Sweep:
         return [str(job.receipt) for job in self.jobs.values() if job.step in steps]
 
     def needs(self, step: str, name: str = "") -> list[str]:
-        """Return the files that a job reads: of the user, and receipts of other jobs."""
+        """Return the files that a job reads: of the user, and receipts of other jobs.
+
+        A foundation model that is not there yet is left out for a job that does not run:
+        snakemake would run what waits for it, ancient or not.
+        """
         job = self.jobs[f"{step}/{name}" if name else step]
-        return [str(x) for x in job.files.values()] + [str(self.jobs[x].receipt) for x in job.needs]
+        runs = str(job.receipt) in self.running
+        files = [str(x) for x in job.files.values() if runs or x.is_file()]
+        return files + [str(self.jobs[x].receipt) for x in job.needs]
 
     def mark(self, step: str, name: str = "") -> list[str]:
         """Return the mark of a job; [] where nothing ever ran, in a dry run."""
@@ -261,9 +267,9 @@ class Sweep:
         return [str(path)] if path.is_file() else []
 
     def targets(self) -> list[str]:
-        """Return the receipts that a whole sweep ends with."""
+        """Return the receipts that a whole sweep ends with, and that of the foundation model."""
         exports = bool(self.config.export.engines)
-        last = [x for x in self.jobs.values() if x.step in ("report", "track")]
+        last = [x for x in self.jobs.values() if x.step in ("foundation", "report", "track")]
         return [str(x.receipt) for x in last if exports or x.name != "card_page"]
 
     def time_limit(self, pack: str, attempt: int) -> int:

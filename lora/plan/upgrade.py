@@ -9,6 +9,7 @@ SECTIONS = {"grid": {"protocol": "replay"}, "methods": {"naive": "full", "replay
 TRAINING = {"freeze": "freeze_level"}  # in train, and in every section of methods
 BASELINES = {"naive": "full", "replay": "full_replay"}
 PROTOCOLS = {"naive": False, "replay": True}
+MOVED = {("export", "base_licence"): ("foundation", "licence")}
 Raw = dict[Any, Any]
 
 
@@ -29,6 +30,8 @@ def upgrade(raw: Raw) -> tuple[Raw, list[str]]:
     clashes: list[str] = []
     for name, renamed in SECTIONS.items():
         out[name] = _rename(out.get(name), name, renamed, warnings, clashes)
+    for source, target in MOVED.items():
+        _move(out, source, target, warnings, clashes)
     out["train"] = _rename(out.get("train"), "train", TRAINING, warnings, clashes)
     if isinstance(out["methods"], dict):
         out["methods"] = {
@@ -56,7 +59,8 @@ def old_names(key: tuple[Any, ...]) -> tuple[Any, ...]:
     Args:
         key: The parts of a key of the present config.
     """
-    parts = list(key)
+    moved = {new: old for old, new in MOVED.items()}
+    parts = list(moved.get(key, key))
     if len(parts) > 1:
         names = {new: old for old, new in SECTIONS.get(parts[0], {}).items()}
         parts[1] = names.get(parts[1], parts[1])
@@ -78,6 +82,20 @@ def _rename(
             clashes.append(_clash(f"{name}.{old}", new))
     known = [x for x in section if isinstance(x, str)]
     return {renamed.get(k, k) if k in known else k: v for k, v in section.items()}
+
+
+def _move(
+    out: Raw, old: tuple[str, str], new: tuple[str, str], warnings: list[str], clashes: list[str]
+) -> None:
+    """Move a value of one section to another, and add to the warnings and clashes."""
+    source, target = out.get(old[0]), out.get(new[0])
+    if not (isinstance(source, dict) and old[1] in source and isinstance(target, dict)):
+        return
+    warnings.append(_warning(".".join(old), ".".join(new)))
+    if target.get(new[1]) is not None:
+        clashes.append(_clash(".".join(old), ".".join(new)))
+    out[old[0]] = {k: v for k, v in source.items() if k != old[1]}
+    out[new[0]] = {**target, new[1]: source[old[1]]}
 
 
 def _values(value: Any, renamed: dict[str, Any]) -> Any:

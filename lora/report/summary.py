@@ -10,6 +10,7 @@ from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.report.checks_page import write_checks
 from lora.report.comparison import Errors
+from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.report.rivals import forgetting, replay_and_lora
 from lora.report.words import words
@@ -39,6 +40,7 @@ def write(sweep: Sweep) -> list[Path]:
     sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
     if "report/committee" in sweep.jobs:
         sentences += read_json(layout.report("committee.json"))["sentences"]
+    sentences += foundation_sentences(layout)
     note = paragraph(NOTE, note=True)
     groups = groups_table(errors, choice.reasons)
     texts = {

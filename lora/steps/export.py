@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How to export; the first five fields are the keys of `export` in the config.
+    """How to export; fields have the names of the keys of `export` in the config.
 
     Attributes:
         engines: Names of `lora.catalogue.engines`; by default all that are not optional.
         dtype: float32 or float64; None means that of the merged model.
         steps: The number of MD steps (0.5 fs, constant energy) in each engine.
-        base_licence: The licence of the foundation model, where it is not known by its name.
+        base_licence: The licence of the foundation model; None means that of the sweep.
         data_licence: The licence of the data.
         check: Run each engine that is installed, and compare it with the merged model.
         point: The point of the sweep; None means the chosen one.

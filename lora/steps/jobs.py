@@ -12,7 +12,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
 from lora.plan.commands import Base, Limits, Run
 from lora.plan.freshness import Files, stamp
-from lora.plan.jobs import Job, given_files, key_of
+from lora.plan.jobs import Job, key_of
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 
@@ -47,9 +47,9 @@ class Call:
 
     @property
     def base(self) -> Base:
-        """Return the foundation model."""
+        """Return the foundation model, as the step `foundation` has kept it."""
         foundation = self.sweep.config.foundation
-        return Base(foundation.model, foundation.head)
+        return Base(self.sweep.layout.foundation_model, foundation.head, foundation.model)
 
     @property
     def points(self) -> list[str]:
@@ -74,8 +74,20 @@ def run(step: str, plan: str | Path, name: str, given: Given) -> None:
         has = f"it has {', '.join(known[:12])}" if known else "its config asks for none"
         raise UserError(f"{plan} has no job {key}; {has}")
     job = sweep.jobs[key]
+    kept = sweep.layout.foundation_model
+    if kept in job.files.values() and not kept.is_file():
+        raise UserError(f"{kept}: no such file; run mace-lora foundation {plan} first")
     made_of = stamp(job, {x: sweep.jobs[x] for x in job.needs}, Files())
     STEPS[step](Call(sweep, job, given, Receipt(job.receipt, made_of)))
+
+
+def _foundation(call: Call) -> None:
+    from lora.steps.foundation import foundation
+
+    config = call.sweep.config.foundation
+    kept = call.sweep.layout.foundation_model
+    replay = call.job.settings["replay"]
+    foundation(Base(config.model, config.head), kept, config.licence, call.run, replay)
 
 
 def _split(call: Call) -> None:
@@ -87,7 +99,7 @@ def _split(call: Call) -> None:
     settings = SplitSettings(
         **own,
         keys=call.keys,
-        given=given_files(config.split),
+        given=config.split.given_files(),
         test_files={x.name: x.file for x in config.data.test_sets},
     )
     split(config.data.file, settings, layout.split("train").parent, call.receipt)
@@ -224,6 +236,7 @@ def _track(call: Call) -> None:
 
 
 STEPS = {
+    "foundation": _foundation,
     "split": _split,
     "replay": _replay,
     "e0s": _e0s,

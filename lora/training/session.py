@@ -295,7 +295,7 @@ class Session:
         out, spectra = self.folders[i], {}
         if point.ended() != Ending.FAILED:
             names = [chemical_symbols[z] for z in elements_of(self.train + self.valid)]
-            card = {"base_name": str(self.inputs.base.model), "best_epoch": point.best_epoch}
+            card = {"base_name": self.inputs.base.called, "best_epoch": point.best_epoch}
             folder = out / ADAPTER
             spectra = self.trainee.save(i, point.settings, self.full, folder, names, card)
         trainable, total = notes["parameters"][i]

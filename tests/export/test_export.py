@@ -11,10 +11,10 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from torch import nn
 
-from lora.catalogue.engines import BY_NAME, NAMES
+from lora.catalogue.engines import BY_NAME, DEFAULT, NAMES
 from lora.data.structures import write_structures
 from lora.errors import UserError
-from lora.export.card import Licences, licence_of, make_card, warnings_of
+from lora.export.card import Licences, make_card, warnings_of
 from lora.export.engines.base import name_of
 from lora.export.engines.lammps import Lammps
 from lora.export.formats import plain, write_format
@@ -292,43 +292,22 @@ def test_warnings_of_dtypes(tmp_path: Path) -> None:
     results = sweep_of(tmp_path, model, "my.model", dtype="float32")
     at = ("lora_r2_a1_s3", Layout(results), Licences())
     said = make_card(model, *at)["warnings"]
-    assert any("merged in float32" in x for x in said) and any("not known here" in x for x in said)
+    assert any("merged in float32" in x for x in said) and any("is not known" in x for x in said)
     said = make_card(model.float(), *at)["warnings"]
     assert any("rounded to about 0.2 meV/atom" in x for x in said)
     assert not any("merged in float32" in x for x in said)
 
 
-@pytest.mark.parametrize(
-    ("base", "licence"),
-    [
-        ("medium_off", "ASL"),
-        ("MACE-OFF23_medium.model", "ASL"),
-        ("medium_omat", "ASL"),
-        ("dir/mace-omat-0-small.model", "ASL"),
-        ("mace_omol", "ASL"),
-        ("mace-matpes-r2scan-0", "ASL"),
-        ("medium-mpa-0", "MIT"),
-        ("small", "MIT"),
-        ("medium-0b3", "MIT"),
-        ("2023-12-03-mace-128-L1_epoch-199.model", "MIT"),
-        ("medium.model", None),
-        ("mh-1", None),
-        ("/offline/base.model", None),
-    ],
-)
-def test_licences(base: str, licence: str | None) -> None:
-    found = licence_of(base)[0]
-    assert found is None if licence is None else found.startswith(licence)
-
-
-def test_every_name_that_mace_can_fetch_has_a_licence_or_none_is_known() -> None:
-    from lora.mace.door import upstream
-
-    zoo = upstream("mace.calculators.foundations_models")
-    unknown = {n for n in zoo.mace_mp_names if n and licence_of(n)[0] is None}
-    assert unknown == {"mh-0", "mh-1"}
-    for name, url in zoo.mace_mp_urls.items():  # a file that was fetched is told by its name
-        assert licence_of(url.split("/")[-1])[0] == licence_of(name)[0], name
+def test_the_licence_is_that_of_the_step_foundation(tmp_path: Path) -> None:
+    """It was told by the content of the file, or given; the name of the file may be any."""
+    results = sweep_of(tmp_path, make_model(), "my.model")
+    at = ("lora_r2_a1_s3", Layout(results), Licences())
+    assert make_card(make_model(), *at)["base"]["licence"] == "not known"
+    said = {"licence": "CC0", "paper": "a paper", "sha256": "0", "repaired": ["no heads"]}
+    write_sealed(results / "foundation/foundation.json", said)
+    card = make_card(make_model(), *at)
+    assert card["base"]["licence"] == "CC0" and "a paper" in card["cite"]
+    assert any("the file of the base was mended: no heads" in x for x in card["warnings"])
 
 
 def test_mistakes(tmp_path: Path, merged: Path) -> None:
@@ -409,3 +388,18 @@ def test_every_snippet_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_a_model_of_charges_goes_to_engines_that_know_them(tmp_path: Path) -> None:
+    torch.save(make_model(replace(BASE, charged=True)), tmp_path / "m.model")
+    write_structures(tmp_path / "s.xyz", systems()[:1])
+    settings = ExportSettings(
+        check=True, structures_file=tmp_path / "s.xyz", out=tmp_path / "out", engines=DEFAULT
+    )
+    found = export(tmp_path / "m.model", settings)
+    assert {row["engine"]: row["verdict"] for row in found["verified"]} == {
+        "ase": "passed",
+        **dict.fromkeys(("torch-sim", "openmm", "lammps"), "not written"),
+    }
+    assert all("total_spin and total_charge" in row["why"] for row in found["verified"][1:])
+    assert any('atoms.info["charge"]' in line for line in found["card"]["warnings"])

@@ -167,6 +167,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(make_model(replace(BASE, name="h", heads=("pbe", "pbe0"))), home / "heads.model")
     torch.save(make_model().state_dict(), home / "state.model")
     torch.save(torch.nn.Linear(2, 2), home / "linear.model")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(home / "compiled.model"))
     content = (home / "base.model").read_bytes()
     (home / "cut.model").write_bytes(content[: len(content) // 2])
     (home / "text.model").write_text("a model\n")
@@ -225,7 +226,11 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "model_is_data": ([*E0S, "--foundation", "data.xyz"], "data.xyz: cannot be read as a model"),
     "state_dict": (
         [*E0S, "--foundation", "state.model"],
-        "holds a .*, not a model; give the .model",
+        "state.model: holds an OrderedDict, which is no model; give the .model",
+    ),
+    "compiled": (
+        ["foundation", "compiled.model"],
+        "compiled.model: holds a TorchScript, which cannot be trained; give the .model",
     ),
     "no_mace": ([*E0S, "--foundation", "linear.model"], "holds a Linear, not a MACE model"),
     "several_heads": (

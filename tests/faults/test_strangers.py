@@ -35,14 +35,14 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     shutil.move(home / "hot.xyz", home / f"hot {EVIL}.xyz")
     made.config |= {
         "results": f"out {EVIL}",
-        "foundation": {"model": f"base {EVIL}.model"},
+        "foundation": {"model": f"base {EVIL}.model", "licence": WORDS},
         "grid": {"rank": [1], "alpha": [0.5]},
         "rank_curve": False,
         "baselines": ["foundation"],
         "checks": {"quick": ["gradients"], "standard": [], "thorough": [], "holdout_file": None},
         "select": {"limits": {}},
         "tracking": {"experiment": f"exp {EVIL}"},
-        "export": {"engines": ["ase"], "base_licence": WORDS},
+        "export": {"engines": ["ase"], "data_licence": WORDS},
     }
     made.config["data"] = {
         "file": f"data {EVIL}.xyz",

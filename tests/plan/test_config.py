@@ -1,6 +1,7 @@
 """Bad configs: one line with key, mistake and remedy for each, all of them at once."""
 
 import copy
+import hashlib
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lora.catalogue.foundations import BY_NAME, known_foundation
+from lora.catalogue.foundations import BY_NAME, Terms, known_foundation, terms_of
 from lora.errors import UserError, UserErrors
 from lora.plan.checking import load_config, resolve, validate
 from lora.plan.config import Config
@@ -97,8 +98,16 @@ BAD: dict[str, tuple[dict, str]] = {
         r"data\.test_sets\.0\.name: 'test' is no name of a test set",
     ),
     "no_holdout": ({"checks": {"holdout_file": "no.xyz"}}, r"checks\.holdout_file: 'no\.xyz' is"),
+    "licence of the quickstart": (
+        {"data": {"file": "Makefile", "test_sets": []}, "checks": {"holdout_file": None}},
+        r"export\.data_licence: is that of the quickstart's data, and data\.file is not",
+    ),
+    "polar": (
+        {"foundation": {"model": "polar-1-m"}},
+        r"foundation\.model: 'polar-1-m' holds a PolarMACE, whose electrostatics are not known",
+    ),
     "leftovers": (
-        {"data": {"file": "Makefile", "test_sets": []}},
+        {"data": {"file": "Makefile", "test_sets": []}, "export": {"data_licence": None}},
         r"checks\.holdout_file: .* belongs to the quickstart, and data\.file does not",
     ),
     "foundation": (
@@ -272,6 +281,11 @@ OLD: dict[str, tuple[dict, dict, str]] = {
         {"train": {"freeze_level": 5}, "methods": {"freeze": {"freeze_level": 6}}},
         "config: train.freeze is now train.freeze_level",
     ),
+    "licence": (
+        {"foundation": {"model": "small"}, "export": {"base_licence": "CC0", "steps": 100}},
+        {"foundation": {"model": "small", "licence": "CC0"}, "export": {"steps": 100}},
+        "config: export.base_licence is now foundation.licence",
+    ),
 }
 
 
@@ -292,6 +306,7 @@ def test_old_names_work_with_a_warning(raw: dict, wanted: dict, warning: str) ->
         {"baselines": ["naive", "full"]},
         {"methods": {"naive": {}, "full": {}}},
         {"train": {"freeze": 5, "freeze_level": 5}},
+        {"foundation": {"licence": "MIT"}, "export": {"base_licence": "MIT"}},
     ],
 )
 def test_old_and_new_together_are_an_error(raw: dict) -> None:
@@ -414,9 +429,20 @@ def test_foundation_models() -> None:
         "2023-12-03-mace-128-L1_epoch-199.model": "MIT",
         "medium-0b3": "MIT",
     }.items():
-        row = known_foundation(base)
-        assert row is not None and (row.licence or "").startswith(licence), base
-    assert known_foundation("medium.model") is None and known_foundation("base.model") is None
+        assert terms_of(base).licence.startswith(licence), base
+        assert terms_of(base).licence_from == "catalogue"
+    for base in ("medium.model", "base.model", "my_offset_omat.model", None):
+        assert known_foundation(base) is None
+        assert (terms_of(base).licence, terms_of(base).licence_from) == ("not known", None)
+        assert terms_of(base, "CC0") == Terms(None, "CC0", "user", None)
+    assert terms_of("small", "mine").licence == "mine"
+
+
+def test_the_quickstarts_base_is_told_by_its_content() -> None:
+    file = ROOT / "workflow/resources/quickstart/base.model"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert terms_of("copy.model", sha256=sha256).licence == "MIT, as this project"
+    assert terms_of(str(file)).licence == "not known"  # its name alone says nothing
 
 
 def test_import_is_quick() -> None:

@@ -12,7 +12,7 @@ import pytest
 from lora.catalogue import checks
 from lora.catalogue.atoms import EDITION
 from lora.errors import UserError
-from lora.files.sealed import Receipt, count_up, read_seal, write_sealed
+from lora.files.sealed import Receipt, count_up, read_json, read_seal, write_sealed
 from lora.plan import freshness
 from lora.plan.sweep import Sweep
 from tests.support.plans import FRAME, begin, config, pretend, running
@@ -158,6 +158,88 @@ def test_a_setting_that_came_with_a_version_trains_nothing(done: Path) -> None:
     )
     assert running(begin(config(done))) == {}
     assert "train/full_s3" in running(begin(config(done, train={"amsgrad": False})))
+
+
+# --- the foundation model: its content counts
+
+
+def test_a_changed_foundation_model_trains_again(done: Path) -> None:
+    (done / "base.model").write_text("another")
+    found = running(begin(config(done)))
+    assert {"foundation", "e0s", *TRAIN} <= set(found) and "split" not in found
+    assert set(found.values()) == {"changed data"}
+
+
+def test_a_moved_foundation_model_runs_nothing(done: Path) -> None:
+    (done / "base.model").rename(done / "renamed.model")
+    moved = {"model": str(done / "renamed.model")}
+    assert running(begin(config(done, foundation=moved))) == {}
+
+
+@pytest.mark.parametrize("what", ["folder", "model"])
+def test_a_deleted_foundation_model_runs_its_step_alone(done: Path, what: str) -> None:
+    kept = begin(config(done)).layout.foundation_model
+    if what == "folder":
+        shutil.rmtree(kept.parent)
+    else:
+        kept.unlink()
+    assert running(begin(config(done))) == {"foundation": "new"}
+
+
+def test_a_licence_runs_no_training(done: Path) -> None:
+    given = {"model": str(done / "base.model"), "licence": "CC0"}
+    found = steps(running(begin(config(done, foundation=given))))
+    assert {"foundation", "export"} <= found and not found & {"e0s", "train", "merge"}
+
+
+NAMED = {"foundation": {"model": "small"}}
+
+
+def named(folder: Path, content: str = "of small") -> Sweep:
+    """Return a sweep on a published model in which every job has run."""
+    sweep = begin(config(folder, **NAMED))
+    pretend(sweep, model=content.encode())
+    return sweep
+
+
+def test_a_published_model_counts_by_its_content(tmp_path: Path) -> None:
+    kept = named(tmp_path).layout.foundation_model
+    assert running(begin(config(tmp_path, **NAMED))) == {}
+    (tmp_path / "base.model").write_text("of small")  # the same, as a file
+    found = steps(running(begin(config(tmp_path))))  # report and card show the licence
+    assert {"foundation", "export"} <= found and not found & {"e0s", "train", "merge", "choose"}
+    (tmp_path / "base.model").write_text("another")
+    assert set(TRAIN) <= set(running(begin(config(tmp_path))))
+    kept.write_text("changed since")
+    assert set(TRAIN) <= set(running(begin(config(tmp_path, **NAMED))))
+
+
+def test_another_name_trains_again(tmp_path: Path) -> None:
+    named(tmp_path)
+    found = running(begin(config(tmp_path, foundation={"model": "medium"})))
+    assert set(TRAIN) <= set(found) and found["foundation"] == "changed settings"
+
+
+def test_a_deleted_published_model_is_fetched_and_trains_nothing(tmp_path: Path) -> None:
+    shutil.rmtree(named(tmp_path).layout.foundation_model.parent)
+    assert running(begin(config(tmp_path, **NAMED))) == {"foundation": "new"}
+    other = {"model": "medium"}  # not what was trained on
+    assert set(TRAIN) <= set(running(begin(config(tmp_path, foundation=other))))
+
+
+@pytest.mark.parametrize("raw", [{}, NAMED], ids=["file", "name"])
+def test_results_from_before_the_step_are_used(tmp_path: Path, raw: dict[str, Any]) -> None:
+    """Stamps had the digest of the user's file, or the name of a published model."""
+    sweep = begin(config(tmp_path, **raw))
+    pretend(sweep, model=b"of small")
+    shutil.rmtree(sweep.layout.foundation_model.parent)
+    for job in sweep.jobs.values():
+        if job.receipt.is_file():
+            stamp = read_seal(job.receipt)["stamp"]
+            if raw:
+                stamp["inputs"].pop("foundation", None)
+            Receipt(job.receipt, stamp).write(read_json(job.receipt))
+    assert running(begin(config(tmp_path, **raw))) == {"foundation": "new"}
 
 
 # --- code

@@ -1,13 +1,20 @@
-"""Jobs of a plan that call no step: what failed before leaves later ones nothing to do."""
+"""Jobs of a plan: what failed before leaves nothing to do; one fetches, and no other does."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import torch
 
+from lora.data.structures import write_structures
+from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, read_seal
 from lora.plan import freshness
+from lora.plan.jobs import COMPUTE
 from lora.steps.jobs import Given, run
+from tests.support.models import make_model
 from tests.support.plans import begin, config, pretend
+from tests.support.trainings import teacher_data
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +37,47 @@ def test_a_failed_training_and_its_cuts_are_left_out_of_later_packs(tmp_path: Pa
     run("truncate", sweep.layout.plan, "lora_r4_a1_s3_cut2", Given())
     said = read_json(sweep.layout.receipt("truncate", "lora_r4_a1_s3_cut2"))
     assert said == {"not_cut": "the training of lora_r4_a1_s3 failed"}
+
+
+def test_jobs_load_the_kept_foundation_model_and_never_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes have no network, and neither the cache of MACE nor the user's file."""
+    torch.save(make_model(), tmp_path / "cache.model")
+    write_structures(tmp_path / "data.xyz", teacher_data(8, seed=0))
+    write_structures(tmp_path / "like.xyz", teacher_data(2, seed=1))
+    raw = config(
+        tmp_path,
+        foundation={"model": "small"},
+        split={"valid_fraction": 0.25, "test_fraction": 0.25},
+        grid={"rank": [1, 2], "alpha": [1], "replay": [True]},
+        replay={"file": str(tmp_path / "like.xyz"), "labels": "foundation"},
+        rank_curve=True,
+        checks={"quick": ["gradients"], "standard": [], "thorough": []},
+        train={"max_num_epochs": 1},
+        export={"engines": ["ase"]},
+    )
+    sweep = begin(raw)
+    with pytest.raises(
+        UserError, match=r"foundation\.model: no such file; run mace-lora foundation"
+    ):
+        run("e0s", sweep.layout.plan, "", Given())
+    monkeypatch.setattr("lora.steps.foundation.fetch", lambda name: tmp_path / "cache.model")
+    run("foundation", sweep.layout.plan, "", Given())
+    assert read_json(sweep.layout.receipt("foundation"))["licence"] == "MIT"
+
+    def down(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("asked for the network")
+
+    (tmp_path / "cache.model").unlink()
+    monkeypatch.setattr("lora.mace.foundation.fetch", down)
+    monkeypatch.setattr("urllib.request.urlopen", down)
+    monkeypatch.setattr("socket.socket.connect", down)
+    done = []
+    for job in sweep.jobs.values():
+        if job.step in COMPUTE and job.step not in ("foundation", "thorough"):
+            done.append(job.step)
+            run(job.step, sweep.layout.plan, job.name, Given())
+        elif job.step in ("split", "choose"):
+            run(job.step, sweep.layout.plan, job.name, Given())
+    assert set(done) == set(COMPUTE) - {"foundation", "thorough"}

@@ -26,6 +26,7 @@ class Case:
     name: str
     cls: str = "ScaleShiftMACE"
     channels: int = 4
+    layers: int = 2
     max_l: int = 1
     max_ell: int = 2
     correlation: int = 2
@@ -37,8 +38,10 @@ class Case:
     agnostic: bool = False  # products with one weight for all elements
     apply_cutoff: bool = True
     reduced: bool = False  # cuEquivariance's couplings
+    charged: bool = False  # takes total charge and spin
     dtype: torch.dtype = torch.float64
     seed: int = 0
+    more: tuple[tuple[str, object], ...] = ()  # further arguments, (name, value)
 
 
 BASE = Case("scaleshift_L1")
@@ -73,6 +76,15 @@ ONE_HEAD = [case for case in CASES if len(case.heads) == 1]  # what `load_founda
 ONE_HEAD_IDS = [case.name for case in ONE_HEAD]
 
 
+def _categories(n: int, offset: int) -> dict[str, object]:
+    """An embedding of a whole number of the structure, as in mace_omol."""
+    numbers = {"in_dim": 1, "emb_dim": 4, "num_classes": n, "offset": offset}
+    return {"type": "categorical", "per": "graph", **numbers}
+
+
+CHARGE_AND_SPIN = {"total_spin": _categories(101, 0), "total_charge": _categories(201, 100)}
+
+
 def make_model(case: Case = BASE) -> nn.Module:
     """A model of random weights, in eval mode, with E0s and a fingerprint; a fresh copy."""
     return copy.deepcopy(_made(case))
@@ -97,7 +109,7 @@ def _made(case: Case) -> nn.Module:
             max_ell=case.max_ell,
             interaction_cls=modules.interaction_classes[case.interaction],
             interaction_cls_first=modules.interaction_classes[case.first],
-            num_interactions=2,
+            num_interactions=case.layers,
             num_elements=n,
             hidden_irreps=irreps[: case.max_l + 1],
             MLP_irreps=o3.Irreps("6x0e"),
@@ -113,6 +125,8 @@ def _made(case: Case) -> nn.Module:
             apply_cutoff=case.apply_cutoff,
             use_reduced_cg=case.reduced,
             **(scale if case.cls == "ScaleShiftMACE" else {}),
+            **({"embedding_specs": CHARGE_AND_SPIN} if case.charged else {}),
+            **dict(case.more),
         )
     with torch.no_grad():  # e3nn starts biases at zero, where a lost one would not be seen
         for name, parameter in model.named_parameters():

@@ -51,8 +51,8 @@ def running(sweep: Sweep) -> dict[str, str]:
     return {key: str(verdict.why) for key, verdict in verdicts(sweep).items() if verdict.runs}
 
 
-def pretend(sweep: Sweep, seconds: float = 90.0) -> None:
-    """Write the receipts of all jobs that would run, as if they had."""
+def pretend(sweep: Sweep, seconds: float = 90.0, model: bytes = b"") -> None:
+    """Write the receipts of all jobs that would run, as if they had; `model` was fetched."""
     found = verdicts(sweep)
     for key, job in sweep.jobs.items():
         if not found[key].runs:
@@ -62,4 +62,8 @@ def pretend(sweep: Sweep, seconds: float = 90.0) -> None:
             points = job.settings["points"]
             content = {x: {"point": x, "seconds": seconds, "ended_by": "patience"} for x in points}
         needed = {x: sweep.jobs[x] for x in job.needs}
+        for path in job.copies:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = job.copies[path]
+            path.write_bytes(source.read_bytes() if source else model)
         Receipt(job.receipt, stamp(job, needed, Files())).write(content)

@@ -2,16 +2,20 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lora.calculators.committee import Committee
 from lora.catalogue.columns import BY_KEY
 from lora.data.structures import load_structures
 from lora.files.sealed import read_json
+from tests.support.models import make_model
+from tests.support.published import HEADS
 from tests.support.store import Server, all_of
 from tests.support.sweep import Sweep
 from tests.support.trainings import teacher_data
@@ -155,6 +159,16 @@ def test_touching_does_nothing(sweep: Sweep) -> None:
     assert not {"split", "e0s", "train", "merge", "evaluate"} & set(todo)
 
 
+def test_a_deleted_foundation_model_is_kept_again_and_nothing_else_runs(sweep: Sweep) -> None:
+    """Results of versions that did not keep it have none, either."""
+    kept = sweep.home / "out/foundation"
+    shutil.rmtree(kept)
+    assert sweep.todo() == {"foundation": 1}
+    sweep.run()
+    assert sweep.todo() == {}
+    assert (kept / "foundation.model").read_bytes() == (sweep.home / "base.model").read_bytes()
+
+
 def test_one_more_alpha_trains_only_its_points(sweep: Sweep) -> None:
     sweep.config["grid"]["alpha"].append(8)
     try:
@@ -236,5 +250,14 @@ def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
     text = (broken.home / "data.xyz").read_text()
     (broken.home / "data.xyz").write_text(text.replace("REF_energy", "energy_of_mine"))
     with pytest.raises(AssertionError, match="frame 0 has no REF_energy"):
+        broken.run()
+    assert not (broken.home / "out/train/packs").exists()
+
+
+def test_a_foundation_model_that_is_of_no_use_stops_before_training(tmp_path: Path) -> None:
+    """Why stands on the terminal, not in the log alone."""
+    broken = Sweep(tmp_path / "broken")
+    torch.save(make_model(HEADS), broken.home / "base.model")
+    with pytest.raises(AssertionError, match="has several heads, choose one of: pbe, r2scan"):
         broken.run()
     assert not (broken.home / "out/train/packs").exists()
