@@ -13,7 +13,7 @@ from torch import nn
 
 from lora.errors import UserError
 from lora.mace.door import Untyped, default_dtype, upstream
-from lora.mace.notes import note
+from lora.mace.origin import origin_of, pass_on
 
 REPLAY = "pt_head"  # MACE's name for it
 
@@ -52,8 +52,7 @@ def two_heads(model: nn.Module) -> nn.Module:
                 default_dtype=dtype,
             )
     made.eval()
-    if hasattr(model, "base_fingerprint"):
-        note(made, "base_fingerprint", model.base_fingerprint)
+    pass_on(origin_of(model), made, second_head=True)
     return made
 
 
