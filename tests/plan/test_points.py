@@ -133,3 +133,15 @@ def test_other_cores_repack_no_trained_points(tmp_path: Path) -> None:
     pretend(begin(config(tmp_path, pack={"size": "auto"})))
     sweep = begin(config(tmp_path, pack={"size": 1}))
     assert len(sweep.packs["lora_s3_1"].points) == 2
+
+
+WHOLE = {"methods": {"lora": {"targets": {"modules_to_save": ["readouts"]}}}}
+
+
+def test_points_with_modules_of_their_own_train_alone(tmp_path: Path) -> None:
+    found = packs(tmp_path, grid={"rank": [2, 4]}, pack={"size": 4}, **WHOLE)
+    assert found["lora_s3_1"] == ["lora_r2_a1_s3"] and found["lora_s3_2"] == ["lora_r4_a1_s3"]
+    pretend(begin(config(tmp_path)))  # a pack of two, which has to train again
+    sweep = begin(config(tmp_path, **WHOLE))
+    assert [len(x.points) for x in sweep.packs.values()] == [1] * len(sweep.packs)
+    assert {"lora_s3_1", "lora_s3_2"} <= set(sweep.packs)
