@@ -4,7 +4,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora.adapters.inject import inject_lora, lora_layers, merge_lora_weights
+    from lora.adapters.inject import (
+        inject_lora,
+        lora_layers,
+        merge_lora_weights,
+        unload_lora,
+    )
     from lora.adapters.lora import LoRADenseLinear, LoRAFCLayer, LoRAO3Linear
     from lora.adapters.saved import load_adapter, save_adapter
     from lora.mace.foundation import load_foundation
@@ -19,6 +24,7 @@ _HOME = {
     "lora_layers": "adapters.inject",
     "merge_lora_weights": "adapters.inject",
     "save_adapter": "adapters.saved",
+    "unload_lora": "adapters.inject",
 }
 __all__ = [
     "LoRADenseLinear",
@@ -31,6 +37,7 @@ __all__ = [
     "lora_layers",
     "merge_lora_weights",
     "save_adapter",
+    "unload_lora",
 ]
 
 try:

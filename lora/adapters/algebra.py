@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora.adapters.before import Before, base_weights, before
 from lora.adapters.inject import (
     Injection,
     injection_of,
     lora_layers,
-    take_adapters,
     train_adapters_only,
+    unload_lora,
 )
 from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter, Pairs
@@ -27,34 +28,35 @@ from lora.adapters.saved import attach, load_adapter, read_card
 from lora.adapters.spectra import spectrum, thin_svd
 from lora.errors import UserError
 from lora.mace.elements import get_e0s, set_e0s
-from lora.mace.foundation import fingerprint
 from lora.mace.modules import replace_layer
-from lora.mace.notes import note
+from lora.mace.origin import Origin, fingerprint, note, pass_on
 
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
     """Let the model compute with its base weights inside the block, at no cost.
 
-    E0s are no part of the layers and stay those of the adapter.
+    Modules that train as a whole (`modules_to_save`) have the base's weights inside, too.  E0s are
+    no part of the layers and stay those of the adapter.
 
     Args:
         model: A model with adapters.
     """
     layers = [layer for _, layer in lora_layers(model)]
-    before = [layer.enabled for layer in layers]
+    were = [layer.enabled for layer in layers]
     for layer in layers:
         layer.enabled = False
     try:
-        yield
+        with base_weights(model):
+            yield
     finally:
-        for layer, was in zip(layers, before, strict=True):
+        for layer, was in zip(layers, were, strict=True):
             layer.enabled = was
 
 
 @torch.no_grad()
 def scale_adapters(model: nn.Module, factor: float) -> None:
-    """Multiply every weight change of the model by a factor, in place.
+    """Multiply every weight change of the model by a factor, in place: W + f s A B.
 
     Args:
         model: A model with adapters.
@@ -67,6 +69,10 @@ def scale_adapters(model: nn.Module, factor: float) -> None:
         if not layer.linear:
             raise UserError(f"{layer.kind}: adapters of this kind cannot be scaled, only retrained")
         layer.scale_by(factor)
+    for name, weight in before(model).weights.items():
+        trained = model.get_parameter(name)
+        base = weight.to(trained)
+        trained.copy_(base + factor * (trained - base))
 
 
 def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
@@ -90,7 +96,6 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
     with torch.no_grad():
         for _, layer in lora_layers(out):
             layer.set_base_weight(layer.base_weight() - layer.delta())
-    injection, layers = injection_of(out), take_adapters(out)
     digest = fingerprint(out)  # of float32 digits: rounding is not seen
     if digest != card["base"]["fingerprint"]:
         raise UserError(
@@ -98,10 +103,7 @@ def unmerge(model: nn.Module, folder: str | Path) -> nn.Module:
             f"{card['base']['fingerprint']}: it was merged from another one, or in float32, or "
             "trained on; load the adapter onto the foundation model instead"
         )
-    for name, layer in layers.items():
-        replace_layer(out, name, layer)
-    note(out, "base_fingerprint", digest)
-    note(out, "lora_injection", injection)
+    pass_on(Origin(digest, {}), out)
     return out
 
 
@@ -126,24 +128,23 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     injection: Injection | None = None
     for folder, weight in weights.items():
         _require_linear(read_card(folder), folder)
-        try:
-            load_adapter(model, folder)
-            injection = injection or injection_of(model)  # the sum is written as the first is
-        finally:  # whatever happens, the model is the base again
-            e0s, layers = get_e0s(model), take_adapters(model)
-            set_e0s(model, base_e0s)
+        load_adapter(model, folder)  # or an error, and the model is still the base
+        injection = injection or injection_of(model)  # the sum is written as the first is
+        e0s, layers = get_e0s(model), dict(lora_layers(model))
+        unload_lora(model)
         if terms and layers.keys() != terms[0][1].keys():
             raise UserError(f"{folder}: adapts other layers than the first adapter")
         terms.append((weight, layers))
         for symbol, energy in e0s.items():
             shift[symbol] += weight * (energy - base_e0s[symbol])
 
-    ranks = {}
+    ranks, was = {}, Before.of(model, [])
     for name in terms[0][1]:
         new = _sum([(weight, layers[name]) for weight, layers in terms])
         ranks[name] = new.rank
         replace_layer(model, name, new)
     _note_ranks(model, injection, ranks)
+    note(model, "lora_before", was)
     train_adapters_only(model)
     set_e0s(model, {symbol: base_e0s[symbol] + shift[symbol] for symbol in base_e0s})
 
@@ -170,6 +171,16 @@ def _require_linear(card: dict[str, Any], folder: str | Path) -> None:
             f"{folder}: is a {card['method']} adapter, whose change depends on the base weight; "
             "it cannot be added or taken out again"
         )
+    if card["targets"].get("modules_to_save"):
+        raise UserError(
+            f"{folder}: holds whole modules beside its adapter ({', '.join(_modules(card))}), "
+            "which cannot be added or taken out again; load it onto the foundation model"
+        )
+
+
+def _modules(card: dict[str, Any]) -> list[str]:
+    """Return the patterns of the modules that a folder holds as a whole."""
+    return list(card["targets"]["modules_to_save"])
 
 
 def truncate_lora(

@@ -91,6 +91,15 @@ class Host(ABC):
         """The names of the matrices, in the order of reports."""
         return list(dict.fromkeys(stretch.part for stretch in self.outputs))
 
+    @property
+    def highest_rank(self) -> int:
+        """The highest rank of a change: min(rows, columns) of a matrix, the largest of all."""
+        rows, columns = (
+            {part: sum(x.size for x in side if x.part == part) for part in self.parts}
+            for side in (self.inputs, self.outputs)
+        )
+        return max(min(rows[part], columns[part]) for part in self.parts)
+
     @abstractmethod
     def matrices(self, weight: Tensor) -> Matrices:
         """Return a weight as one matrix for each adapted irrep.

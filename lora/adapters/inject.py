@@ -2,21 +2,24 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypedDict, Unpack
 
+import torch
 from torch import nn
 
+from lora.adapters.before import NOTE as BEFORE
+from lora.adapters.before import Before, before, inside, modules_to_save
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_class
 from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter
+from lora.adapters.sound import check_finite, check_settings, say_idle_ranks
 from lora.errors import UserError
 from lora.mace.door import is_cueq, o3
-from lora.mace.foundation import base_digest
-from lora.mace.modules import count_parameters, replace_layer
-from lora.mace.notes import note
+from lora.mace.modules import count_parameters, holds_upstream_lora, replace_layer
+from lora.mace.origin import NOTE, note, origin_of
 from lora.plan.targets import Targets
 
 log = logging.getLogger(__name__)
@@ -30,7 +33,8 @@ class Injection:
         rank: The rank of the adapters.
         alpha: The numerator of their scaling.
         scaling: The name of the scaling; see `Adapter.scale`.
-        targets: The layers and irreps, products or not, and ranks and alphas of single layers.
+        targets: The layers and irreps, products or not, ranks and alphas of single layers, and
+            the modules that train as a whole.
         wrap_equivariant: Whether `o3.Linear` and `cuet.Linear` are adapted.
         wrap_dense: Whether `nn.Linear` and the layers of `FullyConnectedNet` are adapted.
         kind: The kind of adapter, a row of `lora/adapters/kinds.py`.
@@ -68,6 +72,7 @@ class Extras(TypedDict, total=False):
     targets: Targets | Mapping[str, Any] | None
     kind: str
     start: str
+    modules_to_save: Iterable[str]
 
 
 def inject_lora(
@@ -81,11 +86,15 @@ def inject_lora(
 ) -> list[str]:
     """Wrap the linear layers of a model in place, and freeze all else.
 
+    A layer computes y = W x + (alpha/r) B(A(x)), see `lora.adapters.lora`; it starts as the base,
+    with B = 0.  `merge_lora_weights` makes it part of the base, `unload_lora` takes it off again.
+    The adapter belongs to the base whose weights are there now, whatever file they came from.
+
     Args:
         module: A MACE model, or any module with `o3.Linear`, `cuet.Linear`, `nn.Linear` or e3nn
             FC layers.
-        rank: The rank of A and B.
-        alpha: The numerator of the scaling; the update is scaled by alpha/rank.
+        rank: The rank of A and B. What is above the rank that a layer can have is warned of.
+        alpha: The numerator of the scaling, above 0; the update is scaled by alpha/rank.
         wrap_equivariant: Whether to wrap `o3.Linear` and `cuet.Linear`.
         wrap_dense: Whether to wrap `nn.Linear` and the layers of `FullyConnectedNet`.
         cueq_config: MACE's cuEquivariance settings. Where they are enabled, the model has to run
@@ -93,7 +102,10 @@ def inject_lora(
         **extras: `scaling`, "mace" (with e3nn's path weights) or "rank_stable" (alpha/sqrt(rank));
             `targets`, the layers and irreps, products or not, and ranks and alphas of single
             layers; `kind`, the kind of adapter; `start`, "documented" (A at N(0, 1e-3)) or
-            "upstream" (N(0, 1) for equivariant layers, which is what upstream's code does).
+            "upstream" (N(0, 1) for equivariant layers, which is what upstream's code does);
+            `modules_to_save`, globs over names of modules
+            that train as a whole and are saved, loaded, merged and unloaded with the adapter; no
+            layer in them is wrapped.
 
     Returns:
         The names of the wrapped layers, sorted.
@@ -101,7 +113,7 @@ def inject_lora(
     Raises:
         ValueError: The model is injected already, nothing in it can be wrapped, or a setting is
             not allowed.
-        UserError: A pattern of the targets matches no layer; the message lists the layers.
+        UserError: A pattern matches no layer or module; the message lists them.
     """
     if getattr(cueq_config, "enabled", False) and not any(map(is_cueq, module.modules())):
         raise ValueError(
@@ -111,9 +123,15 @@ def inject_lora(
         )
     given = extras.get("targets")
     targets = given if isinstance(given, Targets) else Targets.from_dict(given or {})
+    if "modules_to_save" in extras:
+        patterns = extras["modules_to_save"]
+        listed = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        targets = replace(targets, modules_to_save=targets.modules_to_save + listed)
     scaling, kind = extras.get("scaling", "mace"), extras.get("kind", "lora")
     injection = Injection(rank, alpha, scaling, targets, wrap_equivariant, wrap_dense, kind)
-    return inject(module, replace(injection, start=extras.get("start", injection.start)))
+    wrapped = inject(module, replace(injection, start=extras.get("start", injection.start)))
+    say_idle_ranks(ranks(module))
+    return wrapped
 
 
 def inject(module: nn.Module, how: Injection) -> list[str]:
@@ -132,32 +150,48 @@ def inject(module: nn.Module, how: Injection) -> list[str]:
     """
     if how.kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {how.kind!r}")
+    check_settings(how.rank, how.alpha, how.scaling)
     if dict(lora_layers(module)):
-        raise ValueError("the model holds LoRA layers already: merge them first")
-    before, digest = count_parameters(module), base_digest(module)
+        raise ValueError("the model holds LoRA layers already: merge or unload them first")
+    if holds_upstream_lora(module):
+        raise ValueError("the model holds LoRA layers of MACE's own: merge them first with MACE")
+    counted, origin = count_parameters(module), origin_of(module)
     hosts = _hosts(module, how)
     if not hosts:
         raise ValueError("nothing to wrap: no o3.Linear, nn.Linear or e3nn FC layer was found")
     how.targets.check(hosts)
+    whole = modules_to_save(module, how.targets.modules_to_save)
+    hosts = {name: host for name, host in hosts.items() if not inside(name, whole)}
     wrapped = [name for name, host in hosts.items() if _wanted(module, name, host, how.targets)]
     if not wrapped:
-        raise UserError("targets: exclude and irreps leave no layer to wrap")
-    for name in wrapped:  # in the model's order, because each draws its start values
-        rank, alpha = how.targets.rank_of(name, how.rank), how.targets.alpha_of(name, how.alpha)
-        irreps = how.targets.irreps if hosts[name].by_irrep else ()
-        adapter = KINDS[how.kind].named(hosts[name])
-        base = module.get_submodule(name)
-        layer = adapter(base, rank, alpha, how.scaling, irreps, how.start)
+        where = " outside of modules_to_save" if whole else ""
+        raise UserError(f"targets: exclude and irreps leave no layer to wrap{where}")
+    was = Before.of(module, whole)
+    try:
+        layers = {name: _adapter(module.get_submodule(name), name, how) for name in wrapped}
+    except ValueError:  # nothing is wrapped yet; the layers that were tried are frozen
+        was.put_back(module)
+        raise
+    for name, layer in layers.items():
         replace_layer(module, name, layer)
+    for name, value in {"lora_injection": how, BEFORE: was, NOTE: origin}.items():
+        note(module, name, value)
     train_adapters_only(module)
-    note(module, "lora_injection", how)
-    note(module, "base_fingerprint", digest)
     log.info(
         "LoRA rank %d, alpha %g, scaling %s: %d layers wrapped; trainable parameters %d of %d "
         "before, %d of %d after",
-        *(how.rank, how.alpha, how.scaling, len(wrapped), *before, *count_parameters(module)),
+        *(how.rank, how.alpha, how.scaling, len(wrapped), *counted, *count_parameters(module)),
     )
     return sorted(wrapped)
+
+
+def _adapter(layer: nn.Module, name: str, how: Injection) -> Adapter:
+    """Return the adapter of a layer; each draws its start values, so their order counts."""
+    host = host_class(layer)
+    assert host is not None
+    irreps = how.targets.irreps if host.by_irrep else ()
+    rank, alpha = how.targets.rank_of(name, how.rank), how.targets.alpha_of(name, how.alpha)
+    return KINDS[how.kind].named(host)(layer, rank, alpha, how.scaling, irreps, how.start)
 
 
 def _hosts(module: nn.Module, how: Injection) -> dict[str, type[Host]]:
@@ -178,7 +212,7 @@ def _wanted(module: nn.Module, name: str, host: type[Host], targets: Targets) ->
 
 
 def train_adapters_only(module: nn.Module) -> None:
-    """Let the parameters of the adapters ask for a gradient, and nothing else.
+    """Let adapters, and modules that train as a whole, ask for a gradient, and nothing else.
 
     Args:
         module: A model with adapters.
@@ -187,10 +221,14 @@ def train_adapters_only(module: nn.Module) -> None:
     for _, layer in lora_layers(module):
         for parameter in layer.values().values():
             parameter.requires_grad_(True)
+    for name in before(module).weights:
+        module.get_parameter(name).requires_grad_(True)
 
 
 def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
-    """Write every adapter into its base layer and take the wrappers away.
+    """Write every adapter into its base layer, W + s A B, and take the wrappers away.
+
+    Modules that were trained as a whole stay as they are.
 
     Args:
         model: A model with adapters.
@@ -200,10 +238,12 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
         The model with its original architecture, all parameters trainable again.
 
     Raises:
-        ValueError: The adapters are switched off, so that nothing would be merged.
+        ValueError: The adapters are switched off, so that nothing would be merged, or a factor
+            is not finite.  The model is as it was.
     """
     if not all(layer.enabled for _, layer in lora_layers(model)):
         raise ValueError("the adapters are disabled: merge outside of `with disabled(model)`")
+    check_sound(model)
     if not inplace:
         model = copy.deepcopy(model)
     for layer in take_adapters(model).values():
@@ -211,6 +251,44 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
+
+
+def unload_lora(model: nn.Module) -> nn.Module:
+    """Take the adapters off a model, in place: it is the base that was injected, exactly.
+
+    Weights, E0s, those of modules that trained as a whole, and which parameters ask for a gradient
+    are what they were before `inject_lora` or `load_adapter`.  Another adapter can be loaded then.
+
+    Args:
+        model: A model with adapters.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: It holds no adapters: whole weights, and what was merged, cannot be unloaded.
+    """
+    injection_of(model)
+    was = before(model)
+    take_adapters(model)
+    was.put_back(model)
+    return model
+
+
+def check_sound(model: nn.Module) -> None:
+    """Raise an error if what was trained of a model holds inf or nan.
+
+    Args:
+        model: A model, with adapters or without.
+
+    Raises:
+        ValueError: It does; the message names the layer or weight.
+    """
+    for name, layer in lora_layers(model):
+        with torch.no_grad():
+            values = {**layer.values(), "change": layer.delta()}
+        check_finite((f"{name}.{key}", value) for key, value in values.items())
+    check_finite((name, model.get_parameter(name)) for name in before(model).weights)
 
 
 def take_adapters(model: nn.Module) -> dict[str, Adapter]:
@@ -225,8 +303,8 @@ def take_adapters(model: nn.Module) -> dict[str, Adapter]:
     layers = dict(lora_layers(model))
     for name, layer in layers.items():
         replace_layer(model, name, layer.base)
-    if hasattr(model, "lora_injection"):
-        del model.lora_injection
+    for name in ("lora_injection", BEFORE):  # which base it is stays known
+        model.__dict__.pop(name, None)
     return layers
 
 
@@ -239,6 +317,15 @@ def lora_layers(module: nn.Module) -> Iterator[tuple[str, Adapter]]:
     for name, child in module.named_modules():
         if isinstance(child, Adapter):
             yield name, child
+
+
+def ranks(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return the rank of each adapted layer, and the highest that it can have.
+
+    Args:
+        module: A model with adapters.
+    """
+    return {name: (layer.rank, layer.host.highest_rank) for name, layer in lora_layers(module)}
 
 
 def injection_of(module: nn.Module) -> Injection:

@@ -14,6 +14,7 @@ A new kind is a file with one subclass of `Adapter` (`axes`, `start` and `change
 the example), a row in `lora/adapters/kinds.py` and a row in `lora/catalogue/methods.py`.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
-from lora.catalogue.methods import SCALINGS, STARTS
+from lora.adapters.sound import check_settings
+from lora.catalogue.methods import STARTS
 
 Axis = Literal["inputs", "rank", "outputs"]
 Axes = dict[str, tuple[Axis, ...]]  # of the parameters of a kind, by name
@@ -81,17 +83,14 @@ class Adapter(nn.Module, ABC):
             started: The start of the parameters, where the kind has several.
 
         Raises:
-            ValueError: The rank or the scaling is not allowed, or the layer cannot be adapted.
+            ValueError: A setting is not allowed, or the layer cannot be adapted.
         """
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}")
-        if scaling not in SCALINGS:
-            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+        check_settings(rank, alpha, scaling)
         if started not in STARTS:
             raise ValueError(f"start must be one of {', '.join(STARTS)}, got {started!r}")
         self.base, self.host = base, host_of(base, irreps)
-        self.rank, self.alpha, self.scaling = rank, float(alpha), scaling
+        self.rank, self.alpha, self.scaling = int(rank), float(alpha), scaling
         self.started, self.enabled = started, True
         for parameter in base.parameters():
             parameter.requires_grad_(False)
@@ -207,6 +206,18 @@ class Adapter(nn.Module, ABC):
             rank: The rank.
         """
         return type(self)(self.base, rank, self.alpha, self.scaling, self.host.irreps)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what TorchScript compiles in its place: a copy of the base layer, merged.
+
+        A scripted model has the adapters in its weights, as they are when it is scripted.
+        """
+        merged = copy.copy(self.host)
+        merged.base = copy.deepcopy(self.base)
+        with torch.no_grad():
+            merged.set_base_weight(self.weight())
+        layer: nn.Module = merged.base
+        return layer
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""

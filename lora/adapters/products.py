@@ -170,8 +170,9 @@ class ContractionHost(Host):
         if is_cueq(self.base):
             super().set_base_weight(weight)
             return
+        own = dict(self.base.named_parameters())  # which TorchScript's modules have, too
         for name, values in self._split(weight).items():
-            self.base.get_parameter(name).copy_(values)
+            own[name].copy_(values)
 
     def _split(self, weight: Tensor) -> dict[str, Tensor]:
         pieces = weight.split([path.n_paths for path in self.paths], dim=-2)

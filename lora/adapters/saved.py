@@ -1,32 +1,39 @@
 """Adapters as files: adapter.safetensors has the tensors, adapter.json all else.
 
-An adapter is bound to the weights it was trained on by their fingerprint, and stored in the
-layout of the full foundation model, also where training ran on one trimmed to fewer elements.
-So `load_adapter` needs nothing but the foundation model.
+An adapter is bound to the weights of its base by their digest (`lora.mace.origin`), computed when
+it is injected and again when it is loaded, and stored in the layout of the full foundation model,
+also where training ran on one trimmed to fewer elements.  So `load_adapter` needs nothing but the
+foundation model.  Modules that trained as a whole (`modules_to_save`) lie in the same file, in the
+layout in which they trained; loading puts the rows of the elements into the full base.
 """
 
 import logging
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from lora.adapters.full_layout import full_values
+from lora.adapters.before import before, inside
+from lora.adapters.full_layout import full_values, full_weights
 from lora.adapters.inject import (
     Injection,
+    check_sound,
     inject,
     injection_of,
     injection_settings,
     lora_layers,
+    unload_lora,
 )
 from lora.adapters.kinds import KINDS
 from lora.errors import UserError
 from lora.files.sealed import check_file, read_json, write_bytes, write_sealed
-from lora.mace.elements import get_e0s, restore_elements, set_e0s
-from lora.mace.foundation import base_digest
-from lora.mace.heads import REPLAY, two_heads
+from lora.mace.elements import elements, get_e0s, restore_elements, set_e0s
+from lora.mace.heads import two_heads
+from lora.mace.origin import Origin, changed, digests, fingerprint, noted, origin_of
 from lora.plan.targets import Targets
 
 log = logging.getLogger(__name__)
@@ -43,27 +50,46 @@ def save_adapter(
     """Write the adapters of an injected model to a folder.
 
     Args:
-        model: A model that `inject_lora` was called on, trained or not, trimmed to some elements
-            or not.
+        model: A model that `inject_lora` was called on, trained or not; of any make, trimmed to
+            some elements or not.
         folder: The folder; it is made if need be.
         e0s: The E0s (eV) of the fine-tuned elements; by default those of the elements that the
             model knows.
         **notes: Anything that JSON can hold, kept under "notes".
 
     Returns:
-        The folder.
+        The folder; what was saved there before is replaced as a whole.
 
     Raises:
-        ValueError: The model holds no adapters.
+        ValueError: The model holds no adapters, one that is not finite, or a base whose weights
+            changed since the injection.
     """
     kind, settings = injection_of(model).kind, injection_settings(model)
+    check_sound(model)
+    origin = _origin_of(model)
     tensors: dict[str, Any] = {}
     for name, layer in lora_layers(model):
-        trimmed = hasattr(model, "kept_elements")
-        values = full_values(model, name, layer) if trimmed else layer.values()
+        values = full_values(model, origin, name, layer) if origin.kept else layer.values()
         tensors |= {f"{name}.{key}": value.detach() for key, value in values.items()}
+    tensors |= {name: model.get_parameter(name).detach() for name in before(model).weights}
     card = {"method": kind, **settings, "layers": [name for name, _ in lora_layers(model)]}
-    return _write(model, Path(folder), tensors, card | {"notes": notes}, e0s)
+    if before(model).weights and origin.kept:
+        card["trimmed_to"] = [chemical_symbols[z] for z in elements(model)]
+    return _write(model, origin, Path(folder), tensors, card | {"notes": notes}, e0s)
+
+
+def _origin_of(model: nn.Module) -> Origin:
+    """Return the base of a model with adapters, once it is clear that it is still that base."""
+    instead = before(model).weights
+    origin = noted(model)
+    if origin is None:  # out of a pickle, which is not believed
+        return Origin(fingerprint(model, instead), digests(model, instead))
+    if name := changed(model, origin, instead):
+        raise ValueError(
+            f"{name} of the base changed since the adapters were injected, so they belong to no "
+            "base that exists: keep the base frozen, or inject into the changed one"
+        )
+    return origin
 
 
 def save_weights(
@@ -92,26 +118,29 @@ def save_weights(
     state = restore_elements(model, base).state_dict()
     tensors = {name: state[name].detach() for name in trained}
     card = {"method": WEIGHTS, "layers": trained, "notes": notes}
-    return _write(model, Path(folder), tensors, card, e0s)
+    return _write(model, origin_of(base), Path(folder), tensors, card, e0s)
 
 
 def load_adapter(model: nn.Module, folder: str | Path) -> dict[str, Any]:
     """Put a saved adapter, and the E0s it was trained with, on its foundation model, in place.
 
+    `unload_lora` takes it off again.
+
     Args:
-        model: The foundation model that the adapter was trained on, as `load_foundation` returns
-            it.
+        model: The foundation model that the adapter was trained on, however it was loaded.
         folder: What `save_adapter` wrote.
 
     Returns:
         The contents of adapter.json.
 
     Raises:
-        UserError: The files are missing or damaged, or the model is another one.
+        UserError: The files are missing or damaged, or the model is another one: of other weights
+            or scale and shift, the one that the adapter was merged into, or trimmed.
+        ValueError: The model holds adapters already.
     """
     card = read_card(folder)
-    check_base(model, card, folder)
-    if card.get("replay") and REPLAY not in (getattr(model, "heads", None) or []):
+    origin = check_base(model, card, folder)
+    if card.get("replay") and not origin.second_head:
         raise UserError(
             f"{folder}: was trained with replay and has two heads; merge it (mace-lora merge), or "
             "load it with lora.adapters.saved.load_adapted"
@@ -131,14 +160,14 @@ def load_adapted(model: nn.Module, folder: str | Path) -> nn.Module:
         UserError: As for `load_adapter`.
     """
     card = read_card(folder)
-    check_base(model, card, folder)
-    model = two_heads(model) if card.get("replay") else model
+    origin = check_base(model, card, folder)
+    model = two_heads(model) if card.get("replay") and not origin.second_head else model
     attach(model, card, folder)
     return model
 
 
-def check_base(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
-    """Raise an error if the model is not the one that an adapter was trained on.
+def check_base(model: nn.Module, card: dict[str, Any], folder: str | Path) -> Origin:
+    """Return which base a model is, by the weights that are there now, if it is the adapter's.
 
     Args:
         model: The model.
@@ -147,15 +176,25 @@ def check_base(model: nn.Module, card: dict[str, Any], folder: str | Path) -> No
 
     Raises:
         UserError: It is another model.
+        ValueError: It holds adapters.
     """
-    found = base_digest(model)
+    if dict(lora_layers(model)):
+        raise ValueError("the model holds LoRA layers already: merge or unload them first")
+    origin = origin_of(model)
+    found = origin.base
     if found != card["base"]["fingerprint"]:
         name = card["base"].get("name")
         raise UserError(
             f"{folder}: this adapter belongs to the base {card['base']['fingerprint']}"
             f"{f' ({name})' if name else ''}, the model given is {found}; "
-            "load it onto the foundation model it was trained on"
+            "load it onto the foundation model it was trained on, with the weights of that time"
         )
+    if origin.kept:
+        raise UserError(
+            f"{folder}: the model given is trimmed to some elements; load the adapter onto the "
+            "full foundation model"
+        )
+    return origin
 
 
 def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
@@ -177,17 +216,45 @@ def attach(model: nn.Module, card: dict[str, Any], folder: str | Path) -> None:
         tensors = load_file(path)
     except Exception as error:
         raise UserError(f"{path}: cannot be read ({error}); train this point again") from None
-    if card["method"] != WEIGHTS:
-        inject(model, _injection_of(card, folder))
     dtype = next(model.parameters()).dtype
     if str(dtype) != f"torch.{card['dtype']}":
         log.warning("%s: trained in %s, loaded into a %s model", folder, card["dtype"], dtype)
     state = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    unmatched = model.load_state_dict(state, strict=False).unexpected_keys
-    missing = [name for name in _expected(model, card) if name not in state]
-    if unmatched or missing:
-        raise UserError(f"{path}: does not fit the model at {(unmatched + missing)[0]}")
-    set_e0s(model, card["E0s"])
+    for name, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"{path}: {name} is not finite; train this point again")
+    try:
+        _load_state(model, state, card, folder)
+    except RuntimeError as error:  # of torch, where modules of a trimmed model do not fit
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: does not fit the model ({reason})") from None
+
+
+def _load_state(
+    model: nn.Module, state: dict[str, Tensor], card: dict[str, Any], folder: str | Path
+) -> None:
+    """Put tensors on a model, which is as it was where they do not fit."""
+    adapts = not holds_weights(card)
+    if adapts:
+        how = _injection_of(card, folder)
+        if symbols := card.get("trimmed_to"):
+            whole = {n: x for n, x in state.items() if not inside(n, card["layers"])}
+            state = state | full_weights(model, whole, symbols)
+        inject(model, how)
+    try:
+        expected = _expected(model, card)
+        own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        odd = sorted(set(expected) ^ state.keys())
+        odd += [name for name in expected if own.get(name) != state[name].shape] if not odd else []
+        if odd:
+            raise UserError(f"{folder}/{TENSORS}: does not fit the model at {odd[0]}")
+        model.load_state_dict(state, strict=False)
+        if card["E0s"]:
+            set_e0s(model, card["E0s"])
+    except BaseException:
+        if adapts:
+            unload_lora(model)
+        raise
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -237,11 +304,13 @@ def _expected(model: nn.Module, card: dict[str, Any]) -> list[str]:
     """Return the names of the tensors that a model needs from a saved adapter."""
     if holds_weights(card):
         return list(card["layers"])
-    return [f"{name}.{key}" for name, layer in lora_layers(model) for key in layer.axes]
+    factors = [f"{name}.{key}" for name, layer in lora_layers(model) for key in layer.axes]
+    return [*factors, *before(model).weights]
 
 
 def _write(
     model: nn.Module,
+    origin: Origin,
     folder: Path,
     tensors: dict[str, Tensor],
     card: dict[str, Any],
@@ -249,24 +318,32 @@ def _write(
 ) -> Path:
     """Write tensors and card; the card has the method, its settings, the layers and the notes."""
     notes = card.pop("notes")
-    base = {"fingerprint": getattr(model, "base_fingerprint", None)}
-    base |= {"name": notes.pop("base_name", None)}
-    if base["fingerprint"] is None:
-        raise ValueError("the model has no base_fingerprint: load it with load_foundation")
     if e0s is None:
         e0s = get_e0s(model) if hasattr(model, "atomic_energies_fn") else {}
     full_card = {
         "format": FORMAT,
         **card,
-        "base": base,
+        "base": {"fingerprint": origin.base, "name": notes.pop("base_name", None)},
         "head": next(iter(getattr(model, "heads", None) or ["Default"])),
-        "replay": REPLAY in (getattr(model, "heads", None) or []),
+        "replay": origin.second_head,
         "elements": list(e0s),
         "E0s": e0s,
         "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
         "versions": {name: version(name) for name in SOFTWARE},
         "notes": notes,
     }
-    write_bytes(folder / TENSORS, save({k: v.contiguous().cpu() for k, v in tensors.items()}))
-    write_sealed(folder / CARD, full_card, [folder / TENSORS])
+    _replace(folder, save({k: v.contiguous().cpu() for k, v in tensors.items()}), full_card)
     return folder
+
+
+def _replace(folder: Path, tensors: bytes, card: dict[str, Any]) -> None:
+    """Write both files of a folder, or leave it as it was; a kill between them leaves no card."""
+    beside = folder / ".part"
+    try:
+        write_bytes(beside / TENSORS, tensors)
+        write_sealed(beside / CARD, card, [beside / TENSORS])
+        (folder / CARD).unlink(missing_ok=True)
+        for name in (TENSORS, CARD):
+            (beside / name).replace(folder / name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

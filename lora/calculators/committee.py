@@ -62,6 +62,8 @@ class Committee(Calculator):
         for folder in adapters:
             if holds_weights(read_card(folder)):
                 raise UserError(f"{folder}: holds whole weights; a committee shares one base")
+            if read_card(folder)["targets"].get("modules_to_save"):
+                raise UserError(f"{folder}: holds whole modules; a committee shares one base")
             load_adapter(model, folder)
             layers.append(take_adapters(model))
             own = get_e0s(model)

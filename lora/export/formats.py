@@ -17,7 +17,7 @@ from lora.files.sealed import write_bytes, write_torch
 from lora.mace.door import default_dtype, upstream
 from lora.mace.foundation import load_foundation
 from lora.mace.kernels import to_kernel
-from lora.mace.notes import without_notes
+from lora.mace.origin import without_notes
 
 
 def plain(model_file: Path, head: str | None, dtype: torch.dtype | None) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lora.data.origin import where
 from lora.errors import UserError
 from lora.mace.door import Untyped, default_dtype, o3
-from lora.mace.notes import note
+from lora.mace.origin import noted, origin_of, pass_on
 
 # linear layers that read the one-hot elements
 ELEMENT_LINEARS = ("node_embedding.linear", "source_embedding", "target_embedding")
@@ -88,7 +88,7 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
     """Return a copy that knows only the elements `numbers`, and computes the same on those.
 
     Every weight with a row for each element keeps the rows of `numbers`, in the model's order.
-    They are noted on the copy as `kept_elements`, for `restore_elements` and for adapters.
+    They are noted on the copy (`lora.mace.origin`), for `restore_elements` and for adapters.
 
     Args:
         model: A MACE model.
@@ -119,8 +119,9 @@ def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
         energies = out.atomic_energies_fn
         energies.atomic_energies = energies.atomic_energies[..., keep].clone()
         out.atomic_numbers = out.atomic_numbers[keep].clone()
-    note(out, "kept_elements", keep)
-    note(out, "base_elements", len(known))
+    origin = origin_of(model)
+    kept = tuple(origin.kept[i] for i in keep) if origin.kept else tuple(keep)
+    pass_on(origin, out, kept=kept, n_elements=origin.n_elements or len(known))
     trimmed: nn.Module = out
     return trimmed
 
@@ -132,9 +133,15 @@ def restore_elements(trimmed: Untyped, full: nn.Module) -> nn.Module:
 
     Args:
         trimmed: What `trim_elements` returned, trained or not.
-        full: The model that it was made from.
+        full: The base that it was made from.
+
+    Raises:
+        ValueError: It was not trimmed in this process.
     """
-    keep, every = trimmed.kept_elements, list(range(len(trimmed.kept_elements)))
+    origin = noted(trimmed)
+    if origin is None or not origin.kept:
+        raise ValueError("the model was not trimmed by trim_elements in this process")
+    keep, every = list(origin.kept), list(range(len(origin.kept)))
     out: Untyped = copy.deepcopy(full)
     by_rows: set[Tensor] = set()  # parameters that hold elements, done row by row
     with torch.no_grad():

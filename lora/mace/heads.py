@@ -15,7 +15,7 @@ from lora.data.labels import WEIGHT
 from lora.errors import UserError
 from lora.mace.door import Untyped, default_dtype, upstream
 from lora.mace.graphs import HEAD
-from lora.mace.notes import note
+from lora.mace.origin import origin_of, pass_on
 
 REPLAY = "pt_head"  # MACE's name for it
 
@@ -54,8 +54,7 @@ def two_heads(model: nn.Module) -> nn.Module:
                 default_dtype=dtype,
             )
     made.eval()
-    if hasattr(model, "base_fingerprint"):
-        note(made, "base_fingerprint", model.base_fingerprint)
+    pass_on(origin_of(model), made, second_head=True)
     return made
 
 

@@ -15,7 +15,7 @@ from lora.mace.contraction import path_weights
 from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
 from lora.mace.elements import elements
 from lora.mace.modules import irreps_of
-from lora.mace.notes import NOTES
+from lora.mace.origin import NOTE, changed, note, noted, origin_of, pass_on
 from lora.mace.predict import on_cluster
 
 MODULES = {"cueq": "cuequivariance_torch", "oeq": "openequivariance"}
@@ -103,9 +103,10 @@ def _convert(module: str, source: nn.Module, device: str) -> nn.Module:
             out: nn.Module = upstream(module).run(source, device=device, return_model=True)
     except KeyError:
         raise UserError(f"{type(source).__name__}: MACE converts ScaleShiftMACE only") from None
-    for name in NOTES:
-        if hasattr(source, name):
-            setattr(out, name, getattr(source, name))
+    if (before := noted(source)) is not None and changed(source, before):
+        note(out, NOTE, before)  # trained since, which the weights of the copy show as well
+    else:
+        pass_on(origin_of(source), out)
     return out.to(device).eval()
 
 

@@ -35,6 +35,16 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     return trainable, sum(p.numel() for p in parameters)
 
 
+def holds_upstream_lora(model: nn.Module) -> bool:
+    """Return True for a model that MACE's own `inject_lora` was called on.
+
+    Args:
+        model: A model.
+    """
+    kinds = {(type(module).__module__, type(module).__name__) for module in model.modules()}
+    return any(room.startswith("mace.") and name.startswith("LoRA") for room, name in kinds)
+
+
 def replace_layer(root: nn.Module, name: str, new: nn.Module) -> None:
     """Put a module in the place of another.
 

@@ -58,7 +58,7 @@ def make_packs(
         packs |= {name: pack for name, pack in kept.items() if pack.points[0].peers == peers}
         new = [x for x in lora if x.peers == peers and x.name not in placed]
         numbers = (n for n in itertools.count(1) if f"{stem}{n}" not in kept)
-        size = _size(config, len(new), cores)
+        size = 1 if any(x.alone for x in new) else _size(config, len(new), cores)
         for i in range(0, len(new), size):
             name = f"{stem}{next(numbers)}"
             packs[name] = Pack(name, tuple(new[i : i + size]))
@@ -83,6 +83,8 @@ def _kept(known: dict[str, Any], points: dict[str, Point], layout: Layout) -> di
         same = all(
             members[x] == point.settings.to_dict() for x, point in current.items() if point.settings
         )
+        if not same and len(members) > 1 and any(x.alone for x in current.values()):
+            continue
         left = {x: _gone(x, s) for x, s in members.items() if x not in points}
         if same:  # a trained pack may hold points that left the grid
             ordered = tuple((current | left)[x] for x in members if x in current or x in left)

@@ -43,6 +43,11 @@ class Point:
         return self.settings is not None and self.settings.method in ADAPTERS and not self.cut_from
 
     @property
+    def alone(self) -> bool:
+        """Return True for a training of adapters with weights of its own beside them."""
+        return self.settings is not None and bool(self.settings.targets.modules_to_save)
+
+    @property
     def peers(self) -> tuple[bool, float, int]:
         """Return what points that train together share: replay, share of the data, seed."""
         assert self.settings is not None

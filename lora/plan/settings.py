@@ -240,6 +240,11 @@ class TrainSettings:
         out._check(*(f.name for f in fields(out) if f.name != "targets"))
         if out.energy_weight + out.forces_weight == 0:
             raise UserError("energy_weight and forces_weight: both are 0, nothing would be learnt")
+        if out.enable_cueq and out.targets.modules_to_save:
+            raise UserError(
+                "targets.modules_to_save and enable_cueq: cuEquivariance stores whole modules in "
+                "another layout; set enable_cueq: false"
+            )
         kinds = {
             name: option.kind for name, option in OPTIONS.items() if option.kind in (int, float)
         }

@@ -35,6 +35,13 @@ class Targets:
     symmetric_contraction: bool = option_field(
         False, "Adapt the weights of the symmetric contractions, too.", bool
     )
+    modules_to_save: tuple[str, ...] = option_field(
+        (),
+        "Train the modules that match one of these patterns, for example readouts, as a whole, "
+        "with the learning rate of the point, and keep them with the adapter. Such a point trains "
+        "alone, not in a pack, and not with enable_cueq.",
+        str,
+    )
     rank_pattern: dict[str, int] = option_field(
         {},
         "Ranks of single layers, as pattern: rank; the first pattern that matches counts.",

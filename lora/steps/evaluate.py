@@ -24,7 +24,7 @@ from lora.mace.door import Untyped
 from lora.mace.elements import check_elements, elements, trim_elements
 from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse
-from lora.mace.foundation import load_foundation
+from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.commands import Run
@@ -71,7 +71,7 @@ def evaluate(
     for out, model_file in models.items():
         model: Untyped = load_foundation(model_file).to(device)
         check_elements(model, everything, test_file)
-        fingerprint = model.base_fingerprint
+        digest = fingerprint(model)
         model = trim_elements(model, elements_of(everything))
         key = (float(model.r_max), model.r_max.dtype, *elements(model), *model.heads)
         if key not in made:
@@ -84,7 +84,7 @@ def evaluate(
                 f"{model_file} predicts energies or forces that are not finite. Train the point "
                 "again with a lower learning rate."
             )
-        result = {"point": Path(out).stem, "fingerprint": fingerprint} | result
+        result = {"point": Path(out).stem, "fingerprint": digest} | result
         beside = Path(out).with_suffix(".parquet")
         write_bytes(beside, table.to_parquet(index=False))
         write_sealed(out, result, [beside])

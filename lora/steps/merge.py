@@ -26,7 +26,7 @@ from lora.mace.elements import set_e0s
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.heads import own_head
-from lora.mace.notes import without_notes
+from lora.mace.origin import without_notes
 from lora.mace.predict import predict
 from lora.plan.commands import Base, Run
 

@@ -29,7 +29,7 @@ from lora.mace.conditions import say_conditions
 from lora.mace.device import check_device
 from lora.mace.elements import get_e0s, set_e0s, trim_elements
 from lora.mace.fast.convolution import message_width
-from lora.mace.foundation import load_foundation
+from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.heads import mark_replay, two_heads
 from lora.mace.kernels import to_kernel
@@ -131,6 +131,7 @@ class Session:
         say_rounding(self.train + self.valid, s.default_dtype)
         base = self.inputs.base
         self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
+        self.base_digest = fingerprint(self.base)
         for line in say_conditions(self.base, self.train + self.valid):
             log.warning(line)
         self.replayed: list[Atoms] = []
@@ -228,7 +229,7 @@ class Session:
         replay = [files.replay] if s.replay and files.replay else []
         self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
         rank = str(max(one.rank for one in self.settings))  # a pack pads to it
-        parts = " ".join([rank, str(self.base.base_fingerprint), self.data_digest])
+        parts = " ".join([rank, self.base_digest, self.data_digest])
         texts = [json.dumps(asdict(one), sort_keys=True) + parts for one in self.settings]
         return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
 
@@ -251,7 +252,7 @@ class Session:
         train, valid = graphs(share + self.replayed, self.model), graphs(self.valid, self.model)
         self.fit = Fit(self.trainee, self.running, train, valid, self.keys)
         self.fit.notes = {
-            "base_fingerprint": self.base.base_fingerprint,
+            "base_fingerprint": self.base_digest,
             "data_digest": self.data_digest,
             "parameters_before": before,
             "parameters": counted,

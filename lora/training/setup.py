@@ -8,7 +8,8 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora.adapters.inject import Injection, inject
+from lora.adapters.inject import Injection, inject, ranks
+from lora.adapters.sound import say_idle_ranks
 from lora.catalogue.methods import ADAPTERS
 from lora.errors import UserError
 from lora.mace.modules import count_parameters
@@ -50,6 +51,11 @@ def common(settings: list[TrainSettings]) -> TrainSettings:
             f"pack: the method {first.method} changes the base, which only LoRA points can "
             "share; train its points separately"
         )
+    if len(settings) > 1 and any(one.targets.modules_to_save for one in settings):
+        raise UserError(
+            "pack: a point with targets.modules_to_save has weights of its own, which points that "
+            "share a base cannot have; train it alone"
+        )
     return first
 
 
@@ -71,6 +77,7 @@ def prepare(model: nn.Module, settings: TrainSettings) -> None:
     torch.manual_seed(streams(settings.seed).start)
     if settings.method in ADAPTERS:
         inject(model, injection_of(settings))
+        say_idle_ranks(ranks(model))
     else:
         choose_weights(model, settings)
     log.info("%s: %d of %d parameters train", settings.method, *count_parameters(model))

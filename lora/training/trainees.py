@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lora.adapters.inject import take_adapters
+from lora.adapters.inject import lora_layers, take_adapters
 from lora.adapters.pack import Pack
 from lora.adapters.saved import save_adapter, save_weights
 from lora.adapters.spectra import spectra
@@ -17,7 +17,7 @@ from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse, unfuse
 from lora.mace.kernels import from_kernel
 from lora.mace.modules import count_parameters
-from lora.mace.notes import note
+from lora.mace.origin import note
 from lora.plan.settings import TrainSettings
 from lora.training.setup import choose_weights, injection_of, prepare
 
@@ -108,7 +108,7 @@ class AdapterPack(Trainee):
 
 
 class Single(Trainee):
-    """One model, all or some of whose weights train.
+    """One model, all or some of whose weights train; or adapters and whole modules beside them.
 
     Args:
         model: Its parameters that ask for a gradient are trained.
@@ -137,8 +137,11 @@ class Single(Trainee):
         elements: list[str],
         notes: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Write the weights that were trained."""
+        """Write the weights that were trained, or adapters and whole modules beside them."""
         model = unfuse(self.model)
+        if settings.method in ADAPTERS:
+            save_adapter(model, folder, _e0s_of(model, elements), **notes)
+            return spectra(lora_layers(model))
         model = from_kernel(model, "cueq") if settings.enable_cueq else model.cpu()
         choose_weights(model, settings)  # a converted model has lost which weights train
         save_weights(model, base, folder, _e0s_of(model, elements), **notes)
@@ -162,9 +165,9 @@ def make_trainee(
     for one in settings:
         prepare(model, one)
         counted.append(count_parameters(model))
+        if one.method not in ADAPTERS or one.targets.modules_to_save:
+            return Single(model), counted  # `common` saw to it that it is alone
         layers.append(take_adapters(model))
-    if settings[0].method not in ADAPTERS:
-        return Single(model), counted
     pack = Pack(model, layers).to(next(model.parameters()).device)
     fold(pack.model)
     return AdapterPack(pack), counted

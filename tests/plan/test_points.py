@@ -159,3 +159,15 @@ def test_a_setting_is_not_swept_twice(tmp_path: Path) -> None:
     both = {"grid": {"lr": [0.01]}, "methods": {"lora": {"lr": [0.02, 0.03]}}}
     with pytest.raises(UserError, match=r"grid\.lr: is swept in methods\.lora\.lr, too"):
         read(tmp_path, **both)
+
+
+WHOLE = {"methods": {"lora": {"targets": {"modules_to_save": ["readouts"]}}}}
+
+
+def test_points_with_modules_of_their_own_train_alone(tmp_path: Path) -> None:
+    found = packs(tmp_path, grid={"rank": [2, 4]}, pack={"size": 4}, **WHOLE)
+    assert found["lora_s3_1"] == ["lora_r2_a1_s3"] and found["lora_s3_2"] == ["lora_r4_a1_s3"]
+    pretend(begin(config(tmp_path)))  # a pack of two, which has to train again
+    sweep = begin(config(tmp_path, **WHOLE))
+    assert [len(x.points) for x in sweep.packs.values()] == [1] * len(sweep.packs)
+    assert {"lora_s3_1", "lora_s3_2"} <= set(sweep.packs)

@@ -19,7 +19,9 @@ from lora.errors import UserError
 from lora.mace.graphs import graphs
 from lora.mace.modules import count_parameters
 from lora.mace.predict import predict
-from lora.plan.settings import TrainSettings
+from lora.plan.commands import Base
+from lora.plan.settings import Targets, TrainSettings
+from lora.steps.merge import merge
 from lora.steps.train import train, train_pack
 from lora.training.loop import Fit
 from lora.training.setup import nested, prepare
@@ -64,6 +66,45 @@ def test_a_point_from_files_to_files(
     assert f"{method}: {trainable} of {total} parameters train" in caplog.text
 
 
+WHOLE = Targets(modules_to_save=("readouts.1", "products.0"))
+
+
+def test_whole_modules_from_files_to_a_merged_model(
+    files: dict, inputs: dict, tmp_path: Path
+) -> None:
+    """They train, stop and resume with the adapter, and come out of the merged file."""
+    settings = TrainSettings(lr=0.02, rank=2, targets=WHOLE, **QUICK)
+    record = train(settings, **inputs, out=tmp_path / "p")
+    model, base = load_foundation(files["foundation"]), load_foundation(files["foundation"])
+    load_adapter(model, tmp_path / "p/adapter")
+    merge(
+        Base(files["foundation"]),
+        files["valid_file"],
+        {tmp_path / "m/p.model": tmp_path / "p/adapter"},
+    )
+    merged = load_foundation(tmp_path / "m/p.model")
+    valid = teacher_data(4, seed=1)
+    truth = reference(valid)
+    for one in (model, merged):
+        out = predict(one, graphs(valid, one))
+        rmse = 1e3 * np.sqrt(np.mean((out["forces"] - truth["forces"]) ** 2))
+        assert rmse == pytest.approx(record["best"]["valid_rmse_f_mev_per_a"], rel=1e-8)
+        for name in ("readouts.1.linear_1.weight", "products.0.linear.weight"):
+            assert (one.get_parameter(name) - base.get_parameter(name)).abs().max() > 1e-3
+    plain = train(replace(settings, targets=Targets()), **inputs, out=tmp_path / "q")
+    assert record["best"]["valid_loss"] < plain["best"]["valid_loss"]
+    assert record["trainable_parameters"] != plain["trainable_parameters"]
+
+
+def test_whole_modules_train_in_no_pack(inputs: dict, tmp_path: Path) -> None:
+    one = TrainSettings(rank=2, targets=WHOLE, **QUICK)
+    points = {tmp_path / "a": one, tmp_path / "b": replace(one, rank=1)}
+    with pytest.raises(UserError, match="targets.modules_to_save has weights of its own"):
+        train_pack(points, work=tmp_path / "w", **inputs)
+    with pytest.raises(UserError, match="modules_to_save and enable_cueq"):
+        replace(one, enable_cueq=True).resolved()
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize(
     "scheduler", ["ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant"]
@@ -71,8 +112,14 @@ def test_a_point_from_files_to_files(
 def test_resumed_equals_undisturbed(
     inputs: dict, tmp_path: Path, scheduler: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    targets = WHOLE if (method, scheduler) == ("lora", "constant") else Targets()
     settings = TrainSettings(
-        method=method, rank=2, scheduler=scheduler, scheduler_patience=0, **QUICK
+        method=method,
+        rank=2,
+        scheduler=scheduler,
+        scheduler_patience=0,
+        targets=targets,
+        **QUICK,
     )
     whole = train(settings, **inputs, out=tmp_path / "whole")
 

@@ -14,7 +14,6 @@ from torch import nn
 from lora.adapters.inject import lora_layers
 from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.mace.door import default_dtype, o3, upstream
-from lora.mace.foundation import fingerprint
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 
@@ -86,7 +85,7 @@ CHARGE_AND_SPIN = {"total_spin": _categories(101, 0), "total_charge": _categorie
 
 
 def make_model(case: Case = BASE) -> nn.Module:
-    """A model of random weights, in eval mode, with E0s and a fingerprint; a fresh copy."""
+    """A model of random weights, in eval mode, with E0s; a fresh copy."""
     return copy.deepcopy(_made(case))
 
 
@@ -135,9 +134,7 @@ def _made(case: Case) -> nn.Module:
     file = io.BytesIO()  # as users have them: MACE's weights of forbidden couplings, fresh from
     torch.save(model.eval(), file)  # its classes, cannot even be copied
     file.seek(0)
-    model = torch.load(file, weights_only=False)
-    model.base_fingerprint = fingerprint(model)
-    return model
+    return torch.load(file, weights_only=False)
 
 
 def structures(seed: int = 0, stress: bool = True) -> list[Atoms]:

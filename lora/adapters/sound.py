@@ -1,0 +1,83 @@
+"""What no adapter may be: settings that mean nothing, values that are not finite, idle ranks."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from numbers import Integral, Real
+
+from torch import Tensor
+
+from lora.catalogue.methods import SCALINGS
+
+log = logging.getLogger(__name__)
+
+
+def check_settings(rank: object, alpha: object, scaling: object) -> None:
+    """Raise an error for a setting that no layer can have.
+
+    Args:
+        rank: A whole number of at least 1.
+        alpha: A finite number above 0.
+        scaling: One of `SCALINGS`.
+
+    Raises:
+        ValueError: One of them is not allowed.
+    """
+    if not isinstance(rank, Integral) or isinstance(rank, bool):
+        raise ValueError(f"rank must be a whole number, got {rank!r}")
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}")
+    if not isinstance(alpha, Real) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a finite number above 0, got {alpha!r}")
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise an error if one of the tensors of an adapter holds inf or nan.
+
+    Args:
+        tensors: Names and tensors.
+
+    Raises:
+        ValueError: One does; the message names it.
+    """
+    for name, value in tensors:
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"{name} holds a number that is not finite; the adapter is of no use, train it "
+                "again with a lower learning rate"
+            )
+
+
+def say_idle_ranks(ranks: Mapping[str, tuple[int, int]]) -> None:
+    """Warn of ranks above what a layer can have; they cost parameters and gain nothing.
+
+    They are not refused: the model is right, and one rank for all layers is the custom.  Layers
+    that can only have rank 1, such as readouts of one energy, are passed over while others are
+    adapted, because they have less than any rank that is asked for.
+
+    Args:
+        ranks: {layer: (its rank, the highest that it can have)}.
+    """
+    highest = max(most for _, most in ranks.values())
+    idle = {
+        name: most
+        for name, (rank, most) in ranks.items()
+        if rank > most and (most > 1 or highest == 1)
+    }
+    if idle:
+        asked = ", ".join(map(str, sorted({ranks[name][0] for name in idle})))
+        _warn_once(
+            f"rank {asked}: above what {len(idle)} of {len(ranks)} layers can have, where it adds "
+            f"parameters and nothing else; the largest useful rank is {max(idle.values())} for "
+            f"them and {highest} for the model "
+            f"({', '.join(f'{name}: {most}' for name, most in idle.items())}); lower it, or set "
+            "targets.rank_pattern"
+        )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
