@@ -157,8 +157,16 @@ def count_up(path: str | Path, **facts: Any) -> None:
         path: The JSON file.
         **facts: What else it holds.
     """
-    times = read_json(path)["times"] if Path(path).is_file() else 0
-    write_sealed(path, {"times": times + 1, **facts})
+    write_sealed(path, {"times": times_of(path) + 1, **facts})
+
+
+def times_of(path: str | Path) -> int:
+    """Return how often `count_up` has written a file.
+
+    Args:
+        path: The JSON file.
+    """
+    return int(read_json(path)["times"]) if Path(path).is_file() else 0
 
 
 def read_json(path: str | Path) -> Any:

@@ -21,6 +21,7 @@ from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
 log = logging.getLogger(__name__)
 
 EMBEDDED = ("total_charge", "total_spin")  # what the data can say of a structure
+DTYPES = (torch.float32, torch.float64)
 PACKAGES = {"les": "github.com/ChengUCB/les", "graph_longrange": "pip install graph-longrange"}
 
 
@@ -112,6 +113,9 @@ def _refuse_inside(model: Untyped, path: Path) -> None:
             f"{path}: takes {others[0]} as an input, which data cannot give here; models with "
             f"embeddings of {' and '.join(EMBEDDED)} can be fine-tuned"
         )
+    for dtype in {p.dtype for p in model.parameters()} - set(DTYPES):
+        kind = str(dtype).removeprefix("torch.")
+        raise UserError(f"{path}: has weights in {kind}; save it in float32 or float64")
     if any(is_cueq(module) for module in model.modules()):
         raise UserError(
             f"{path}: is on cuEquivariance's layers; convert it with mace_cueq_to_e3nn and give "
@@ -136,6 +140,9 @@ def repair(model: Untyped) -> list[str]:
     if not getattr(model, "heads", None):
         model.heads = ["Default"]
         done.append("no heads (MACE before 0.3.7): one head, Default")
+    if len({p.dtype for p in model.parameters()}) > 1:
+        model.to(torch.float64)
+        done.append("weights in float32 and float64: all are in float64")
     first, last = model.interactions[0].linear_up, model.interactions[-1].linear_up
     edges = o3.Irreps(str(last.irreps_out)) if _narrows(last) else None
     own = {"edge_irreps": edges, "use_edge_irreps_first": _narrows(first)}

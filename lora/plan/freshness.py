@@ -19,8 +19,9 @@ from typing import Any
 
 from lora.files.sealed import digest, read_seal
 from lora.plan.code import code_of
-from lora.plan.jobs import FOUNDATION_ROLE, Job, defaults_of
+from lora.plan.jobs import FOUNDATION_ROLE, Job
 from lora.plan.layout import Layout
+from lora.plan.settings import TrainSettings
 
 OLD = 1.0  # seconds since 1970: older than any receipt
 PACKAGES = ("torch", "mace-torch", "e3nn")
@@ -150,7 +151,7 @@ def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdic
         return Verdict(Why.NEW, "made by hand or by an older version")
     now = stamp(job, {x: jobs[x] for x in job.needs}, files)
     made, now = _name_or_content(made, now)
-    changed = list(_differences(made["settings"], now["settings"], defaults_of(job)))
+    changed = list(_differences(made["settings"], now["settings"], _defaults_of(job)))
     if changed:
         failed = all(x.startswith(("failed:", "missed:")) for x in changed)
         return Verdict(Why.FAILED if failed else Why.SETTINGS, "; ".join(changed[:3]))
@@ -169,6 +170,11 @@ def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdic
             return Verdict(Why.FRESH, what, kept=True)
         return Verdict(Why.CODE, what)
     return FRESH
+
+
+def _defaults_of(job: Job) -> dict[str, Any]:
+    """Return the default of every setting of trainings, for settings that came with a version."""
+    return TrainSettings().to_dict() if job.step == "train" else {}
 
 
 def _name_or_content(*stamps: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,13 +13,14 @@ from lora.catalogue.atoms import EDITION
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
 from lora.catalogue.foundations import terms_of
+from lora.files.sealed import times_of
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION, Point
 from lora.plan.sections import Section
-from lora.plan.settings import DEFAULTS, TrainSettings
+from lora.plan.settings import DEFAULTS
 
 # steps that compute with torch, MACE and e3nn, whose versions count
 COMPUTE = (
@@ -162,7 +163,7 @@ class _Maker:
         replays = pack.points[0].replays
         settings = self.base() | {
             "points": {x.name: x.settings.to_dict() for x in pack.points if x.settings},
-            "failed": _times(self.layout.failed(pack.name)),
+            "failed": times_of(self.layout.failed(pack.name)),
             "gpus": self.config.pack.gpus,
         }
         needs = ("split", "e0s", *(["replay"] if replays else []))
@@ -291,7 +292,7 @@ class _Maker:
         """Return the job that fills MLflow."""
         settings = _plain(self.config.tracking) | {
             "points": [x.name for x in self.points.values() if not x.cut_from],
-            "missed": _times(self.layout.missed),
+            "missed": times_of(self.layout.missed),
         }
         settings.pop("live")  # turning it on retrains and logs nothing again
         pages = (key_of("report", "summary"), key_of("report", "figures"))
@@ -333,18 +334,6 @@ class _Maker:
         """Return the foundation model as the user gives it; None where that is a name."""
         path = Path(self.config.foundation.model)
         return path if path.is_file() else None
-
-
-def defaults_of(job: Job) -> dict[str, Any]:
-    """Return the default of every setting of trainings, for settings that came with a version."""
-    return TrainSettings().to_dict() if job.step == "train" else {}
-
-
-def _times(path: Path) -> int:
-    """Return how often something failed, as a step has counted it."""
-    from lora.files.sealed import read_json
-
-    return int(read_json(path)["times"]) if path.is_file() else 0
 
 
 def _plain(section: Section) -> dict[str, Any]:

@@ -195,6 +195,16 @@ def test_an_input_that_data_cannot_give_is_refused(tmp_path: Path) -> None:
         load_foundation(save(model, tmp_path / "x.model"))
 
 
+def test_weights_of_another_precision(tmp_path: Path) -> None:
+    model: Untyped = make_model()
+    model.readouts.float()
+    mixed, said = read_model(save(model, tmp_path / "mixed.model"))
+    assert said == ["weights in float32 and float64: all are in float64"]
+    assert difference(outputs(mixed), outputs(make_model())) < 1e-5
+    with pytest.raises(UserError, match=r"has weights in float16; save it in float32 or"):
+        load_foundation(save(model.half(), tmp_path / "half.model"))
+
+
 # --- names
 
 
