@@ -220,7 +220,7 @@ class _Maker:
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
         decided = (*self.every("train", "evaluate", "check"), "choose", *committee)
-        yield self.page("summary", self.judged(), decided)
+        yield self.page("summary", self.judged(), (*decided, "split"))
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
         if any(x.cut_from for x in self.points.values()):

@@ -35,6 +35,7 @@ def write(sweep: Sweep) -> list[Path]:
     results = read_results(sweep, "choose")  # in full digits, where sweep.csv has six
     errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), choice.metric)
     sentences = words(errors, choice, _forgetting(errors, choice))
+    sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]
     if "report/committee" in sweep.jobs:
         sentences += read_json(layout.report("committee.json"))["sentences"]
     note = paragraph(NOTE, note=True)
