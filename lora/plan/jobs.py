@@ -258,8 +258,9 @@ class _Maker:
             settings = {"points": [x.name for x in self.committee]}
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
-        decided = ("e0s", *self.every("train", "evaluate", "check"), "choose", *committee)
-        yield self.page("summary", self.judged() | self.terms(), decided)
+        decided = (*self.every("train", "evaluate", "check"), "choose", *committee)
+        needs = ("split", "e0s", *decided)
+        yield self.page("summary", self.judged() | self.terms(), needs)
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
         if any(x.cut_from for x in self.points.values()):

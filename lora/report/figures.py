@@ -77,7 +77,13 @@ def save(figure: Figure, data: pd.DataFrame, path: Path) -> list[Path]:
 
 
 def plain(ax: Axes) -> None:
-    """Put plain numbers on a logarithmic axis: 60 and not 6 x 10^1."""
+    """Put plain numbers on a logarithmic axis: 60 and not 6 x 10^1.
+
+    Where nothing was drawn, because a set lacks a label, there is no logarithm.
+    """
+    if not np.isfinite(ax.dataLim.get_points()).all():
+        ax.set(xscale="linear", yscale="linear")
+        return
     if ax.get_xscale() == "log":
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
@@ -94,7 +100,7 @@ def heatmap(table: pd.DataFrame, path: Path) -> list[Path]:
     for test_set, row in zip(sets, axes, strict=True):
         for (metric, label), ax in zip(QUANTITIES.items(), row, strict=True):
             part = lora[lora["test_set"] == test_set]
-            if part.empty:
+            if part[metric].isna().all():
                 ax.set_axis_off()
                 continue
             grid = part.pivot_table(index="alpha", columns="rank", values=metric, aggfunc="mean")
@@ -118,7 +124,7 @@ def parameters(table: pd.DataFrame, path: Path) -> list[Path]:
     sets = [s for s in dict.fromkeys(table["test_set"]) if s != VALID]
     figure, axes = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 2, 3.4), squeeze=False)
     for test_set, ax in zip(sets, axes[0], strict=True):
-        part = table[table["test_set"] == test_set]
+        part = table[table["test_set"] == test_set].dropna(subset=FORCE)
         for alpha, line in part[part["method"] == "lora"].groupby("alpha"):
             mean = line.groupby("trainable_parameters")[FORCE].mean()
             ax.plot(mean.index, mean.to_numpy(), "o-", label=f"LoRA, alpha {alpha:g}")
@@ -154,7 +160,7 @@ def forgetting(table: pd.DataFrame, choice: Choice, path: Path) -> list[Path]:
     data = pd.DataFrame({"point": list(found), "forgetting": measured}).set_index("point")
     data = data.join(errors[["method", "rank", "alpha", FORCE]])
     data["passed"] = [all(v.passed for v in verdicts[x].values()) for x in data.index]
-    data = data.sort_values("forgetting")
+    data = data.dropna(subset=FORCE).sort_values("forgetting")
     data["front"] = data[FORCE] <= data[FORCE].cummin()
     figure, ax = plt.subplots(figsize=(7, 4.6))
     for (method, part), colour, marker in zip(
@@ -201,7 +207,8 @@ def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> 
     for column, (_, label), ax in zip(names, QUANTITIES.items(), axes, strict=True):
         for i, (name, part) in enumerate(data.groupby("point", sort=False)):
             line = "--" if name in dashed else "-"
-            ax.plot(part["epoch"], part[column], line, color=COLOURS[i % 8], label=name)
+            errors = part[column].astype(float)  # None where the set has no such label
+            ax.plot(part["epoch"], errors, line, color=COLOURS[i % 8], label=name)
         ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
         plain(ax)
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))

@@ -38,6 +38,7 @@ def write(sweep: Sweep) -> list[Path]:
     errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), choice.metric)
     sentences = words(errors, choice, _forgetting(errors, choice))
     sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
+    sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]
     if "report/committee" in sweep.jobs:
         sentences += read_json(layout.report("committee.json"))["sentences"]
     sentences += foundation_sentences(layout)

@@ -80,13 +80,15 @@ def e0s(found: dict[str, Any], path: Path) -> list[Path]:
 
 
 def split(found: dict[str, Any], path: Path) -> list[Path]:
-    """Write how many structures each set has, and what the leakage check found."""
-    counts = {k: v for k, v in found["counts"].items() if k != "test"} | found["test_sets"]
-    out = pd.DataFrame({"structures": counts})
+    """Write how many structures and labels each set has, and what the leakage check found."""
+    sets = found["labels"] | {"isolated_atoms": {"structures": found["counts"]["isolated_atoms"]}}
+    out = pd.DataFrame(sets).T.dropna(axis="columns", how="all").astype("Int64")
+    out = out.loc[:, out.sum() > 0].rename(columns=lambda name: name.replace("_", " "))
     leak = found["leakage"]
     note = (
         f"Method: {found['method']}, seed {found['seed']}. Between sets: {leak['duplicates']} "
         f"duplicates, {leak['near_duplicates']} near duplicates (no sorted distance differs by "
         f"more than {leak['tolerance_angstrom']:g} Å)."
     )
+    note = " ".join([note, *(f"{line}." for line in found["warnings"])])
     return save("The split", note, out, path)

@@ -389,7 +389,10 @@ def test_energies_alone(tmp_path: Path) -> None:
     alone = LATER.split("\n\n")[0] + "\n"
     (line,) = labels_said(tmp_path, alone)
     assert "data.forces_key" in line and "set train.forces_weight: 0" in line
-    assert labels_said(tmp_path, alone, train={"forces_weight": 0}) == []
+    (line,) = labels_said(tmp_path, alone, train={"forces_weight": 0})
+    assert "select.metric rmse_f_mev_per_a needs it; choose by another error" in line
+    energies = {"train": {"forces_weight": 0}, "select": {"metric": "mae_e_mev_per_atom"}}
+    assert labels_said(tmp_path, alone, **energies) == []
     (tmp_path / "test.xyz").write_text(alone)
     sets = {"test_sets": [{"name": "hot", "file": "test.xyz"}]}
     assert labels_said(tmp_path, LATER, data=sets) == []
@@ -398,8 +401,8 @@ def test_energies_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_is_said_with_its_line(tmp_path: Path) -> None:
     (line,) = labels_said(tmp_path, FRAME[:-20])
     assert line.startswith(f"config: data.file: {tmp_path}/dft.xyz line 4: cannot be read"), line
-    (line,) = labels_said(tmp_path, "1\nTotEnergy=-1\nH 0 0 0 0 0 0\n", train={"forces_weight": 0})
-    assert "Properties is missing" in line
+    lines = labels_said(tmp_path, "1\nTotEnergy=-1\nH 0 0 0 0 0 0\n")
+    assert all("Properties is missing, which names the columns" in line for line in lines)
 
 
 def test_settings_of_a_training() -> None:

@@ -101,6 +101,37 @@ def test_pages_of_e0s_without_energies_or_of_an_older_version(tmp_path: Path) ->
         assert ("RMSE" in text) == (found is old) and "nan" not in text
 
 
+LACKING = {
+    "a test set without forces": ({"test": "force"}, {}),
+    "a test set without energies": ({"test": "energy"}, {}),
+    "no forces at all": ({"test": "force", "valid": "force"}, {"metric": "rmse_e_mev_per_atom"}),
+}
+
+
+@pytest.mark.parametrize(("lacking", "select"), LACKING.values(), ids=LACKING)
+def test_sets_that_lack_a_label(tmp_path: Path, lacking: dict, select: dict) -> None:
+    """Every page is written; a dash stands where there is no error."""
+    sweep = make_sweep(tmp_path, **WHOLE, **({"select": select} if select else {}))
+    errors = {name: 60.0 + i for i, name in enumerate(sweep.points)}
+    write_results(sweep, errors, lacking=lacking)
+    assert write_all(sweep) == FILES
+    text = sweep.layout.report("summary.txt").read_text()
+    assert "nan" not in text and ("| -" in text or "- |" in text)
+    label = "Energy" if lacking["test"] == "force" and len(lacking) == 2 else "Force"
+    assert f"{label} RMSE (" in text or lacking == {"test": "force"}
+    assert "dft.xyz: the key head of 2 structures is left out." in text
+    for name in ("sweep.html", "choice.html", "split.html"):
+        page = sweep.layout.report(name).read_text()
+        assert "nan" not in page.split("</style>")[1].lower()
+
+
+def test_an_error_that_no_point_has_cannot_choose(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path)
+    write_results(sweep, dict.fromkeys(sweep.points, 60.0), lacking={"valid": "force"})
+    with pytest.raises(UserError, match="select.metric: the validation set has no labels for rmse"):
+        choose(sweep, Receipt(sweep.layout.receipt("choose")))
+
+
 def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> None:
     sweep = make(tmp_path, **WHOLE)
     write_all(sweep)
