@@ -98,14 +98,13 @@ def inject_lora(
         wrap_equivariant: Whether to wrap `o3.Linear` and `cuet.Linear`.
         wrap_dense: Whether to wrap `nn.Linear` and the layers of `FullyConnectedNet`.
         cueq_config: MACE's cuEquivariance settings. Where they are enabled, the model has to run
-            on cuEquivariance already (`lora.mace.kernels.to_kernel`): nothing is dropped later.
+            on cuEquivariance already (`lora.mace.kernels.to_kernel`).
         **extras: `scaling`, "mace" (with e3nn's path weights) or "rank_stable" (alpha/sqrt(rank));
             `targets`, the layers and irreps, products or not, and ranks and alphas of single
             layers; `kind`, the kind of adapter; `start`, "documented" (A at N(0, 1e-3)) or
-            "upstream" (N(0, 1) for equivariant layers, which is what upstream's code does);
-            `modules_to_save`, globs over names of modules
-            that train as a whole and are saved, loaded, merged and unloaded with the adapter; no
-            layer in them is wrapped.
+            "upstream" (N(0, 1) for equivariant layers, as upstream's code does);
+            `modules_to_save`, globs over names of modules that train as a whole and are saved,
+            loaded, merged and unloaded with the adapter; no layer in them is wrapped.
 
     Returns:
         The names of the wrapped layers, sorted.
@@ -118,18 +117,18 @@ def inject_lora(
     if getattr(cueq_config, "enabled", False) and not any(map(is_cueq, module.modules())):
         raise ValueError(
             "cueq_config is enabled, but the model has no layer of cuEquivariance: convert it "
-            "first (lora.mace.kernels.to_kernel), then inject; adapters are the same for both "
-            "kernels"
+            "first (lora.mace.kernels.to_kernel), then inject; adapters fit both kernels"
         )
     given = extras.get("targets")
     targets = given if isinstance(given, Targets) else Targets.from_dict(given or {})
     if "modules_to_save" in extras:
-        patterns = extras["modules_to_save"]
-        listed = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-        targets = replace(targets, modules_to_save=targets.modules_to_save + listed)
+        more = extras["modules_to_save"]
+        more = (more,) if isinstance(more, str) else tuple(more)
+        targets = replace(targets, modules_to_save=targets.modules_to_save + more)
     scaling, kind = extras.get("scaling", "mace"), extras.get("kind", "lora")
-    injection = Injection(rank, alpha, scaling, targets, wrap_equivariant, wrap_dense, kind)
-    wrapped = inject(module, replace(injection, start=extras.get("start", injection.start)))
+    start = extras.get("start", "documented")
+    own = (rank, alpha, scaling, targets, wrap_equivariant, wrap_dense, kind, start)
+    wrapped = inject(module, Injection(*own))
     say_idle_ranks(ranks(module))
     return wrapped
 
