@@ -9,7 +9,8 @@ from lora.catalogue.checks import TIERS
 from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
 from lora.errors import UserError
 from lora.plan.config import Config
-from lora.plan.messages import Key, Problem
+from lora.plan.config_data import LABELS
+from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
 from lora.plan.words import did_you_mean, shown
 
@@ -27,6 +28,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _results(config, folder)
     yield from _foundation(config, folder)
     yield from _files(config, folder)
+    yield from _labels(config)
     yield from _split(config)
     yield from _e0s(config, folder)
     yield from _replay(config)
@@ -113,6 +115,18 @@ def _files(config: Config, folder: Path) -> Iterator[Problem]:
             text = f"{shown(test_set.name)} is the name of two test sets; rename one"
             yield Problem(("data", "test_sets", i, "name"), text)
         names.append(test_set.name)
+
+
+def _labels(config: Config) -> Iterator[Problem]:
+    """Yield the names that two labels have."""
+    taken: dict[str, Key] = {}
+    for name in LABELS:
+        key: Key = ("data", name)
+        value = getattr(config.data, name)
+        if value in taken:
+            text = f"{shown(value)} is the name of {dotted(taken[value])}, too; name each label"
+            yield Problem(key, text, (taken[value],))
+        taken.setdefault(value, key)
 
 
 def _split(config: Config) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ The names of the labels and of the group stand in the comment line of each frame
 xyz file.  A label may be missing in some frames; one that every frame lacks is a wrong name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,32 +49,47 @@ def check_data_keys(config: Config, *, folder: Path = Path()) -> list[str]:
     for key, path in data_files(config).items():
         if key == ("replay", "file") and config.replay.labels != "file":
             continue
-        trained = key in (("data", "file"), ("split", "valid_file"))
-        needs = _needed(config) if trained else {}
-        if key == ("data", "file"):
-            needs |= {x: "" for x in _written(config) if x not in needs}
-        group = config.split.group_key if key == ("data", "file") and _by_group(config) else None
         try:
-            seen = _names(folder / path, config, needs or dict.fromkeys(ERRORS, ""), group)
+            lines += _of_file(config, key, path, folder)
         except UserError as error:
             lines.append(f"config: {dotted(key)}: {error}")
-            continue
-        if seen is None:
-            continue
-        if not needs and not any(_has(config, seen, x) for x in ERRORS):
-            needs = {"energy": "", "forces": ""}
-        for name, why in needs.items():
-            if not _has(config, seen, name):
-                present = seen.columns if name in COLUMNS else seen.values
-                asked = getattr(config.data, f"{name}_key")
-                lines.append(_missing(("data", f"{name}_key"), asked, path, seen, present) + why)
-        if group and group not in seen.values:
-            lines.append(_missing(("split", "group_key"), group, path, seen, seen.values))
     return lines
 
 
-def _needed(config: Config) -> dict[str, str]:
-    """Return the labels that the losses and the choice cannot do without, and why."""
+def _of_file(config: Config, key: Key, path: str, folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the names of the labels of one file.
+
+    Raises UserError: the file is not as it has to be.
+    """
+    needs, group = _needs(config, key), None
+    if key == ("data", "file") and config.split.method == "group":
+        group = config.split.group_key
+    seen = _names(folder / path, config, needs or dict.fromkeys(ERRORS, ""), group)
+    if seen is None:
+        return
+    if not needs and not any(_has(config, seen, x) for x in ERRORS):
+        needs = {"energy": "", "forces": ""}
+    for key_name in LABELS:
+        name = key_name.removesuffix("_key")
+        if name in needs and not _has(config, seen, name):
+            present = seen.columns if name in COLUMNS else seen.values
+            asked = getattr(config.data, key_name)
+            yield _missing(("data", key_name), asked, path, seen, present) + needs[name]
+    if group and group not in seen.values:
+        yield _missing(("split", "group_key"), group, path, seen, seen.values)
+
+
+def _needs(config: Config, key: Key) -> dict[str, str]:
+    """Return the labels that some frame of a file has to have, and why; any one where it is {}."""
+    if key == ("split", "valid_file"):
+        return _chosen_by(config)
+    if key != ("data", "file"):
+        return {}
+    return dict.fromkeys(_written(config), "") | _chosen_by(config) | _trained_on(config)
+
+
+def _trained_on(config: Config) -> dict[str, str]:
+    """Return the labels that the losses of the sweep cannot do without, and why each is needed."""
     needs: dict[str, str] = {}
     for name in ("lora", *(x for x in config.baselines if x != "foundation")):
         settings = config.train_settings(name, **_point(name))
@@ -85,10 +100,14 @@ def _needed(config: Config) -> dict[str, str]:
                 term,
                 f"; the loss {settings.loss} needs it; without it, set {where}.{term}_weight: 0",
             )
-    metric = config.select.metric
-    chosen = "forces" if "_f_" in metric else "energy"
-    needs.setdefault(chosen, f"; select.metric {metric} needs it; choose by another error")
     return needs
+
+
+def _chosen_by(config: Config) -> dict[str, str]:
+    """Return the label whose error the points are compared by, and why it is needed."""
+    metric = config.select.metric
+    label = "forces" if "_f_" in metric else "energy"
+    return {label: f"; select.metric {metric} needs it; choose by another error"}
 
 
 def _point(name: str) -> dict[str, object]:
@@ -102,11 +121,6 @@ def _written(config: Config) -> list[str]:
     fields = type(config.data).model_fields
     own = [x for x in LABELS if getattr(config.data, x) != fields[x].default]
     return [name.removesuffix("_key") for name in own]
-
-
-def _by_group(config: Config) -> bool:
-    """Return True where the data are split by group."""
-    return config.split.method == "group"
 
 
 def _names(path: Path, config: Config, wanted: Iterable[str], group: str | None) -> Seen | None:

@@ -398,6 +398,24 @@ def test_energies_alone(tmp_path: Path) -> None:
     assert labels_said(tmp_path, LATER, data=sets) == []
 
 
+def test_one_name_for_two_labels(tmp_path: Path) -> None:
+    (tmp_path / "dft.xyz").write_text(LATER)
+    raw = {"foundation": {"model": "small"}}
+    raw |= {"data": {"file": "dft.xyz", "virials_key": "REF_stress"}}
+    with pytest.raises(
+        UserErrors, match="data.virials_key: 'REF_stress' is the name of data.stress"
+    ):
+        validate(raw, folder=tmp_path)
+
+
+def test_a_validation_set_needs_what_points_are_chosen_by(tmp_path: Path) -> None:
+    (tmp_path / "valid.xyz").write_text(LATER.split("\n\n")[0] + "\n")
+    given = {"split": {"method": "given", "valid_file": "valid.xyz"}}
+    (line,) = labels_said(tmp_path, LATER, **given)
+    assert "valid.xyz: no frame has REF_forces" in line and "select.metric" in line
+    assert labels_said(tmp_path, LATER, **given, select={"metric": "rmse_e_mev_per_atom"}) == []
+
+
 def test_a_file_that_is_cut_is_said_with_its_line(tmp_path: Path) -> None:
     (line,) = labels_said(tmp_path, FRAME[:-20])
     assert line.startswith(f"config: data.file: {tmp_path}/dft.xyz line 4: cannot be read"), line
