@@ -10,6 +10,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, digest, read_json, read_seal, write_sealed
 from lora.plan.sweep import Sweep
 from lora.report import card_page, committee
+from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.steps.choose import choose
 from lora.steps.report import report
@@ -259,3 +260,18 @@ def test_the_card_says_how_to_load_a_file_in_every_engine(tmp_path: Path, engine
     ):
         assert words in text, words
     assert "{" not in text.split("</style>")[1]
+
+
+def test_the_first_page_says_what_to_mind_of_the_foundation_model(tmp_path: Path) -> None:
+    layout = make_sweep(tmp_path).layout
+    assert foundation_sentences(layout) == []  # made before it was kept
+    receipt = layout.receipt("foundation")
+    write_sealed(receipt, {"licence": "not known", "repaired": ["no heads"]})
+    assert foundation_sentences(layout) == [
+        "The licence of the foundation model is not known; look it up before you publish.",
+        "The file of the foundation model was mended: no heads.",
+    ]
+    write_sealed(receipt, {"licence": "ASL: no commercial use", "repaired": []})
+    assert "ASL: no commercial use; it holds for this model" in foundation_sentences(layout)[0]
+    write_sealed(receipt, {"licence": "MIT", "repaired": []})
+    assert foundation_sentences(layout) == []

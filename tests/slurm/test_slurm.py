@@ -369,6 +369,8 @@ step, plan, name = sys.argv[1:4] if sys.argv[3:] else [*sys.argv[1:3], ""]
 sweep = Sweep.load(plan)
 job = sweep.jobs[key_of(step, "" if name.startswith("-") else name)]
 content = {{"made": job.key}}
+if step == "foundation":
+    write_text(sweep.layout.foundation_model, "")
 if step == "split":
     for part in ("train", "valid", "test"):
         write_text(sweep.layout.split(part), "")
