@@ -47,7 +47,7 @@ def pair_ranges(structures: Iterable[Atoms], cutoff: float) -> dict[Pair, tuple[
     """
     found: dict[Pair, tuple[float, float]] = {}
     for atoms in structures:
-        i, j, distances = neighbor_list("ijd", atoms, cutoff)
+        i, j, distances = neighbor_list("ijd", atoms, cutoff)  # type: ignore[no-untyped-call]
         first, second = np.sort([atoms.numbers[i], atoms.numbers[j]], axis=0)
         for a, b in {*zip(first.tolist(), second.tolist(), strict=True)}:
             own = distances[(first == a) & (second == b)]
