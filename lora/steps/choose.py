@@ -6,11 +6,10 @@ report/sweep.csv, report/best.json
 from lora.catalogue.columns import VALID
 from lora.errors import UserError
 from lora.files.sealed import Receipt
-from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 from lora.selection.choose import choose as decide
 from lora.selection.results import read_results
-from lora.selection.table import make_table, write_table
+from lora.selection.table import make_table, trained, write_table
 from lora.selection.verdict import judge
 
 
@@ -30,9 +29,9 @@ def choose(sweep: Sweep, receipt: Receipt) -> None:
     table = make_table(sweep.points, results, config.pack.gpus)
     write_table(table, layout.table)
     metric = config.select.metric
-    trained = table.loc[(table["test_set"] == VALID) & (table["point"] != FOUNDATION.name)]
-    if trained[metric].isna().all():
-        raise UserError(f"every training failed: {trained['reason'].iloc[0]}")
+    candidates = trained(table[table["test_set"] == VALID])
+    if candidates[metric].isna().all():
+        raise UserError(f"every training failed: {candidates['reason'].iloc[0]}")
     verdicts = judge(results.checks, config.select.limits.given())
     choice = decide(table, metric, verdicts, results.thorough)
     content = choice.to_dict() | {"model": str(layout.model(choice.point))}
