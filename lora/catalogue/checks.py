@@ -6,6 +6,7 @@ from typing import Literal
 from lora.catalogue.bounds import COUNT, POSITIVE, Bounds
 
 HOLES = "arXiv 2606.12704"
+HOTTEST = 1500.0  # K, up to which potentials are tried
 Tier = Literal["quick", "standard", "thorough"]
 TIERS: tuple[Tier, ...] = ("quick", "standard", "thorough")
 
@@ -134,7 +135,7 @@ ROWS = (
         *("faults", 1.0, "excess"),
         settings=(
             Setting(
-                *("temperature", 1500.0, "K", POSITIVE),
+                *("temperature", HOTTEST, "K", POSITIVE),
                 "A second minimum counts if its barrier is higher than kT at this temperature.",
             ),
         ),
@@ -174,7 +175,7 @@ ROWS = (
             Setting("steps", 2000, "", COUNT, "The number of MD steps of a run."),
             Setting("timestep", 0.5, "fs", POSITIVE, "The MD time step."),
             Setting("start", 300.0, "K", POSITIVE, "The temperature at the start."),
-            Setting("end", 1500.0, "K", POSITIVE, "The temperature at the end."),
+            Setting("end", HOTTEST, "K", POSITIVE, "The temperature at the end."),
         ),
     ),
     Check(

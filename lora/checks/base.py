@@ -6,13 +6,15 @@ defaults of its settings stand in the row alone.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ase import Atoms
 
-from lora.data.statistics import Pair
+from lora.data.statistics import Pair, pair_ranges
 
 N_STRUCTURES = 4  # of the validation set, for checks that hold for any structure
+LONGEST = 7.0  # Å, of the distances of pairs; few models reach further
 
 
 class NotCheckedError(Exception):
@@ -30,7 +32,7 @@ class Sample:
         e0s: The E0s of that level, {symbol: eV}.
         crystals: Periodic structures of the data, one of each composition.
         settings: {check: {argument: value}} over the defaults of each.
-        ranges: The shortest and longest distance (Å) of each pair of elements in the data.
+        many: Structures from all over the validation set, for distances of pairs.
         seed: The random seed of all checks.
     """
 
@@ -40,5 +42,10 @@ class Sample:
     e0s: dict[str, float] = field(default_factory=dict)
     crystals: list[Atoms] = field(default_factory=list)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    ranges: dict[Pair, tuple[float, float]] = field(default_factory=dict)
+    many: list[Atoms] = field(default_factory=list)
     seed: int = 0
+
+    @cached_property
+    def ranges(self) -> dict[Pair, tuple[float, float]]:
+        """The shortest and longest distance (Å) of each pair of elements in the data."""
+        return pair_ranges(self.many, LONGEST)

@@ -10,12 +10,10 @@ from lora.calculators.potential import Potential
 from lora.catalogue.checks import BY_NAME, Check
 from lora.catalogue.named import resolve
 from lora.checks.base import N_STRUCTURES, NotCheckedError, Sample
-from lora.data.statistics import pair_ranges
 from lora.data.structures import bare, elements_of
 from lora.errors import UserError
 
-N_RANGES = 100  # structures that distances of pairs are taken from
-LONGEST = 7.0  # Å, of these distances; few models reach further
+N_RANGES = 100  # structures, or somewhat more, that distances of pairs are taken from
 
 log = logging.getLogger(__name__)
 Measured = tuple[float, dict[str, Any]]
@@ -72,7 +70,7 @@ def make_sample(
         e0s,
         list(crystals.values())[:N_STRUCTURES],
         settings,
-        pair_ranges(many, LONGEST),
+        many,
     )
 
 

@@ -19,7 +19,7 @@ from scipy.stats import ttest_ind_from_stats
 
 from lora.catalogue.columns import ENERGY, FORCE, VALID
 from lora.catalogue.endings import Ending
-from lora.selection.table import by_group, of_all_data
+from lora.selection.table import by_group, of_all_data, sound, trained
 
 CHANCE = 0.05  # that a sweep of settings that are equal finds one better
 CLOSE = 0.05  # relative difference that another seed can make
@@ -162,8 +162,8 @@ class Errors:
 
     def improving(self, *groups: str) -> tuple[int, int]:
         """Return how many trainings had their lowest error in the last epoch, and of how many."""
-        points = self.table[self.table["group"].isin(groups)].drop_duplicates("point")
-        points = points[points["ended_by"].notna() & (points["ended_by"] != Ending.FAILED)]
+        points = trained(sound(self.table[self.table["group"].isin(groups)]))
+        points = points.drop_duplicates("point")
         last = points["best_epoch"] == points["epochs"]
         full_length = points["ended_by"] == Ending.MAX_NUM_EPOCHS
         return int((last & full_length).sum()), len(points)

@@ -67,7 +67,8 @@ def forgetting(errors: Errors, choice: Choice, groups: Sequence[str]) -> list[st
         groups: The groups to name.
     """
     found = _forgotten(errors, choice.verdicts)
-    parts = [f"{x} {found[x].text(1)}" for x in dict.fromkeys(groups) if x in found]
+    named = [x for x in dict.fromkeys(groups) if x in found]  # the chosen may be a rival, too
+    parts = [f"{x} {found[x].text(1)}" for x in named]
     if not parts:
         return []
     lines = [
@@ -75,15 +76,15 @@ def forgetting(errors: Errors, choice: Choice, groups: Sequence[str]) -> list[st
         f"{', '.join(parts)}."
     ]
     lora = errors.group_of[choice.lora] if choice.lora else ""
-    for rival in groups:
-        kind = TITLES.get(errors.kind_of(rival))
-        if kind and {lora, rival} <= {*found}:
-            seen = compare(found[lora], found[rival], _comparisons(errors, lora, rival))
-            what = {"better": "less than", "worse": "more than"}.get(seen)
-            if what and not _unfair(
-                errors, *((lora, rival) if seen == "better" else (rival, lora))
-            ):
-                lines.append(f"LoRA forgets {what} {kind}, beyond the spread over seeds.")
+    for rival in named:
+        title = TITLES.get(errors.kind_of(rival))
+        if title is None or lora not in found:
+            continue
+        seen = compare(found[lora], found[rival], _comparisons(errors, lora, rival))
+        what = {"better": "less than", "worse": "more than"}.get(seen)
+        sides = (lora, rival) if seen == "better" else (rival, lora)
+        if what and not _unfair(errors, *sides):
+            lines.append(f"LoRA forgets {what} {title}, beyond the spread over seeds.")
     return lines
 
 

@@ -10,7 +10,7 @@ from lora.plan.points import FOUNDATION
 from lora.report.comparison import Errors, compare
 from lora.report.rivals import against
 from lora.selection.choose import Choice
-from lora.selection.table import BASELINES, of_all_data
+from lora.selection.table import BASELINES, of_all_data, trained
 
 SHOWN = 6  # refused points that are named
 
@@ -46,24 +46,25 @@ def _no_better(errors: Errors, chosen: str) -> list[str]:
     if FOUNDATION.group not in errors.groups:
         return []
     groups = (FOUNDATION.group, chosen)
-    base, best = (errors.mean(x, VALID, errors.metric) for x in groups)
-    if best < base:
+    base, best = (errors.of(x, VALID, errors.metric) for x in groups)
+    if best.mean < base.mean:
         return []
-    texts = [errors.text(x, VALID, errors.metric, 1) for x in groups]
     return [
         f"No training is better than the foundation model: {BY_KEY[errors.metric].heading} on the "
-        f"validation set {texts[0]} against {texts[1]}. Look at the labels, the learning rate and "
-        "the number of epochs before you use any of these models."
+        f"validation set {base.text(1)} against {best.text(1)}. Look at the labels, the learning "
+        "rate and the number of epochs before you use any of these models."
     ]
 
 
 def _chosen(errors: Errors, choice: Choice) -> str:
     """Return the rule by which the point was chosen, and its error."""
     group = errors.group_of[choice.point]
-    n = errors.of(group, VALID, errors.metric).n
-    value = errors.text(group, VALID, errors.metric, 1)
-    seeds = f", the mean of {n} seeds, of which {choice.point} is the best" if n > 1 else ""
-    rule = f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {value}{seeds}"
+    error = errors.of(group, VALID, errors.metric)
+    seeds = f", the mean of {error.n} seeds, of which {choice.point} is the best"
+    rule = (
+        f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {error.text(1)}"
+        f"{seeds if error.n > 1 else ''}"
+    )
     if choice.point in choice.refused:
         return f"No point passes all checks. Of all points, {choice.point} has {rule}."
     if choice.refused:
@@ -105,8 +106,7 @@ def _diverged(table: pd.DataFrame) -> list[str]:
 def _others(errors: Errors, choice: Choice) -> list[str]:
     """Return the other groups that could have been chosen, the lowest error first."""
     refused = () if choice.point in choice.refused else choice.refused
-    whole = of_all_data(errors.table)
-    whole = whole[whole["point"] != FOUNDATION.name]
+    whole = trained(of_all_data(errors.table))
     left = {*whole.loc[~whole["point"].isin(refused), "group"]} - {errors.group_of[choice.point]}
     return [group for group in errors.groups if group in left]
 

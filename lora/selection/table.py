@@ -13,7 +13,7 @@ from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FORCE, ROWS, VALID
 from lora.catalogue.endings import Ending
 from lora.catalogue.methods import ADAPTERS
 from lora.files.sealed import write_text
-from lora.plan.points import Point
+from lora.plan.points import FOUNDATION, Point
 from lora.plan.sweep import Sweep
 from lora.selection.results import Results
 
@@ -101,6 +101,11 @@ def read_table(sweep: Sweep) -> pd.DataFrame:
 def sound(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of points whose training did not fail."""
     return table.loc[table["ended_by"] != Ending.FAILED]
+
+
+def trained(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of points that were trained: all but the foundation model's."""
+    return table.loc[table["point"] != FOUNDATION.name]
 
 
 def of_all_data(table: pd.DataFrame) -> pd.DataFrame:

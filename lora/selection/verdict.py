@@ -12,7 +12,7 @@ import pandas as pd
 
 from lora.catalogue.columns import VALID
 from lora.plan.points import FOUNDATION
-from lora.selection.table import by_group, of_all_data
+from lora.selection.table import by_group, of_all_data, trained
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def ranking(
     Returns:
         The points that keep every limit, and those that do not.
     """
-    trained = (table["point"] != FOUNDATION.name) & table[metric].notna()
-    valid = of_all_data(table[(table["test_set"] == VALID) & trained])
+    known = trained(table[(table["test_set"] == VALID) & table[metric].notna()])
+    valid = of_all_data(known)
     means = by_group(valid, [metric])[(metric, "mean")].droplevel("test_set").sort_values()
     kept: list[str] = []
     refused: list[str] = []

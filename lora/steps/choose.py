@@ -7,11 +7,10 @@ from lora.catalogue.columns import VALID
 from lora.catalogue.endings import Ending
 from lora.errors import UserError
 from lora.files.sealed import Receipt
-from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 from lora.selection.choose import choose as decide
 from lora.selection.results import read_results
-from lora.selection.table import make_table, write_table
+from lora.selection.table import make_table, trained, write_table
 from lora.selection.verdict import judge
 
 
@@ -31,10 +30,10 @@ def choose(sweep: Sweep, receipt: Receipt) -> None:
     table = make_table(sweep.points, results, config.pack.gpus)
     write_table(table, layout.table)
     metric = config.select.metric
-    trained = table.loc[(table["test_set"] == VALID) & (table["point"] != FOUNDATION.name)]
-    if trained["ended_by"].eq(Ending.FAILED).all():
-        raise UserError(f"every training failed: {trained['reason'].iloc[0]}")
-    if trained[metric].isna().all():
+    candidates = trained(table[table["test_set"] == VALID])
+    if candidates["ended_by"].eq(Ending.FAILED).all():
+        raise UserError(f"every training failed: {candidates['reason'].iloc[0]}")
+    if candidates[metric].isna().all():
         raise UserError(
             f"select.metric: the validation set has no labels for {metric}; add some, or choose by "
             "another error"

@@ -171,7 +171,8 @@ def meant_by(key: tuple[str, ...], value: Any, config: dict, point: TrainSetting
         over = config.get("methods", {}).get(point.method, {})
         return "targets" in key or name in over or getattr(point, name) == value
     if section == "methods" and point.method == key[1]:
-        return "targets" in key or getattr(point, name) == value
+        swept = value if isinstance(value, list) else [value]
+        return "targets" in key or getattr(point, name) in swept
     return True
 
 

@@ -226,6 +226,9 @@ def test_forgetting_follows_the_seeds() -> None:
         values |= {f"full_s{i}": x for i, x in enumerate(full)}
         found = {point: {"forgetting": 100 * value} for point, value in values.items()}
         verdicts = verdicts_of({"foundation": {"forgetting": 100.0}, **found})
+        groups = ["full", "lora_a", "full"]  # as where full fine-tuning was chosen
+        found = rivals.forgetting(errors, choose(table, METRIC, verdicts), groups)
+        assert found == rivals.forgetting(errors, choose(table, METRIC, verdicts), groups[:2])
         return rivals.forgetting(errors, choose(table, METRIC, verdicts), ["lora_a", "full"])
 
     (line,) = said([4.0, 5.0, 6.0], [5.0, 6.0, 7.0])

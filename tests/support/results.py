@@ -30,8 +30,8 @@ def make_sweep(folder: Path, **config: Any) -> Sweep:
         "data": {"file": "data.xyz"},
         "grid": {"rank": [2, 4], "alpha": [8]},
         "baselines": ["foundation", "full"],
-        "methods": ONE_RATE,
         **config,
+        "methods": ONE_RATE | config.get("methods", {}),
     }
     sweep = Sweep.from_config(Config.model_validate(raw))
     sweep.save(Files())
