@@ -1,9 +1,10 @@
-"""The sections of the config that describe model and data: foundation, data, split, e0s."""
+"""The sections of the config that describe model and data: foundation, data, split, audit, e0s."""
 
 from typing import Annotated
 
 from pydantic import Field
 
+from lora.catalogue import findings
 from lora.catalogue.bounds import Bounds
 from lora.plan.sections import Section
 from lora.plan.values import (
@@ -110,6 +111,37 @@ class Split(Section):
     )
     valid_file: FilePath | None = Field(default=None, description="For given: the validation set.")
     test_file: FilePath | None = Field(default=None, description="For given: the test set.")
+
+
+class Audit(Section):
+    """What is compared of data and foundation model before E0s and training, and how strictly."""
+
+    accept: Annotated[tuple[str, ...], As(tuple_of(one_of(findings.NAMES)))] = Field(
+        default=(),
+        description="The findings that the sweep goes on with, by the names that the audit gives "
+        "them. The card of the exported model names them.",
+    )
+    correlation: Annotated[float, As(number(Bounds(gt=0, lt=1)))] = Field(
+        default=0.5,
+        description="The correlation of labels with the foundation model's predictions, less its "
+        "statistical error, below which the audit does not judge their unit and sign, and says so.",
+    )
+    outlier: Positive = Field(
+        default=10,
+        description="The distance from the rest, in spreads (1.4826 times the median absolute "
+        "deviation), from which on a frame is named.",
+    )
+    same_geometry: NotNegative = Field(
+        default=1,
+        description="The largest difference of labels of equal geometries (meV/atom, meV/Å).",
+    )
+    max_frames: Count = Field(
+        default=500, description="The largest number of frames that predictions are made for."
+    )
+    max_atoms: Count = Field(
+        default=20_000, description="The largest number of atoms in those frames."
+    )
+    seed: Seed = Field(default=0, description="The random seed for choosing those frames.")
 
 
 class E0s(Section):

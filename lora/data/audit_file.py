@@ -1,0 +1,142 @@
+"""Judge one file: the one place where what was measured becomes findings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from lora.catalogue.findings import LABELS, Label
+from lora.data.audit import Compared, Fit, Found, fit_of, scale_findings
+from lora.data.audit_frames import (
+    constant,
+    differences,
+    frames_of,
+    wrong_frames,
+    zero_forces,
+    zero_stress,
+)
+from lora.data.audit_labels import label_of, missing_labels
+from lora.data.audit_outside import Far
+from lora.plan.config_data import Audit
+
+MOST = 0.8  # of the frames that can have a wrong unit while it is not that of the file
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found in one file.
+
+    Attributes:
+        fits: How each kind of label goes with the predictions.
+        found: The findings.
+    """
+
+    fits: dict[Label, Fit]
+    found: list[Found]
+
+
+def judge(path: str, compared: Compared, far: Sequence[Far], settings: Audit) -> Judged:
+    """Judge the labels of a file by the foundation model's predictions for some of its structures.
+
+    Structures whose labels are zero, constant or far off are named, and left out of the slopes.
+
+    Args:
+        path: The file, for messages.
+        compared: The structures with predictions.
+        far: Those among them that are far outside the rest, by their numbers in `compared`.
+        settings: The thresholds.
+    """
+    zero, found = zero_forces(compared)
+    no_stress, more = zero_stress(compared)
+    found += more
+    energies, forces = differences(compared, settings)
+    moving = compared.only(x for x in range(len(compared)) if x not in zero)
+    for quantity in LABELS:
+        left = compared.only(x for x in range(len(compared)) if x not in no_stress)
+        found += constant(quantity, moving if quantity == "forces" else left)
+    wrong, single = wrong_frames(moving, settings)
+    few = len(wrong) < MOST * len(moving)
+    odd = {id(moving.structures[i]) for i in wrong} if few else set()
+    found += single if few else []
+    out: dict[Label, set[int]] = {"energy": {*energies}, "forces": {*zero}, "stress": {*no_stress}}
+    out["forces"] |= {i for i, x in enumerate(compared.structures) if id(x) in odd}
+    constants = {x.name for x in found}
+    fits: dict[Label, Fit] = {}
+    for quantity in LABELS:
+        rest = compared.only(x for x in range(len(compared)) if x not in out[quantity])
+        if f"{quantity}_constant" in constants:
+            fits[quantity] = fit_of(quantity, rest)
+            continue
+        fits[quantity], scale = scale_findings(quantity, path, rest, settings)
+        found += scale
+    named = {i for i in range(len(compared)) if id(compared.structures[i]) in odd} | {*zero}
+    forces = {i: said for i, said in forces.items() if i not in named}
+    judged = Judged(fits, found)
+    return Judged(fits, [*_settled(judged), *_outside(compared, far, energies, forces, judged)])
+
+
+def _settled(judged: Judged) -> list[Found]:
+    """Return the findings, with unexplained energies a note where forces are explained."""
+    names = {x.name for x in judged.found}
+    forces = judged.fits["forces"]
+    explained = forces.n > 0 and not names & {"forces_unexplained", "nothing_to_compare"}
+    return [
+        Found("energy_hidden", x.where, x.evidence, values=x.values)
+        if x.name == "energy_unexplained" and explained
+        else x
+        for x in judged.found
+    ]
+
+
+def _outside(
+    compared: Compared,
+    far: Sequence[Far],
+    energies: dict[int, str],
+    forces: dict[int, str],
+    judged: Judged,
+) -> list[Found]:
+    """Return the frames far outside the rest, those that the model has so apart from the others.
+
+    Where all labels of a kind are of another unit, differences from predictions say nothing.
+    """
+    refused = {x.row.label for x in judged.found if x.level == "refuse"}
+    energies = {} if "energy" in refused else energies
+    forces = {} if "forces" in refused else forces
+    said = {x.index: x.evidence for x in far}
+    off = {i: f"{said[i]}, {text}" if i in said else text for i, text in energies.items()}
+    off |= {i: f"{said[i]}, {text}" for i, text in forces.items() if i in said and i not in off}
+    strange = {i: text for i, text in forces.items() if i not in off}
+    right = {i: text for i, text in said.items() if i not in off and not refused}
+    kinds = (("far_outside", off), ("strange_forces", strange), ("far_outside_as_predicted", right))
+    return [_of_frames(name, compared, found) for name, found in kinds if found]
+
+
+def _of_frames(name: str, compared: Compared, found: dict[int, str]) -> Found:
+    """Return one finding for some frames, with the evidence of the first."""
+    first = next(iter(found.values()))
+    evidence = first if len(found) == 1 else f"the first: {first}"
+    return Found(name, frames_of(compared, [*found]), evidence)
+
+
+def label_findings(path: str, structures: Sequence[Atoms], unused: dict[str, int]) -> list[Found]:
+    """Return what there is to say of the labels of a file, without predictions.
+
+    Args:
+        path: The file.
+        structures: All its structures, without free atoms.
+        unused: The labels that no key asks for, and how many structures have each.
+    """
+    found = []
+    if unused:
+        said = ", ".join(f"{name} in {n} structures" for name, n in unused.items())
+        found.append(Found("unused_labels", path, said))
+    missing = {name: n for name, n in missing_labels(structures).items() if n}
+    if missing.get("stress") == sum(bool(atoms.pbc.all()) for atoms in structures):
+        del missing["stress"]  # none is there: nobody asks for it
+    if missing:
+        said = ", ".join(f"{name} of {n} structures" for name, n in missing.items())
+        found.append(Found("missing_labels", path, f"no {said} (of {len(structures)})"))
+    still = sum(label_of(x, "stress") is not None and not x.pbc.any() for x in structures)
+    if still:
+        found.append(Found("stress_of_molecules", path, f"stress of {still} molecules"))
+    return found

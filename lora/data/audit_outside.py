@@ -1,0 +1,175 @@
+"""Find frames far outside the rest of their file, and equal geometries with other labels.
+
+By labels and cells alone, on every frame.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from lora.data.audit import Found, atoms_energy, named, referenced
+from lora.data.audit_labels import label_of
+from lora.data.origin import where
+from lora.plan.config_data import Audit
+
+TRIALS = 5  # fits of E0s, each without the frames that were far off the one before
+CANDIDATES = 50  # frames far outside that the foundation model is asked about, at most
+SAME = 1e-4  # Å; positions and cells that differ by less are written alike
+LEAST_ENERGY, LEAST_FORCE = 0.05, 0.5  # eV/atom, eV/Å; smaller differences are not far outside
+
+
+def robust_z(values: np.ndarray, least: float) -> np.ndarray:
+    """Return how far values lie from their median, in spreads, 1.4826 MAD (0 without values).
+
+    Args:
+        values: The values, [n].
+        least: The smallest spread that counts, in the unit of the values.
+    """
+    if not values.size:
+        return np.zeros(0)
+    away = np.abs(values - np.median(values))
+    z: np.ndarray = away / max(1.4826 * float(np.median(away)), least)
+    return z
+
+
+def energies_left(structures: Sequence[Atoms], values: np.ndarray, far: float) -> np.ndarray:
+    """Return energies per atom (eV) without those of free atoms, which far frames do not bend.
+
+    Args:
+        structures: The structures, [n].
+        values: Their energies (eV), [n].
+        far: Spreads beyond which a frame is left out of the next fit of free atoms.
+    """
+    kept = np.arange(len(structures))
+    left = np.zeros(len(structures))
+    n_atoms = np.array([len(atoms) for atoms in structures])
+    for _ in range(TRIALS):
+        inner, _ = referenced([structures[i] for i in kept], values[kept])
+        bent = np.zeros(len(structures))
+        bent[kept] = values[kept] / n_atoms[kept] - inner
+        left = values / n_atoms - _like(structures, kept, bent)
+        near = robust_z(left[kept], LEAST_ENERGY / far) <= far
+        if near.all():
+            break
+        kept = kept[near]
+    return left
+
+
+def _like(structures: Sequence[Atoms], kept: np.ndarray, bent: np.ndarray) -> np.ndarray:
+    """Return the energies of free atoms per atom, fitted on some structures, for all of them."""
+    symbols = sorted({z for atoms in structures for z in atoms.numbers.tolist()})
+    rows = np.array([[np.mean(atoms.numbers == z) for z in symbols] for atoms in structures])
+    b, *_ = np.linalg.lstsq(rows[kept], bent[kept], rcond=None)
+    fitted: np.ndarray = rows @ b
+    return fitted
+
+
+@dataclass(frozen=True)
+class Far:
+    """A frame far outside the rest of its file by its labels or its cell alone.
+
+    Attributes:
+        index: Its number among the structures.
+        evidence: What is far outside, in words.
+        z: How far, in spreads.
+    """
+
+    index: int
+    evidence: str
+    z: float
+
+
+def far_outside(structures: Sequence[Atoms], settings: Audit) -> list[Far]:
+    """Return the frames far outside the rest, the farthest first, at most `CANDIDATES`.
+
+    Measured are energy per atom without free atoms, largest force, and, of crystals of one
+    formula, volume per atom; each against median and MAD of the file.
+
+    Args:
+        structures: Labelled structures, without free atoms.
+        settings: The thresholds.
+    """
+    found: dict[int, Far] = {}
+    for values, least, unit, name in _measures(structures, settings.outlier):
+        known = np.isfinite(values)
+        z = np.zeros(len(structures))
+        z[known] = robust_z(values[known], least / settings.outlier)
+        for i in np.flatnonzero(z > settings.outlier):
+            evidence = f"{name} {values[i]:.3g} {unit}, median {np.median(values[known]):.3g}"
+            if i not in found or found[i].z < z[i]:
+                found[int(i)] = Far(int(i), evidence, float(z[i]))
+    return sorted(found.values(), key=lambda x: -x.z)[:CANDIDATES]
+
+
+def _measures(
+    structures: Sequence[Atoms], far: float
+) -> Iterator[tuple[np.ndarray, float, str, str]]:
+    """Yield values of every structure (NaN for none), the least that counts, unit and name."""
+    having = [i for i, x in enumerate(structures) if label_of(x, "energy") is not None]
+    energies = np.full(len(structures), np.nan)
+    if having:
+        held = [structures[i] for i in having]
+        energies[having] = energies_left(held, np.array([atoms_energy(x) for x in held]), far)
+    yield energies, LEAST_ENERGY, "eV/atom", "energy without free atoms"
+    forces = [label_of(atoms, "forces") for atoms in structures]
+    largest = [np.nan if x is None else float(np.linalg.norm(x, axis=1).max()) for x in forces]
+    yield np.array(largest), LEAST_FORCE, "eV/Å", "largest force"
+    by_formula = defaultdict(list)
+    for i, atoms in enumerate(structures):
+        if atoms.pbc.all():
+            by_formula[atoms.get_chemical_formula()].append(i)
+    for members in by_formula.values():
+        volumes = np.full(len(structures), np.nan)
+        volumes[members] = [structures[i].cell.volume / len(structures[i]) for i in members]
+        yield volumes, 0.5 * float(np.nanmedian(volumes)), "Å^3", "volume per atom"
+
+
+def same_geometry(structures: Sequence[Atoms], settings: Audit) -> list[Found]:
+    """Return the frames, of whatever file, that have equal geometries and other labels.
+
+    Charge and spin are a part of the geometry.
+
+    Args:
+        structures: All labelled structures, with their origins.
+        settings: The thresholds.
+    """
+    groups = defaultdict(list)
+    for i, atoms in enumerate(structures):
+        groups[_geometry(atoms)].append(i)
+    wrong, most = [], 0.0
+    for members in groups.values():
+        gap = _gap([structures[i] for i in members])
+        if gap > settings.same_geometry:
+            wrong += members
+            most = max(most, gap)
+    if not wrong:
+        return []
+    frames = named([where(structures[i], "data", i) for i in sorted(wrong)])
+    said = f"labels of equal geometries differ by up to {most:.3g} meV/atom or meV/Å"
+    return [Found("same_geometry", frames, said, values={"largest": most})]
+
+
+def _geometry(atoms: Atoms) -> tuple[object, ...]:
+    """Return what two frames of one geometry share, wherever it lies."""
+    cell = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
+    numbers = np.concatenate([atoms.positions - atoms.positions[0], cell])
+    state = tuple(atoms.info.get(key) for key in ("total_charge", "total_spin", "charge", "spin"))
+    return (
+        atoms.numbers.tobytes(),
+        atoms.pbc.tobytes(),
+        np.round(numbers / SAME).astype(np.int64).tobytes(),
+        *map(str, state),
+    )
+
+
+def _gap(structures: Sequence[Atoms]) -> float:
+    """Return the largest difference of energies (meV/atom) or forces (meV/Å) of some structures."""
+    if len(structures) < 2:
+        return 0.0
+    energies = [float(x) for a in structures if (x := label_of(a, "energy")) is not None]
+    forces = [x for a in structures if (x := label_of(a, "forces")) is not None]
+    gap = float(np.ptp(energies)) / len(structures[0]) if energies else 0.0
+    return 1e3 * max(gap, float(np.ptp(forces, axis=0).max()) if forces else 0.0)
