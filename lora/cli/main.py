@@ -100,6 +100,24 @@ def _replay(**args: Any) -> None:
     replay(args["structures_file"], _base(args), args["out"], settings, _run_of(args))
 
 
+def _audit(files: list[str], out: str | None, threads: int | None, **args: Any) -> None:
+    from pydantic import ValidationError
+
+    from lora.files.sealed import Receipt
+    from lora.plan.config_data import Audit
+    from lora.plan.messages import problems_of
+
+    try:
+        settings = Audit(**{name: args[name] for name in Audit.model_fields})
+    except ValidationError as error:
+        raise UserErrors(f"audit: {x.key[0]}: {x.text}" for x in problems_of(error)) from None
+    from lora.steps.audit import audit
+
+    keys = {k: args[k] for k in ("energy_key", "forces_key", "stress_key")}
+    run = Run(threads, Receipt(Path(out)) if out else None)
+    audit(files, _base(args), keys, settings, run)
+
+
 def _e0s(**args: Any) -> None:
     from lora.steps.e0s import E0sSettings, e0s
 
@@ -223,6 +241,7 @@ _STEPS = {
     "config": _config,
     "split": _split,
     "replay": _replay,
+    "audit": _audit,
     "e0s": _e0s,
     "train": _train,
     "truncate": _truncate,

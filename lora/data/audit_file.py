@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from lora.catalogue.findings import LABELS, Label
-from lora.data.audit import Compared, Fit, Found, fit_of, scale_findings
+from lora.data.audit import Found, scale_findings
+from lora.data.audit_fit import Compared, Fit, fit_of
 from lora.data.audit_frames import (
     constant,
     differences,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lora.catalogue.findings import Label, units_of
-from lora.data.audit import FLOORS, ODD, Compared, Found, atoms_energy, fit, named, taken
-from lora.data.audit_labels import label_of
+from lora.data.audit import FLOORS, ODD, Found, named, taken
+from lora.data.audit_fit import Compared, atoms_energy, fit
+from lora.data.audit_labels import formula_of, label_of
 from lora.data.audit_outside import LEAST_ENERGY, LEAST_FORCE, energies_left, robust_z
 from lora.data.origin import where
 from lora.plan.config_data import Audit
@@ -82,12 +83,12 @@ def constant(quantity: Label, compared: Compared) -> list[Found]:
     for i, atoms in enumerate(having.structures):
         label = label_of(atoms, quantity)
         assert label is not None
-        groups[(atoms.get_chemical_formula(), np.asarray(label).tobytes())].append(i)
+        groups[(formula_of(atoms), np.asarray(label).tobytes())].append(i)
         if quantity == "forces" and len(atoms) > 1 and np.ptp(label, axis=0).max() < STILL:
             alike.append(i)
     for (formula, _), members in groups.items():
         if len(members) >= SEVERAL and _differ(quantity, having, members):
-            n = sum(x.get_chemical_formula() == formula for x in having.structures)
+            n = sum(formula_of(x) == formula for x in having.structures)
             said = f"equal in {len(members)} of {n} structures of {formula}"
             return [Found(f"{quantity}_constant", frames_of(having, members), said)]
     if alike:

@@ -41,6 +41,15 @@ def weight_of(atoms: Atoms, quantity: str) -> float:
     return float(info.get("config_weight", 1)) * float(info.get(f"config_{quantity}_weight", 1))
 
 
+def formula_of(atoms: Atoms) -> str:
+    """Return the chemical formula of a structure.
+
+    Args:
+        atoms: The structure.
+    """
+    return str(atoms.symbols.formula.format("hill"))
+
+
 def missing_labels(structures: Iterable[Atoms]) -> dict[str, int]:
     """Return how many structures lack each label; of the stress, how many periodic ones.
 

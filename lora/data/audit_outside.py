@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from lora.data.audit import Found, atoms_energy, named, referenced
-from lora.data.audit_labels import label_of
+from lora.data.audit import Found, named
+from lora.data.audit_fit import atoms_energy, referenced
+from lora.data.audit_labels import formula_of, label_of
 from lora.data.origin import where
 from lora.plan.config_data import Audit
 
@@ -47,7 +48,7 @@ def energies_left(structures: Sequence[Atoms], values: np.ndarray, far: float) -
     left = np.zeros(len(structures))
     n_atoms = np.array([len(atoms) for atoms in structures])
     for _ in range(TRIALS):
-        inner, _ = referenced([structures[i] for i in kept], values[kept])
+        inner, _ = referenced([structures[i] for i in kept.tolist()], values[kept])
         bent = np.zeros(len(structures))
         bent[kept] = values[kept] / n_atoms[kept] - inner
         left = values / n_atoms - _like(structures, kept, bent)
@@ -97,10 +98,10 @@ def far_outside(structures: Sequence[Atoms], settings: Audit) -> list[Far]:
         known = np.isfinite(values)
         z = np.zeros(len(structures))
         z[known] = robust_z(values[known], least / settings.outlier)
-        for i in np.flatnonzero(z > settings.outlier):
+        for i in np.flatnonzero(z > settings.outlier).tolist():
             evidence = f"{name} {values[i]:.3g} {unit}, median {np.median(values[known]):.3g}"
             if i not in found or found[i].z < z[i]:
-                found[int(i)] = Far(int(i), evidence, float(z[i]))
+                found[i] = Far(i, evidence, float(z[i]))
     return sorted(found.values(), key=lambda x: -x.z)[:CANDIDATES]
 
 
@@ -120,7 +121,7 @@ def _measures(
     by_formula = defaultdict(list)
     for i, atoms in enumerate(structures):
         if atoms.pbc.all():
-            by_formula[atoms.get_chemical_formula()].append(i)
+            by_formula[formula_of(atoms)].append(i)
     for members in by_formula.values():
         volumes = np.full(len(structures), np.nan)
         volumes[members] = [structures[i].cell.volume / len(structures[i]) for i in members]

@@ -27,11 +27,11 @@ def spacing(structures: Sequence[Atoms]) -> float:
     nearest: list[float] = []
     for atoms in structures:
         radii = covalent_radii[atoms.numbers]
-        i, j, distances = neighbor_list("ijd", atoms, 2 * REACH * float(radii.max()))
-        ratios = distances / (radii[i] + radii[j])
-        for k in range(len(atoms)):
-            own = ratios[i == k]
-            nearest.append(float(own.min()) if own.size else math.inf)
+        cutoff = 2 * REACH * float(radii.max())
+        i, j, distances = neighbor_list("ijd", atoms, cutoff)  # type: ignore[no-untyped-call]
+        own = np.full(len(atoms), math.inf)
+        np.minimum.at(own, i, distances / (radii[i] + radii[j]))
+        nearest += own.tolist()
     return float(np.median(nearest)) if nearest else 1.0
 
 
@@ -61,7 +61,7 @@ def in_angstrom(atoms: Atoms, row: Finding) -> Atoms:
         row: The unit, of the catalogue.
     """
     assert row.factor is not None
-    out = atoms.copy()  # type: ignore[no-untyped-call]  # ASE's
-    out.set_cell(atoms.cell.array / row.factor)
+    out: Atoms = atoms.copy()  # type: ignore[no-untyped-call]  # ASE's
+    out.cell[:] = atoms.cell.array / row.factor
     out.positions = atoms.positions / row.factor
     return out

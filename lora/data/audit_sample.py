@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 from ase import Atoms
 
-from lora.data.audit_labels import NAMES, label_of
+from lora.data.audit_labels import NAMES, formula_of, label_of
 from lora.plan.config_data import Audit
 
 
@@ -48,8 +48,7 @@ def _kind(atoms: Atoms) -> tuple[object, ...]:
     """Return what frames of one kind share."""
     labels = {name: label_of(atoms, name) for name in NAMES}
     held = tuple(name for name, x in labels.items() if x is not None and np.any(x))
-    formula = atoms.get_chemical_formula()
-    return (formula, str(atoms.info.get("config_type", "")), str(atoms.pbc), held)
+    return (formula_of(atoms), str(atoms.info.get("config_type", "")), str(atoms.pbc), held)
 
 
 def _in_turns(kinds: Iterable[list[tuple[int, int]]]) -> list[tuple[int, int]]:

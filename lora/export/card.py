@@ -95,11 +95,19 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
         "merged_fingerprint": merged["fingerprint"],
         "fine_tuned_elements": merged["fine_tuned_elements"],
         "settings": {k: settings[k] for k in told if k in settings},
+        "accepted": _accepted(layout),
         "errors": {
             name: {k: v for k, v in found.items() if isinstance(v, float)}
             for name, found in sets.items()
         },
     }
+
+
+def _accepted(layout: Layout) -> list[str]:
+    """Return what the audit found in the data and the user went on with."""
+    receipt = layout.receipt("audit")
+    rows = read_json(receipt)["findings"] if receipt.is_file() else []
+    return [row["text"] for row in rows if row["level"] == "accepted"]
 
 
 def licence_of(base: str | None) -> tuple[str | None, str | None]:
@@ -126,6 +134,7 @@ def warnings_of(card: dict[str, Any]) -> list[str]:
             f"never fine-tuned: {shown}; their energies are of another level of theory than those "
             f"of {' '.join(tuned) or 'no element'}"
         )
+    found += [f"accepted in the data: {text}" for text in card.get("accepted", [])]
     licence = card["base"]["licence"]
     if licence is None:
         found.append("the licence of the base is not known here; look it up before you publish")

@@ -17,6 +17,7 @@ from lora.plan.values import (
     Positive,
     Seed,
     Text,
+    known_as,
     matching,
     name_or,
     number,
@@ -116,7 +117,7 @@ class Split(Section):
 class Audit(Section):
     """What is compared of data and foundation model before E0s and training, and how strictly."""
 
-    accept: Annotated[tuple[str, ...], As(tuple_of(one_of(findings.NAMES)))] = Field(
+    accept: Annotated[tuple[str, ...], As(tuple_of(known_as(findings.NAMES, "a finding")))] = Field(
         default=(),
         description="The findings that the sweep goes on with, by the names that the audit gives "
         "them. The card of the exported model names them.",

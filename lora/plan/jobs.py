@@ -11,6 +11,7 @@ from typing import Any
 
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
+from lora.catalogue.findings import ROWS as FINDINGS
 from lora.catalogue.foundations import known_foundation
 from lora.plan.config import Checks, Config
 from lora.plan.config_data import Split
@@ -20,8 +21,8 @@ from lora.plan.points import FOUNDATION, Point
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, TrainSettings
 
-# steps that compute with torch, MACE and e3nn, whose versions count
-COMPUTE = ("replay", "e0s", "train", "truncate", "merge", "evaluate", "check", "thorough", "export")
+# steps that compute nothing with torch, MACE and e3nn, so that their versions do not count
+PLAIN = ("split", "shortlist", "choose", "report", "track")
 KEYS = ("energy_key", "forces_key", "stress_key")
 
 
@@ -32,6 +33,8 @@ class Job:
     settings: every value of the config that the step reads, as JSON
     files:    {role: file of the user}; their contents count, not their names
     needs:    the jobs whose receipts it reads
+    after:    the jobs that have to be done before it runs and of which it reads nothing: what they
+              found counts for nothing, and where they run again it does not
     code:     modules, or functions in them, that it runs
     """
 
@@ -42,6 +45,7 @@ class Job:
     code: tuple[str, ...]
     files: dict[str, Path] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -51,7 +55,7 @@ class Job:
     @property
     def computes(self) -> bool:
         """Return True where the versions of torch, MACE and e3nn count."""
-        return self.step in COMPUTE
+        return self.step not in PLAIN
 
 
 def key_of(step: str, name: str = "") -> str:
@@ -79,6 +83,7 @@ class _Maker:
         yield self.split()
         if self.config.replay.file:
             yield self.replay()
+        yield self.audit()
         yield self.e0s()
         yield from (self.train(pack) for pack in self.packs.values() if pack.trains)
         yield from (self.truncate(point) for point in self.points.values() if point.cut_from)
@@ -113,10 +118,25 @@ class _Maker:
         files = {"replay": Path(str(replay.file))} | self.base_file()
         return self.job("replay", settings=settings, files=files)
 
+    def audit(self) -> Job:
+        """Return the job that compares labels with the foundation model's own predictions."""
+        checks, replay = self.config.checks, self.config.replay
+        files = dict(self.split().files)
+        files |= {"holdout": Path(checks.holdout_file)} if checks.holdout_file else {}
+        if replay.file and replay.labels == "file":
+            files["replay"] = Path(replay.file)
+        settings = _plain(self.config.audit) | self.base()
+        settings |= {key: getattr(self.config.data, key) for key in KEYS}
+        settings["rows"] = {row.name: asdict(row) for row in FINDINGS}
+        return self.job(
+            "audit", settings=settings, files=files | self.base_file(), after=("split",)
+        )
+
     def e0s(self) -> Job:
         """Return the job that estimates E0s."""
         settings = _plain(self.config.e0s) | self.base() | {"dtype": self.of_all("default_dtype")}
-        return self.job("e0s", settings=settings, files=self.base_file(), needs=("split",))
+        needs = {"needs": ("split",), "after": ("audit",)}
+        return self.job("e0s", settings=settings, files=self.base_file(), **needs)
 
     # --- packs
 
@@ -128,8 +148,9 @@ class _Maker:
             "failed": _times(self.layout.failed(pack.name)),
             "gpus": self.config.pack.gpus,
         }
+        parts = {"settings": settings, "files": self.base_file(), "after": ("audit",)}
         needs = ("split", "e0s", *(["replay"] if replays else []))
-        return self.job("train", pack.name, settings=settings, files=self.base_file(), needs=needs)
+        return self.job("train", pack.name, needs=needs, **parts)
 
     def truncate(self, point: Point) -> Job:
         """Return the job that cuts an adapter."""
@@ -220,8 +241,9 @@ class _Maker:
             settings = {"points": [x.name for x in self.committee]}
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
-        decided = (*self.every("train", "evaluate", "check"), "choose", *committee)
+        decided = (*self.every("train", "evaluate", "check"), "choose", "audit", *committee)
         yield self.page("summary", self.judged(), decided)
+        yield self.page("audit_page", {}, ("audit",))
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
         if any(x.cut_from for x in self.points.values()):
@@ -244,7 +266,7 @@ class _Maker:
         }
         named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
         code = ("lora.steps.export", *named)
-        return self.job("export", settings=settings, code=code, needs=("choose", "split"))
+        return self.job("export", settings=settings, code=code, needs=("choose", "split", "audit"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""

@@ -14,6 +14,7 @@ BY_PACK = ("train", "merge", "evaluate", "check")
 RECEIPTS = {
     "split": "data/split.json",
     "replay": "replay/replay.json",
+    "audit": "audit/audit.json",
     "e0s": "e0s/e0s.json",
     "shortlist": "check/shortlist.json",
     "thorough": "check/thorough/receipt.json",

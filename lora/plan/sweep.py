@@ -251,9 +251,15 @@ class Sweep:
         return [str(job.receipt) for job in self.jobs.values() if job.step in steps]
 
     def needs(self, step: str, name: str = "") -> list[str]:
-        """Return the files that a job reads: of the user, and receipts of other jobs."""
+        """Return the files that a job reads: of the user, and receipts of other jobs.
+
+        Of a job that runs, also the receipts of those that have to be done before.  One that does
+        not run must not follow them: snakemake would run it again.
+        """
         job = self.jobs[f"{step}/{name}" if name else step]
-        return [str(x) for x in job.files.values()] + [str(self.jobs[x].receipt) for x in job.needs]
+        before = job.after if str(job.receipt) in self.running else ()
+        receipts = [str(self.jobs[x].receipt) for x in (*job.needs, *before)]
+        return [str(x) for x in job.files.values()] + receipts
 
     def mark(self, step: str, name: str = "") -> list[str]:
         """Return the mark of a job; [] where nothing ever ran, in a dry run."""

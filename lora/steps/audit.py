@@ -5,7 +5,6 @@
 Wrong units and signs, frames that are wrong, labels that nobody uses, and what later steps need.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,8 +16,9 @@ from ase.data import chemical_symbols
 from rich.console import Console
 
 from lora.catalogue.findings import LABELS, Finding
-from lora.data.audit import Compared, Found, named
+from lora.data.audit import Found, named
 from lora.data.audit_file import judge, label_findings
+from lora.data.audit_fit import Compared, fit_of
 from lora.data.audit_labels import label_of, unused_labels
 from lora.data.audit_outside import Far, far_outside, same_geometry
 from lora.data.audit_positions import in_angstrom, position_units
@@ -41,10 +41,10 @@ from lora.plan.commands import Base, Run
 from lora.plan.config_data import Audit
 from lora.report.audit_table import table_of
 
-log = logging.getLogger(__name__)
 DEFAULTS = Audit()
 TRIED = 20  # structures on which other units of positions are tried
 BATCH = 16
+WORDS = {"warn": "warning", "accepted": "accepted", "note": "note"}
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,6 @@ def _all_in(structures: list[Atoms], row: Finding) -> list[Atoms]:
 
 def _explained(compared: Compared) -> float:
     """Return the correlation of forces, or else of energies, that is certain."""
-    from lora.data.audit import fit_of
-
     forces = fit_of("forces", compared)
     return forces.least if forces.n else fit_of("energy", compared).least
 
@@ -193,10 +191,9 @@ def _say(result: dict[str, Any]) -> None:
     """
     Console(width=120).print(table_of(result))
     rows = result["findings"]
-    for row in rows:
-        if row["level"] in ("warn", "accepted"):
-            log.warning("%s", row["text"])
-        elif row["level"] == "note":
-            log.info("%s", row["text"])
+    for level in ("warn", "accepted", "note"):  # the log of a job is not where one looks
+        for row in rows:
+            if row["level"] == level:
+                print(f"{WORDS[level]}: {row['text']}")
     if refused := [f"audit: {row['text']}" for row in rows if row["level"] == "refuse"]:
         raise UserErrors(refused)

@@ -101,6 +101,13 @@ def _replay(call: Call) -> None:
     replay(str(config.file), call.base, call.sweep.layout.replayed, settings, call.run)
 
 
+def _audit(call: Call) -> None:
+    from lora.steps.audit import audit
+
+    files = [str(path) for role, path in call.job.files.items() if role != "foundation"]
+    audit(files, call.base, call.keys(*KEYS), call.sweep.config.audit, call.run)
+
+
 def _e0s(call: Call) -> None:
     from lora.steps.e0s import E0sSettings, e0s
 
@@ -226,6 +233,7 @@ def _track(call: Call) -> None:
 STEPS = {
     "split": _split,
     "replay": _replay,
+    "audit": _audit,
     "e0s": _e0s,
     "train": _train,
     "truncate": _truncate,
