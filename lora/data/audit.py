@@ -5,7 +5,7 @@ and those in kcal/mol one near 23.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +21,7 @@ FACTOR = 1.5  # around the factor of a unit in which a slope is taken for it, at
 NEAR = 8  # and at most the NEAR-th root of the factor: a unit near 1 has to be hit closely
 SHARP = 0.9  # correlation from which on a unit within a factor `ODD` of 1 is sure
 ODD = 3.0  # a ratio of sizes beyond which low correlation says something all the same
+WORSE = 0.05  # loss of correlation beyond which labels are not per atom, or times the volume
 SHOWN = 6  # frames that a line names
 
 
@@ -33,14 +34,12 @@ class Found:
         where: The file, or file and frames.
         evidence: What was measured, in words.
         sure: Whether a finding that can refuse does.
-        values: The numbers behind it.
     """
 
     name: str
     where: str
     evidence: str
     sure: bool = True
-    values: dict[str, float] = field(default_factory=dict)
 
     @property
     def row(self) -> Finding:
@@ -76,20 +75,42 @@ def in_words(found: Fit) -> str:
     )
 
 
-def taken(slope: float, row: Finding, typical: float = 1.0) -> float:
-    """Return how far a slope is from a row's factor; below 0 it is taken for it.
+def distance(slope: float, row: Finding) -> float:
+    """Return how far a slope is from a row's factor, |ln |slope / factor||.
 
     Args:
-        slope: The slope with the row's transformation undone, so that the factor is all.
+        slope: The slope, with what the row divides by undone.
         row: The row.
-        typical: What the transformation does to the size of a typical label.
     """
     assert row.factor is not None
-    away = abs(math.log(abs(row.factor) * typical))
-    return abs(math.log(abs(slope / row.factor))) - min(math.log(FACTOR), away / NEAR)
+    return abs(math.log(abs(slope / row.factor)))
 
 
-def units(quantity: Label, compared: Compared) -> list[tuple[Finding, Fit]]:
+def reach(size: float) -> float:
+    """Return the distance within which a slope is taken for a unit: closer, the nearer it is to 1.
+
+    Args:
+        size: The size of a typical label in the unit, where the right one is 1.
+    """
+    return min(math.log(FACTOR), abs(math.log(size)) / NEAR)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A wrong unit that labels may have.
+
+    Attributes:
+        row: The unit.
+        fit: How the labels go with the predictions once what the row divides by is undone.
+        size: The size of a typical label in this unit, where the right one is 1.
+    """
+
+    row: Finding
+    fit: Fit
+    size: float
+
+
+def units(quantity: Label, compared: Compared) -> list[Match]:
     """Return the wrong units that the labels may have, the likeliest first; no signs.
 
     Args:
@@ -98,31 +119,36 @@ def units(quantity: Label, compared: Compared) -> list[tuple[Finding, Fit]]:
     """
     having = compared.having(quantity)
     plain = fit_of(quantity, having)
-    sizes = {"": 1.0}
-    if len(having):
-        sizes["atom"] = 1 / float(np.median([len(x) for x in having.structures]))
-        volumes = [abs(x.cell.volume) for x in having.structures]
-        sizes["volume"] = max(float(np.median(volumes)), 1e-6)
+    n_atoms = float(np.median([len(x) for x in having.structures]))
+    volume = float(np.median([abs(x.cell.volume) for x in having.structures]))
+    typical = {"": 1.0, "atom": 1 / n_atoms, "volume": max(volume, 1e-6)}
     found = []
     for row in units_of(quantity):
         own = fit_of(quantity, having, row.per) if row.per else plain
-        if own.slope and (miss := taken(own.slope, row, sizes[row.per])) < 0:
-            worse = abs(plain.correlation) - abs(own.correlation)
-            if worse < 0.05:
-                found.append((miss + worse, row, own))
-    return [(row, own) for _, row, own in sorted(found, key=lambda x: x[0])]
+        match = Match(row, own, abs(row.factor or 0) * typical[row.per])
+        worse = abs(plain.correlation) - abs(own.correlation)
+        if not own.slope or worse > WORSE:
+            continue
+        if (away := distance(own.slope, row)) < reach(match.size):
+            found.append((away + worse, match))
+    return [match for _, match in sorted(found, key=lambda x: x[0])]
 
 
 def scale_findings(
-    quantity: Label, where: str, compared: Compared, settings: Audit
+    quantity: Label, where: str, compared: Compared, settings: Audit, trusted: bool = False
 ) -> tuple[Fit, list[Found]]:
     """Return how the labels of a kind go with the predictions, and what is wrong with them.
+
+    A finding is sure where the correlation is certain.  Where the forces of the same structures go
+    with the predictions, energies and stresses that vary by another power of ten than the
+    predicted ones, or against them, are wrong, too, and a weaker correlation will do.
 
     Args:
         quantity: energy, forces or stress.
         where: The file.
         compared: The structures.
         settings: The thresholds.
+        trusted: Whether forces go with the predictions.
     """
     own = fit_of(quantity, compared)
     frames = len(compared.having(quantity))
@@ -132,25 +158,43 @@ def scale_findings(
     if own.n < LEAST or small:
         evidence = f"{quantity} of {frames} structures, {own.size:.1g} {UNITS[quantity]} in size"
         return own, [Found("nothing_to_compare", where, evidence)]
-    sure = own.least >= settings.correlation
     said = f"{in_words(own)} in {frames} structures"
-    values = {"slope": own.slope, "correlation": own.correlation}
-    found = []
-    ratio = abs(own.slope)
-    doubtful = own.least > 0 and max(ratio, 1 / ratio) > ODD
-    matches = units(quantity, compared) if sure or doubtful else []
-    if matches:
-        others = [other.meaning for other, _ in matches[1:3]]
-        also = f" (or {' or '.join(others)})" if others else ""
-        sharp = max(ratio, 1 / ratio) > ODD or own.least >= SHARP
-        found.append(Found(matches[0][0].name, where, said + also, sure and sharp, values))
-    if sure and own.slope < 0 and "stress_virial" not in [x.name for x in found]:
-        found.append(Found(f"{quantity}_sign", where, said, True, values))
-    if not sure and not found:
-        found.append(Found(f"{quantity}_unexplained", where, said, values=values))
-    elif not matches and not 1 / RIGHT < ratio < RIGHT:
-        found.append(Found(f"{quantity}_scale", where, said, values=values))
+    certain = own.least >= settings.correlation
+    found = _unit(units(quantity, compared), where, said, settings, trusted)
+    off = _times(own.slope)
+    if not found and ((certain and off > RIGHT) or (trusted and off > ODD)):
+        found.append(Found(f"{quantity}_scale", where, said))
+    against = certain or (trusted and own.least > settings.correlation / 2)
+    if against and own.slope < 0 and "stress_virial" not in [x.name for x in found]:
+        found.append(Found(f"{quantity}_sign", where, said))
+    if not certain and not found:
+        hidden = quantity == "energy" and trusted
+        found.append(Found(f"{quantity}_{'hidden' if hidden else 'unexplained'}", where, said))
     return own, found
+
+
+def _unit(
+    matches: list[Match], where: str, said: str, settings: Audit, trusted: bool
+) -> list[Found]:
+    """Return the likeliest of some wrong units, with the others in words; [] for none."""
+    kept = []
+    for match in matches:
+        certain = match.fit.least >= settings.correlation
+        odd = _times(match.size) > ODD
+        alike = odd and match.fit.least > 0 and match.fit.slope > 0
+        sure = (certain and (odd or match.fit.least >= SHARP)) or (alike and trusted)
+        if certain or alike:
+            kept.append((match.row, sure))
+    if not kept:
+        return []
+    others = [row.meaning for row, _ in kept[1:3]]
+    also = f" (or {' or '.join(others)})" if others else ""
+    return [Found(kept[0][0].name, where, said + also, kept[0][1])]
+
+
+def _times(slope: float) -> float:
+    """Return by what factor a slope is off 1, upwards or downwards; 1 for none."""
+    return max(abs(slope), 1 / abs(slope)) if slope else 1.0
 
 
 def named(frames: list[str]) -> str:

@@ -20,7 +20,7 @@ from lora.data.audit_labels import label_of, missing_labels
 from lora.data.audit_outside import Far
 from lora.plan.config_data import Audit
 
-MOST = 0.8  # of the frames that can have a wrong unit while it is not that of the file
+FORCES_FIRST: tuple[Label, ...] = ("forces", "energy", "stress")
 
 
 @dataclass(frozen=True)
@@ -56,37 +56,24 @@ def judge(path: str, compared: Compared, far: Sequence[Far], settings: Audit) ->
         left = compared.only(x for x in range(len(compared)) if x not in no_stress)
         found += constant(quantity, moving if quantity == "forces" else left)
     wrong, single = wrong_frames(moving, settings)
-    few = len(wrong) < MOST * len(moving)
-    odd = {id(moving.structures[i]) for i in wrong} if few else set()
-    found += single if few else []
+    odd = {id(moving.structures[i]) for i in wrong}
+    found += single
     out: dict[Label, set[int]] = {"energy": {*energies}, "forces": {*zero}, "stress": {*no_stress}}
     out["forces"] |= {i for i, x in enumerate(compared.structures) if id(x) in odd}
     constants = {x.name for x in found}
     fits: dict[Label, Fit] = {}
-    for quantity in LABELS:
+    trusted = False
+    for quantity in FORCES_FIRST:
         rest = compared.only(x for x in range(len(compared)) if x not in out[quantity])
         if f"{quantity}_constant" in constants:
             fits[quantity] = fit_of(quantity, rest)
             continue
-        fits[quantity], scale = scale_findings(quantity, path, rest, settings)
+        fits[quantity], scale = scale_findings(quantity, path, rest, settings, trusted)
+        trusted = fits["forces"].least >= settings.correlation
         found += scale
     named = {i for i in range(len(compared)) if id(compared.structures[i]) in odd} | {*zero}
     forces = {i: said for i, said in forces.items() if i not in named}
-    judged = Judged(fits, found)
-    return Judged(fits, [*_settled(judged), *_outside(compared, far, energies, forces, judged)])
-
-
-def _settled(judged: Judged) -> list[Found]:
-    """Return the findings, with unexplained energies a note where forces are explained."""
-    names = {x.name for x in judged.found}
-    forces = judged.fits["forces"]
-    explained = forces.n > 0 and not names & {"forces_unexplained", "nothing_to_compare"}
-    return [
-        Found("energy_hidden", x.where, x.evidence, values=x.values)
-        if x.name == "energy_unexplained" and explained
-        else x
-        for x in judged.found
-    ]
+    return Judged(fits, [*found, *_outside(compared, far, energies, forces, found)])
 
 
 def _outside(
@@ -94,13 +81,13 @@ def _outside(
     far: Sequence[Far],
     energies: dict[int, str],
     forces: dict[int, str],
-    judged: Judged,
+    found: Sequence[Found],
 ) -> list[Found]:
     """Return the frames far outside the rest, those that the model has so apart from the others.
 
     Where all labels of a kind are of another unit, differences from predictions say nothing.
     """
-    refused = {x.row.label for x in judged.found if x.level == "refuse"}
+    refused = {x.row.label for x in found if x.level == "refuse"}
     energies = {} if "energy" in refused else energies
     forces = {} if "forces" in refused else forces
     said = {x.index: x.evidence for x in far}
@@ -109,14 +96,14 @@ def _outside(
     strange = {i: text for i, text in forces.items() if i not in off}
     right = {i: text for i, text in said.items() if i not in off and not refused}
     kinds = (("far_outside", off), ("strange_forces", strange), ("far_outside_as_predicted", right))
-    return [_of_frames(name, compared, found) for name, found in kinds if found]
+    return [_of_frames(name, compared, texts) for name, texts in kinds if texts]
 
 
-def _of_frames(name: str, compared: Compared, found: dict[int, str]) -> Found:
+def _of_frames(name: str, compared: Compared, texts: dict[int, str]) -> Found:
     """Return one finding for some frames, with the evidence of the first."""
-    first = next(iter(found.values()))
-    evidence = first if len(found) == 1 else f"the first: {first}"
-    return Found(name, frames_of(compared, [*found]), evidence)
+    first = next(iter(texts.values()))
+    evidence = first if len(texts) == 1 else f"the first: {first}"
+    return Found(name, frames_of(compared, [*texts]), evidence)
 
 
 def label_findings(path: str, structures: Sequence[Atoms], unused: dict[str, int]) -> list[Found]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lora.catalogue.findings import Label, units_of
-from lora.data.audit import FLOORS, ODD, Found, named, taken
-from lora.data.audit_fit import Compared, atoms_energy, fit
+from lora.catalogue.findings import Finding, Label, units_of
+from lora.data.audit import FLOORS, ODD, Found, distance, named, reach
+from lora.data.audit_fit import Compared, Fit, atoms_energy, fit
 from lora.data.audit_labels import formula_of, label_of
 from lora.data.audit_outside import LEAST_ENERGY, LEAST_FORCE, energies_left, robust_z
 from lora.data.origin import where
@@ -16,6 +16,7 @@ from lora.plan.config_data import Audit
 STILL = 1e-10  # eV/Å; forces below are zero
 SEVERAL = 3  # frames from which on a wrong unit of some frames is sure
 DIFFERENT = 0.1  # eV/Å; RMS of predicted forces from which on zero is wrong
+MOST = 0.8  # of the judged frames that can have a wrong unit while it is not that of the file
 LARGE = 0.3  # of the median size of predicted forces, which a frame needs to be judged alone
 
 
@@ -142,41 +143,52 @@ def _off(compared: Compared, i: int) -> float:
 
 
 def wrong_frames(compared: Compared, settings: Audit) -> tuple[list[int], list[Found]]:
-    """Return single structures whose forces have a wrong unit or sign, while the rest has not.
+    """Return single structures whose forces have a wrong unit or sign, while others have not.
 
     A structure is judged alone where its own correlation is certain and its forces are not small.
+    Where nearly all are wrong, the unit is that of the file, and none is named.
 
     Args:
         compared: The structures, without those whose forces are zero.
         settings: The thresholds.
     """
-    having = compared.having("forces")
-    sizes = np.array([float(np.sqrt(np.mean(np.square(x)))) for x in having.forces])
-    by_name = defaultdict(list)
-    for i, atoms in enumerate(having.structures):
-        label, predicted = label_of(atoms, "forces"), having.forces[i]
-        assert label is not None
-        own = fit(label, predicted, max(0, 3 * len(atoms) - 6))
-        if own.least < settings.correlation or sizes[i] < LARGE * np.median(sizes):
+    sizes = [float(np.sqrt(np.mean(np.square(x)))) for x in compared.forces]
+    least = LARGE * float(np.median(sizes)) if sizes else 0.0
+    by_name, wrong, judged = defaultdict(list), set(), 0
+    for i, atoms in enumerate(compared.structures):
+        label = label_of(atoms, "forces")
+        if label is None or sizes[i] < least:
             continue
-        if own.slope < 0:
-            by_name["forces_sign"].append(i)
-        for row in units_of("forces"):
-            assert row.factor is not None
-            far = max(row.factor, 1 / row.factor) > ODD if row.factor > 0 else False
-            if far and taken(own.slope, row) < 0:
-                by_name[row.name].append(i)
-                break
+        own = fit(label, compared.forces[i], max(0, 3 * len(atoms) - 6))
+        if own.least < settings.correlation:
+            continue
+        judged += 1
+        for name in _names(own):
+            by_name[name].append(i)
+            wrong.add(i)
+    if len(wrong) > MOST * judged:
+        return [], []
     found = []
     for name, members in by_name.items():
-        said = (
-            f"of another size or sign than the rest in {len(members)} of {len(having)} structures"
-        )
+        said = f"of another size or sign than the rest in {len(members)} of {judged} structures"
         sure = len(members) >= SEVERAL
-        found.append(Found(name, frames_of(having, members), said, sure))
-    numbers = {id(atoms): i for i, atoms in enumerate(compared.structures)}
-    wrong = sorted({numbers[id(having.structures[i])] for x in by_name.values() for i in x})
-    return wrong, found
+        found.append(Found(name, frames_of(compared, members), said, sure))
+    return sorted(wrong), found
+
+
+def _names(own: Fit) -> list[str]:
+    """Return the unit and sign that the forces of one structure may have in place of ours."""
+    found = ["forces_sign"] if own.slope < 0 else []
+    rows = [row for row in units_of("forces") if row.name != "forces_sign" and _is_far(row)]
+    nearest = min(rows, key=lambda row: distance(own.slope, row))
+    if distance(own.slope, nearest) < reach(nearest.factor or 1.0):
+        found.append(nearest.name)
+    return found
+
+
+def _is_far(row: Finding) -> bool:
+    """Return True for a unit that a single structure can be told by."""
+    return row.factor is not None and not 1 / ODD < row.factor < ODD
 
 
 def frames_of(compared: Compared, members: Sequence[int]) -> str:

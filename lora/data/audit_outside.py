@@ -4,7 +4,7 @@ By labels and cells alone, on every frame.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,17 +140,18 @@ def same_geometry(structures: Sequence[Atoms], settings: Audit) -> list[Found]:
     groups = defaultdict(list)
     for i, atoms in enumerate(structures):
         groups[_geometry(atoms)].append(i)
-    wrong, most = [], 0.0
-    for members in groups.values():
-        gap = _gap([structures[i] for i in members])
-        if gap > settings.same_geometry:
-            wrong += members
-            most = max(most, gap)
+    gaps = [(_gap([structures[i] for i in members]), members) for members in groups.values()]
+    wrong = [(gap, members) for gap, members in gaps if gap > settings.same_geometry]
     if not wrong:
         return []
-    frames = named([where(structures[i], "data", i) for i in sorted(wrong)])
-    said = f"labels of equal geometries differ by up to {most:.3g} meV/atom or meV/Å"
-    return [Found("same_geometry", frames, said, values={"largest": most})]
+    most, worst = max(wrong, key=lambda x: x[0])
+
+    def frames(members: Iterable[int]) -> str:
+        return named([where(structures[i], "data", i) for i in sorted(members)])
+
+    said = f"{frames(worst)} are one geometry, and their labels differ by {most:.3g} meV/atom or "
+    said += f"meV/Å, the most of {len(wrong)}"
+    return [Found("same_geometry", frames(i for _, x in wrong for i in x), said)]
 
 
 def _geometry(atoms: Atoms) -> tuple[object, ...]:
