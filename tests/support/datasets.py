@@ -42,13 +42,19 @@ def another_theory(seed: int, size: float) -> nn.Module:
 def labelled(structures: list[Atoms], model: nn.Module | None = None) -> list[Atoms]:
     """Copies with a model's labels; stresses of crystals."""
     out = [bare(atoms) for atoms in structures]
-    for atoms, source in zip(out, structures, strict=True):
-        atoms.info = {k: v for k, v in source.info.items() if k == "config_type"}
-        periodic = bool(atoms.pbc.all())
-        made = predict(model or base(), graphs([bare(atoms)], model or base()), stress=periodic)
-        atoms.info[ENERGY], atoms.arrays[FORCES] = float(made["energy"][0]), made["forces"]
-        if periodic:
-            atoms.info[STRESS] = made["stress"][0].reshape(9)
+    for periodic in (False, True):
+        some = [i for i, atoms in enumerate(out) if atoms.pbc.all() == periodic]
+        if not some:
+            continue
+        plain = [bare(out[i]) for i in some]
+        made = predict(model or base(), graphs(plain, model or base()), stress=periodic)
+        forces = np.split(made["forces"], np.cumsum([len(atoms) for atoms in plain])[:-1])
+        for k, i in enumerate(some):
+            kind = structures[i].info.get("config_type", "Default")
+            out[i].info = {"config_type": kind, ENERGY: float(made["energy"][k])}
+            out[i].arrays[FORCES] = forces[k]
+            if periodic:
+                out[i].info[STRESS] = made["stress"][k].reshape(9)
     return out
 
 
