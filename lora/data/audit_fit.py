@@ -4,7 +4,7 @@ No torch: labels and predictions come as arrays.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +121,9 @@ class Compared:
         )
 
 
-def referenced(structures: list[Atoms], values: np.ndarray) -> tuple[np.ndarray, int]:
+def referenced(
+    structures: Sequence[Atoms], values: np.ndarray, kept: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
     """Take energies of free atoms out of energies, by weighted least squares over element counts.
 
     Of y = E / n_atoms and x = counts / n_atoms, y - x b is returned with b that minimises the sum
@@ -130,13 +132,15 @@ def referenced(structures: list[Atoms], values: np.ndarray) -> tuple[np.ndarray,
     Args:
         structures: The structures.
         values: A value for each, as its energy (eV), [n].
+        kept: True for those that b is fitted to, [n]; None for all.
 
     Returns:
         What is left of each (eV/atom), [n], and the rank of the counts.
     """
-    counts = composition(structures, elements_of(structures))
+    counts = composition(list(structures), elements_of(structures))
     n_atoms = counts.sum(axis=1)
     scale = np.sqrt([weight_of(atoms, "energy") for atoms in structures])
+    scale = scale if kept is None else scale * kept
     rows, goal = counts / n_atoms[:, None], values / n_atoms
     b, _, rank, _ = np.linalg.lstsq(rows * scale[:, None], goal * scale, rcond=None)
     return goal - rows @ b, int(rank)

@@ -20,10 +20,20 @@ TRIALS = 5  # fits of E0s, each without the frames that were far off the one bef
 CANDIDATES = 50  # frames far outside that the foundation model is asked about, at most
 SAME = 1e-4  # Å; positions and cells that differ by less are written alike
 LEAST_ENERGY, LEAST_FORCE = 0.05, 0.5  # eV/atom, eV/Å; smaller differences are not far outside
+LEAST_VOLUME = 0.5  # of the median volume of the formula
+
+
+def spread(values: np.ndarray) -> float:
+    """Return 1.4826 times the median absolute deviation, the spread of values without a few.
+
+    Args:
+        values: The values, [n].
+    """
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
 
 
 def robust_z(values: np.ndarray, least: float) -> np.ndarray:
-    """Return how far values lie from their median, in spreads, 1.4826 MAD (0 without values).
+    """Return how far values lie from their median, in spreads.
 
     Args:
         values: The values, [n].
@@ -31,8 +41,7 @@ def robust_z(values: np.ndarray, least: float) -> np.ndarray:
     """
     if not values.size:
         return np.zeros(0)
-    away = np.abs(values - np.median(values))
-    z: np.ndarray = away / max(1.4826 * float(np.median(away)), least)
+    z: np.ndarray = np.abs(values - np.median(values)) / max(spread(values), least)
     return z
 
 
@@ -44,28 +53,16 @@ def energies_left(structures: Sequence[Atoms], values: np.ndarray, far: float) -
         values: Their energies (eV), [n].
         far: Spreads beyond which a frame is left out of the next fit of free atoms.
     """
-    kept = np.arange(len(structures))
+    kept = np.ones(len(structures), dtype=bool)
     left = np.zeros(len(structures))
-    n_atoms = np.array([len(atoms) for atoms in structures])
     for _ in range(TRIALS):
-        inner, _ = referenced([structures[i] for i in kept.tolist()], values[kept])
-        bent = np.zeros(len(structures))
-        bent[kept] = values[kept] / n_atoms[kept] - inner
-        left = values / n_atoms - _like(structures, kept, bent)
-        near = robust_z(left[kept], LEAST_ENERGY / far) <= far
-        if near.all():
+        left, _ = referenced(structures, values, kept)
+        away = np.abs(left - np.median(left[kept]))
+        near = away <= far * max(spread(left[kept]), LEAST_ENERGY / far)
+        if near[kept].all():
             break
-        kept = kept[near]
+        kept &= near
     return left
-
-
-def _like(structures: Sequence[Atoms], kept: np.ndarray, bent: np.ndarray) -> np.ndarray:
-    """Return the energies of free atoms per atom, fitted on some structures, for all of them."""
-    symbols = sorted({z for atoms in structures for z in atoms.numbers.tolist()})
-    rows = np.array([[np.mean(atoms.numbers == z) for z in symbols] for atoms in structures])
-    b, *_ = np.linalg.lstsq(rows[kept], bent[kept], rcond=None)
-    fitted: np.ndarray = rows @ b
-    return fitted
 
 
 @dataclass(frozen=True)
@@ -119,13 +116,14 @@ def _measures(
     largest = [np.nan if x is None else float(np.linalg.norm(x, axis=1).max()) for x in forces]
     yield np.array(largest), LEAST_FORCE, "eV/Å", "largest force"
     by_formula = defaultdict(list)
+    volumes = np.full(len(structures), np.nan)
     for i, atoms in enumerate(structures):
         if atoms.pbc.all():
             by_formula[formula_of(atoms)].append(i)
+            volumes[i] = abs(atoms.cell.volume)
     for members in by_formula.values():
-        volumes = np.full(len(structures), np.nan)
-        volumes[members] = [structures[i].cell.volume / len(structures[i]) for i in members]
-        yield volumes, 0.5 * float(np.nanmedian(volumes)), "Å^3", "volume per atom"
+        volumes[members] /= np.median(volumes[members])
+    yield volumes, LEAST_VOLUME, "times the median of the formula", "volume"
 
 
 def same_geometry(structures: Sequence[Atoms], settings: Audit) -> list[Found]:

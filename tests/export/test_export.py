@@ -29,6 +29,7 @@ from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.steps.export import ExportSettings, export, find
 from tests.support.models import BASE, CASES, make_model
+from tests.support.results import AUDIT
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -257,6 +258,18 @@ def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         results, ExportSettings(("ase",), structures_file=results / "data/valid.xyz")
     )
     assert any("has C, never fine-tuned" in x for x in structures["card"]["warnings"])
+
+
+def test_the_card_names_what_was_accepted_in_the_data(tmp_path: Path) -> None:
+    model = make_model()
+    results = sweep_of(tmp_path, model, "my.model")
+    at = ("lora_r2_a1_s3", Layout(results), Licences())
+    assert make_card(model, *at)["accepted"] == []  # results without an audit
+    write_sealed(Layout(results).receipt("audit"), AUDIT)
+    card = make_card(model, *at)
+    assert card["accepted"] == ["of other sign"]
+    assert "accepted in the data: of other sign" in card["warnings"]
+    assert not any("frame 7" in x for x in card["warnings"])
 
 
 def test_warnings_of_dtypes(tmp_path: Path) -> None:
