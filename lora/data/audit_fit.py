@@ -67,7 +67,7 @@ def fit(labels: np.ndarray, predicted: np.ndarray, n: int, offset: float = 0.0) 
     if labels.size == 0:
         return Fit(offset=offset)
     size, other = (float(np.sqrt(np.mean(np.square(x)))) for x in (labels, predicted))
-    if size == 0 or other == 0:
+    if size == 0 or other == 0 or not math.isfinite(size * other):
         return Fit(0.0, 0.0, offset, n, size, other)
     correlation = float(np.mean(labels * predicted)) / (size * other)
     slope = math.copysign(size / other, correlation)

@@ -12,6 +12,7 @@ from lora.catalogue.findings import Finding, units_of
 
 USUAL = (0.65, 1.5)  # spacings of molecules and crystals, noble gases apart
 REACH = 2.5  # of two radii; neighbours farther away are not looked for
+CRUSHED = 0.3  # a spacing that no pressure gives; the model would have 50 times the neighbours
 CLOSE = 1.6  # factor between a spacing over that of a unit and a usual one
 
 
@@ -35,13 +36,12 @@ def spacing(structures: Sequence[Atoms]) -> float:
     return float(np.median(nearest)) if nearest else 1.0
 
 
-def position_units(structures: Sequence[Atoms]) -> list[Finding]:
+def position_units(ratio: float) -> list[Finding]:
     """Return the units that positions may have in place of Å, the likeliest first.
 
     Args:
-        structures: Structures of at least two atoms, or periodic ones.
+        ratio: The spacing of structures of at least two atoms, or periodic ones.
     """
-    ratio = spacing(structures)
     if USUAL[0] < ratio < USUAL[1]:
         return []
     rows = []

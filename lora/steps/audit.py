@@ -21,7 +21,7 @@ from lora.data.audit_file import judge, label_findings
 from lora.data.audit_fit import Compared, fit_of
 from lora.data.audit_labels import label_of, unused_labels
 from lora.data.audit_outside import Far, far_outside, same_geometry
-from lora.data.audit_positions import in_angstrom, position_units
+from lora.data.audit_positions import CRUSHED, in_angstrom, position_units, spacing
 from lora.data.audit_sample import choose
 from lora.data.origin import where
 from lora.data.structures import (
@@ -99,7 +99,9 @@ def audit(
     result: dict[str, Any] = {"files": {}}
     found: list[Found] = []
     for one, indices in zip(read, chosen, strict=True):
-        compared, positions = _compare([one.structures[i] for i in indices], one.path, small)
+        compared, positions = _compare(
+            [one.structures[i] for i in indices], one.path, small, settings
+        )
         place = {i: k for k, i in enumerate(indices)}
         far = [Far(place[x.index], x.evidence, x.z) for x in one.far if x.index in place]
         judged = judge(one.path, compared, far, settings)
@@ -134,18 +136,20 @@ def _read(path: str, keys: dict[str, str], known: set[int], settings: Audit) -> 
 
 
 def _compare(
-    structures: list[Atoms], path: str, model: torch.nn.Module
+    structures: list[Atoms], path: str, model: torch.nn.Module, settings: Audit
 ) -> tuple[Compared, list[Found]]:
     """Return structures with predictions; where positions are of another unit, with those in Å."""
     some = [atoms for atoms in structures if len(atoms) > 1 or atoms.pbc.any()][:TRIED]
-    raw = _predict(structures, model)
-    for row in position_units(some):
-        before, after = (_explained(_predict(x, model)) for x in (some, _all_in(some, row)))
-        if after > max(before, DEFAULTS.correlation):
-            said = f"neighbours are {row.factor:.3g} times as far apart as atoms are"
+    ratio = spacing(some)
+    for row in position_units(ratio):
+        said = f"neighbours are {ratio:.2g} times as far apart as their radii say"
+        if ratio > CRUSHED:
+            before, after = (_explained(_predict(x, model)) for x in (some, _all_in(some, row)))
+            if after < max(before, settings.correlation):
+                continue
             said += f", and in Å the model explains the labels (correlation {after:.2f})"
-            return _predict(_all_in(structures, row), model), [Found(row.name, path, said)]
-    return raw, []
+        return _predict(_all_in(structures, row), model), [Found(row.name, path, said)]
+    return _predict(structures, model), []
 
 
 def _all_in(structures: list[Atoms], row: Finding) -> list[Atoms]:

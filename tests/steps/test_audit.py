@@ -1,6 +1,7 @@
 """The step audit: what it refuses, warns of and lets pass, on files as users have them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.calculators.emt import EMT
 from lora.catalogue.findings import BY_NAME
 from lora.cli.main import main
 from lora.data.audit_file import judge
+from lora.data.audit_fit import fit_of
 from lora.data.audit_outside import far_outside
 from lora.data.audit_positions import in_angstrom
 from lora.data.origin import read_from
@@ -19,7 +21,7 @@ from lora.errors import UserError, UserErrors
 from lora.files.sealed import Receipt, read_json
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import Audit
-from lora.steps.audit import DEFAULTS, _predict, audit
+from lora.steps.audit import DEFAULTS, _compare, _predict, audit
 from tests.support import counts
 from tests.support.datasets import (
     BASE,
@@ -121,6 +123,17 @@ def test_positions_in_another_unit_are_refused(
     with pytest.raises(UserErrors) as error:
         run(tmp_path / "dft.xyz", wrong)
     assert [x for x in error.value.lines if f"accept: [{name}]" in x]
+
+
+def test_positions_in_nm_are_named_before_anything_is_computed_with_them(
+    right: list[Atoms],
+) -> None:
+    """Of light elements the reading refuses them already; of heavy ones it cannot."""
+    to_nm = replace(BY_NAME["positions_nm"], factor=10.0)
+    wrong = [in_angstrom(atoms, to_nm) for atoms in right]
+    compared, (found,) = _compare(wrong, "dft.xyz", base(), DEFAULTS)
+    assert found.name == "positions_nm" and found.level == "refuse"
+    assert fit_of("forces", compared).slope == pytest.approx(1.0, abs=1e-6)
 
 
 def test_atomic_units_throughout_are_named_one_by_one(right: list[Atoms], tmp_path: Path) -> None:
