@@ -115,7 +115,7 @@ def _audit(files: list[str], out: str | None, threads: int | None, **args: Any) 
 
     keys = {k: args[k] for k in ("energy_key", "forces_key", "stress_key")}
     run = Run(threads, Receipt(Path(out)) if out else None)
-    audit(files, _base(args), keys, settings, run)
+    audit({f"file {i}": path for i, path in enumerate(files)}, _base(args), keys, settings, run)
 
 
 def _e0s(**args: Any) -> None:

@@ -5,7 +5,7 @@
 Wrong units and signs, frames that are wrong, labels that nobody uses, and what later steps need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ from lora.report.audit_table import table_of
 DEFAULTS = Audit()
 TRIED = 20  # structures on which other units of positions are tried
 BATCH = 16
+FOREIGN = ("holdout", "replay")  # files of another level of theory than the data
 WORDS = {"warn": "warning", "accepted": "accepted", "note": "note"}
 
 
@@ -52,12 +53,14 @@ class Read:
     """One file as it was read.
 
     Attributes:
+        role: What it is.
         path: The file.
         structures: Its structures, without free atoms and those that the model cannot compute.
         far: Those that are far outside the rest.
         found: What was found without predictions.
     """
 
+    role: str
     path: str
     structures: list[Atoms]
     far: list[Far]
@@ -65,7 +68,7 @@ class Read:
 
 
 def audit(
-    files: Sequence[str],
+    files: Mapping[str, str],
     base: Base,
     keys: dict[str, str],
     settings: Audit = DEFAULTS,
@@ -74,7 +77,8 @@ def audit(
     """Compare labelled files with the foundation model's predictions, print and write the result.
 
     Args:
-        files: The labelled files, the data first.
+        files: The labelled files by what they are: "holdout" and "replay" are of the foundation
+            model's own level of theory, all others of that of the data.
         base: The foundation model.
         keys: The names of the labels: {"energy_key", "forces_key", "stress_key"}.
         settings: Thresholds, and findings to go on with.
@@ -90,7 +94,10 @@ def audit(
     set_threads(run.threads)
     model = load_foundation(base.model, base.head, torch.float64)
     known = elements(model)
-    read = [_read(path, keys, set(known), settings) for path in dict.fromkeys(files)]
+    once: dict[str, str] = {}  # the first role of each file
+    for role, path in files.items():
+        once.setdefault(path, role)
+    read = [_read(role, path, keys, set(known), settings) for path, role in once.items()]
     numbers = elements_of(atoms for one in read for atoms in one.structures)
     small = trim_elements(model, [z for z in known if z in numbers]) if numbers else model
     chosen = choose(
@@ -111,7 +118,8 @@ def audit(
             "compared": len(compared),
             "fits": {label: asdict(judged.fits[label]) for label in LABELS},
         }
-    found += same_geometry([atoms for one in read for atoms in one.structures], settings)
+    ours = [atoms for one in read if one.role not in FOREIGN for atoms in one.structures]
+    found += same_geometry(ours, settings)
     result["findings"] = [_as_row(x, settings) for x in found]
     _say(result)
     if run.receipt:
@@ -119,12 +127,12 @@ def audit(
     return result
 
 
-def _read(path: str, keys: dict[str, str], known: set[int], settings: Audit) -> Read:
+def _read(role: str, path: str, keys: dict[str, str], known: set[int], settings: Audit) -> Read:
     """Return a file with what its labels and cells say alone."""
     structures = [atoms for atoms in read_structures(path, **keys) if not is_isolated_atom(atoms)]
     found = label_findings(path, structures, unused_labels(load_structures(path), keys.values()))
     strange = [i for i, x in enumerate(structures) if set(x.numbers.tolist()) - known]
-    if strange:
+    if strange and role != "replay":  # which leaves them out
         frames = named([where(structures[i], path, i) for i in strange])
         others = elements_of(structures[i] for i in strange)
         symbols = " ".join(chemical_symbols[z] for z in others if z not in known)
@@ -132,7 +140,7 @@ def _read(path: str, keys: dict[str, str], known: set[int], settings: Audit) -> 
         said = f"{symbols} in {len(strange)} structures, of a model of {has}"
         found.append(Found("unknown_element", frames, said))
     left = [atoms for i, atoms in enumerate(structures) if i not in strange]
-    return Read(path, left, far_outside(left, settings), found)
+    return Read(role, path, left, far_outside(left, settings), found)
 
 
 def _compare(

@@ -104,7 +104,7 @@ def _replay(call: Call) -> None:
 def _audit(call: Call) -> None:
     from lora.steps.audit import audit
 
-    files = [str(path) for role, path in call.job.files.items() if role != "foundation"]
+    files = {role: str(path) for role, path in call.job.files.items() if role != "foundation"}
     audit(files, call.base, call.keys(*KEYS), call.sweep.config.audit, call.run)
 
 

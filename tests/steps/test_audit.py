@@ -42,7 +42,7 @@ PBE0 = sorted(QUICKSTART.glob("malonaldehyde_*.xyz"))
 def run(path: Path, structures: list[Atoms], **settings: object) -> dict[str, str]:
     """Audit structures in a file; return {name: level} of all but notes."""
     write_structures(path, structures)
-    found = audit([str(path)], Base(BASE), KEYS, Audit(**settings))
+    found = audit({"data": str(path)}, Base(BASE), KEYS, Audit(**settings))
     return {x["name"]: x["level"] for x in found["findings"] if x["level"] != "note"}
 
 
@@ -58,7 +58,7 @@ def test_right_data_pass_and_the_receipt_says_what_was_measured(
     path = tmp_path / "dft.xyz"
     write_structures(path, right)
     made = Run(receipt=Receipt(tmp_path / "audit.json"))
-    found = audit([str(path), str(path)], Base(BASE), KEYS, run=made)
+    found = audit({"data": str(path), "test set hot": str(path)}, Base(BASE), KEYS, run=made)
     assert read_json(tmp_path / "audit.json") == found and [*found["files"]] == [str(path)]
     file = found["files"][str(path)]
     assert file["structures"] == file["compared"] == len(right)
@@ -96,9 +96,28 @@ def test_files_are_judged_one_by_one(right: list[Atoms], tmp_path: Path) -> None
     write_structures(names[0], right)
     write_structures(names[1], scaled(right, "forces", 23.06))
     with pytest.raises(UserErrors) as error:
-        audit(names, Base(BASE), KEYS)
+        audit(dict(zip(("data", "test set hot"), names, strict=True)), Base(BASE), KEYS)
     (line,) = error.value.lines
     assert "hot.xyz: forces" in line and "kcal/mol" in line
+
+
+def test_a_holdout_of_the_models_own_theory_may_have_the_geometries_of_the_data(
+    right: list[Atoms], tmp_path: Path
+) -> None:
+    moved = [atoms.copy() for atoms in right]
+    for atoms in moved:
+        atoms.info[ENERGY] += 3.0 * len(atoms)
+    files = {x: str(tmp_path / f"{x}.xyz") for x in ("data", "holdout", "hot")}
+    for path, structures in zip(files.values(), (moved, right, right), strict=True):
+        write_structures(path, structures)
+
+    def warned() -> list[str]:
+        rows = audit(files, Base(BASE), KEYS)["findings"]
+        return [x["name"] for x in rows if x["level"] != "note"]
+
+    assert warned() == ["same_geometry"]  # of data and hot
+    del files["hot"]
+    assert warned() == []
 
 
 def test_elements_that_the_model_lacks_are_refused_whatever_is_accepted(
