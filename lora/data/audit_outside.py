@@ -19,7 +19,7 @@ from lora.plan.config_data import Audit
 TRIALS = 5  # fits of E0s, each without the frames that were far off the one before
 CANDIDATES = 50  # frames far outside that the foundation model is asked about, at most
 SAME = 1e-4  # Å; positions and cells that differ by less are written alike
-LEAST_ENERGY, LEAST_FORCE = 0.05, 0.5  # eV/atom, eV/Å; smaller differences are not far outside
+LEAST_ENERGY, LEAST_FORCE = 0.1, 0.5  # eV/atom, eV/Å; smaller differences are not far outside
 LEAST_VOLUME = 0.5  # of the median volume of the formula
 
 
