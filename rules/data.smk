@@ -57,6 +57,24 @@ rule replay:
         "mace-lora replay {params.plan:q} --threads {threads} 2> {log:q}"
 
 
+rule audit:
+    # labels against the foundation model's own predictions, before anything is trained on them
+    input:
+        mark("audit"),
+        needs("audit"),
+    output:
+        LAYOUT.receipt("audit"),
+    log:
+        LAYOUT.log("audit"),
+    conda:
+        ENV
+    threads: 2
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora audit {params.plan:q} --threads {threads} 2> {log:q}"
+
+
 rule e0s:
     # atomic reference energies of the new level of theory, and the gate on the initial error
     input:

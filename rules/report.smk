@@ -59,6 +59,29 @@ rule summary:
         "mace-lora report {params.plan:q} summary 2> {log:q}"
 
 
+rule audit_page:
+    # how the labels go with the foundation model, and what was found in them
+    input:
+        mark("report", "audit_page"),
+        needs("report", "audit_page"),
+    output:
+        LAYOUT.receipt("report", "audit_page"),
+        report(
+            LAYOUT.report("audit.html"),
+            caption="../workflow/report/audit.rst",
+            category="Data",
+            labels={"what": "labels against the foundation model"},
+        ),
+    log:
+        LAYOUT.log("report", "audit_page"),
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora report {params.plan:q} audit_page 2> {log:q}"
+
+
 rule tables:
     # what it cost, the new E0s, the split
     input:

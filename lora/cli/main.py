@@ -114,6 +114,25 @@ def _replay(**args: Any) -> None:
     replay(args["structures_file"], _base(args), args["out"], settings, _run_of(args))
 
 
+def _audit(files: list[str], out: str | None, threads: int | None, **args: Any) -> None:
+    from pydantic import ValidationError
+
+    from lora.data.labels import Keys
+    from lora.files.sealed import Receipt
+    from lora.plan.config_data import Audit
+    from lora.plan.messages import problems_of
+
+    try:
+        settings = Audit(**{name: args[name] for name in Audit.model_fields})
+    except ValidationError as error:
+        raise UserErrors(f"audit: {x.key[0]}: {x.text}" for x in problems_of(error)) from None
+    from lora.steps.audit import audit
+
+    run = Run(threads, Receipt(Path(out)) if out else None)
+    named = {f"file {i}": path for i, path in enumerate(files)}
+    audit(named, _base(args), Keys.of(args), settings, run)
+
+
 def _e0s(**args: Any) -> None:
     from lora.data.labels import Keys
     from lora.steps.e0s import E0sSettings, e0s
@@ -242,6 +261,7 @@ _STEPS = {
     "foundation": _foundation,
     "split": _split,
     "replay": _replay,
+    "audit": _audit,
     "e0s": _e0s,
     "train": _train,
     "truncate": _truncate,

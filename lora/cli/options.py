@@ -10,7 +10,7 @@ from pathlib import Path
 from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
 from lora.plan.config import Config, Export, Replay, Tracking
-from lora.plan.config_data import LABELS, Data, E0s, Foundation, Split
+from lora.plan.config_data import LABELS, Audit, Data, E0s, Foundation, Split
 from lora.plan.options import Option
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, OPTIONS
@@ -20,6 +20,7 @@ JOBS: tuple[str, ...] = (
     "foundation",
     "split",
     "replay",
+    "audit",
     "e0s",
     "train",
     "truncate",
@@ -93,6 +94,18 @@ def _replay(p: argparse.ArgumentParser) -> None:
     _keys(p, Replay, "num_samples", "seed", kind=int)
     _keys(p, Data, *LABELS)
     p.add_argument("--out", required=True, help="replay.xyz")
+    _threads(p)
+
+
+def _audit(p: argparse.ArgumentParser) -> None:
+    p.add_argument("files", nargs="+", metavar="FILE", help="labelled structures, extended xyz")
+    _foundation(p)
+    _keys(p, Data, *LABELS)
+    _keys(p, Audit, "correlation", "outlier", "same_geometry", kind=float)
+    _keys(p, Audit, "max_frames", "max_atoms", "seed", kind=int)
+    said = Audit.model_fields["accept"].description
+    p.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=said)
+    p.add_argument("--out", help="audit.json; without, only the table is printed")
     _threads(p)
 
 
@@ -267,6 +280,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "foundation": ("what a foundation model is, and whether it works here", _foundation_step),
     "split": ("training, validation and test sets, with a leakage check", _split),
     "replay": ("structures that remind of the foundation model, labelled", _replay),
+    "audit": ("labels against the foundation model's own predictions: units, signs, ...", _audit),
     "e0s": ("atomic reference energies of the new level of theory", _e0s),
     "train": ("fine-tune: LoRA, full or freeze", _train),
     "truncate": ("cut an adapter to a lower rank, exactly", _truncate),

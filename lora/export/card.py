@@ -96,6 +96,7 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
         "fine_tuned_elements": merged["fine_tuned_elements"],
         "settings": {k: settings[k] for k in told if k in settings},
         "new_E0s": _new_e0s(read_json(e0s)) if e0s.is_file() else {},
+        "accepted": _accepted(layout),
         "errors": {
             name: {k: v for k, v in found.items() if isinstance(v, float)}
             for name, found in sets.items()
@@ -107,6 +108,13 @@ def _new_e0s(found: dict[str, Any]) -> dict[str, Any]:
     """Return what e0s.json says of the origin of E0s, and what to mind of them."""
     told = ("method", "rank", "n_elements", "sources", "prior", "warnings")
     return {k: found[k] for k in told if k in found}
+
+
+def _accepted(layout: Layout) -> list[str]:
+    """Return what the audit found in the data and the user went on with."""
+    receipt = layout.receipt("audit")
+    rows = read_json(receipt)["findings"] if receipt.is_file() else []
+    return [row["text"] for row in rows if row["level"] == "accepted"]
 
 
 def _base(layout: Layout, foundation: Foundation, fingerprint: str | None) -> dict[str, Any]:
@@ -132,6 +140,7 @@ def warnings_of(card: dict[str, Any]) -> list[str]:
             f"it takes {' and '.join(card['takes'])}; MACE's calculator in ASE reads "
             'atoms.info["charge"] and atoms.info["spin"] (2S+1), and takes 0 and 1 without them'
         )
+    found += [f"accepted in the data: {text}" for text in card.get("accepted", [])]
     if sentence := licence_sentence(card["base"]["licence"]):
         found.append(sentence)
     found += [f"the file of the base was mended: {x}" for x in card["base"].get("repaired", [])]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lora.errors import UserError
 from lora.files.sealed import read_json
 from lora.plan.freshness import Verdict, Why
-from lora.plan.jobs import key_of
+from lora.plan.job import key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 

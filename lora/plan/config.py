@@ -11,7 +11,7 @@ from lora.catalogue import checks as check_rows
 from lora.catalogue import engines as engine_rows
 from lora.catalogue.bounds import Bounds
 from lora.catalogue.methods import BASELINES, BY_NAME, DTYPES
-from lora.plan.config_data import Data, E0s, Foundation, Split
+from lora.plan.config_data import Audit, Data, E0s, Foundation, Split
 from lora.plan.sections import SWEPT, CheckSettings, Limits, Methods, Section, Training
 from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
 from lora.plan.values import (
@@ -222,6 +222,7 @@ class Config(Section):
     foundation: Foundation
     data: Data
     split: Split = Field(default_factory=Split)
+    audit: Audit = Field(default_factory=Audit)
     e0s: E0s = Field(default_factory=E0s)
     grid: Grid = Field(default_factory=Grid)
     pack: Pack = Field(default_factory=Pack)

@@ -1,9 +1,10 @@
-"""The sections of the config that describe model and data: foundation, data, split, e0s."""
+"""The sections of the config that describe model and data: foundation, data, split, audit, e0s."""
 
 from typing import Annotated
 
 from pydantic import Field
 
+from lora.catalogue import findings
 from lora.catalogue.bounds import Bounds
 from lora.plan.sections import Section
 from lora.plan.values import (
@@ -16,6 +17,7 @@ from lora.plan.values import (
     Positive,
     Seed,
     Text,
+    known_as,
     matching,
     name_or,
     number,
@@ -136,6 +138,37 @@ class Split(Section):
         """Return the validation and test files that the user gives, by the set that they are."""
         given = {"valid": self.valid_file, "test": self.test_file}
         return {name: path for name, path in given.items() if path}
+
+
+class Audit(Section):
+    """What is compared of data and foundation model before E0s and training, and how strictly."""
+
+    accept: Annotated[tuple[str, ...], As(tuple_of(known_as(findings.NAMES, "a finding")))] = Field(
+        default=(),
+        description="The findings that the sweep goes on with, by the names that the audit gives "
+        "them. The card of the exported model names them.",
+    )
+    correlation: Annotated[float, As(number(Bounds(gt=0, lt=1)))] = Field(
+        default=0.5,
+        description="The correlation of labels with the foundation model's predictions, less its "
+        "statistical error, below which the audit does not judge their unit and sign, and says so.",
+    )
+    outlier: Positive = Field(
+        default=10,
+        description="The distance from the rest, in spreads (1.4826 times the median absolute "
+        "deviation), from which on a frame is named.",
+    )
+    same_geometry: NotNegative = Field(
+        default=1,
+        description="The largest difference of labels of equal geometries (meV/atom, meV/Å).",
+    )
+    max_frames: Count = Field(
+        default=500, description="The largest number of frames that predictions are made for."
+    )
+    max_atoms: Count = Field(
+        default=20_000, description="The largest number of atoms in those frames."
+    )
+    seed: Seed = Field(default=0, description="The random seed for choosing those frames.")
 
 
 class E0s(Section):

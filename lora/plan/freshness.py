@@ -19,7 +19,7 @@ from typing import Any
 
 from lora.files.sealed import digest, read_seal
 from lora.plan.code import code_of
-from lora.plan.jobs import FOUNDATION_ROLE, Job
+from lora.plan.job import FOUNDATION_ROLE, Job
 from lora.plan.layout import Layout
 from lora.plan.settings import TrainSettings
 

@@ -5,75 +5,24 @@ what runs again (see `lora.plan.freshness`), so a value that a step reads has to
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lora.catalogue.atoms import EDITION
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
+from lora.catalogue.findings import ROWS as FINDINGS
 from lora.catalogue.foundations import terms_of
 from lora.files.sealed import times_of
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
+from lora.plan.job import FOUNDATION_ROLE, Job, key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION, Point
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS
-
-# steps that compute with torch, MACE and e3nn, whose versions count
-COMPUTE = (
-    "foundation",
-    "replay",
-    "e0s",
-    "train",
-    "truncate",
-    "merge",
-    "evaluate",
-    "check",
-    "thorough",
-    "export",
-)
-FOUNDATION_ROLE = "foundation"  # of the foundation model, among files and settings
-
-
-@dataclass(frozen=True)
-class Job:
-    """One command of a sweep.
-
-    settings: every value of the config that the step reads, as JSON
-    files:    {role: file of the user, or the foundation model}; their contents count, not their
-              names
-    needs:    the jobs whose receipts it reads
-    code:     modules, or functions in them, that it runs
-    copies:   {file that it makes: the user's file that it will be a copy of, None for one that
-              is fetched}
-    """
-
-    step: str
-    name: str
-    receipt: Path
-    settings: dict[str, Any]
-    code: tuple[str, ...]
-    files: dict[str, Path] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    copies: dict[Path, Path | None] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Return what a job is called in a plan."""
-        return key_of(self.step, self.name)
-
-    @property
-    def computes(self) -> bool:
-        """Return True where the versions of torch, MACE and e3nn count."""
-        return self.step in COMPUTE
-
-
-def key_of(step: str, name: str = "") -> str:
-    """Return what a job is called in a plan."""
-    return f"{step}/{name}" if name else step
 
 
 def make_jobs(
@@ -97,6 +46,7 @@ class _Maker:
         yield self.split()
         if self.config.replay.file:
             yield self.replay()
+        yield self.audit()
         yield self.e0s()
         yield from (self.train(pack) for pack in self.packs.values() if pack.trains)
         yield from (self.truncate(point) for point in self.points.values() if point.cut_from)
@@ -144,6 +94,20 @@ class _Maker:
         files = {"replay": Path(str(replay.file))} | self.base_file()
         return self.job("replay", settings=settings, files=files)
 
+    def audit(self) -> Job:
+        """Return the job that compares labels with the foundation model's own predictions."""
+        checks, replay = self.config.checks, self.config.replay
+        files = dict(self.split().files)
+        files |= {"holdout": Path(checks.holdout_file)} if checks.holdout_file else {}
+        if replay.file and replay.labels == "file":
+            files["replay"] = Path(replay.file)
+        settings = _plain(self.config.audit) | self.base()
+        settings |= {key: getattr(self.config.data, key) for key in LABELS}
+        settings["rows"] = {row.name: asdict(row) for row in FINDINGS}
+        return self.job(
+            "audit", settings=settings, files=files | self.base_file(), after=("split",)
+        )
+
     def e0s(self) -> Job:
         """Return the job that estimates E0s."""
         own, data = self.config.e0s, self.config.data
@@ -154,7 +118,8 @@ class _Maker:
         if own.isolated_file:
             settings |= {key: getattr(data, key) for key in LABELS}
             files |= {"free atoms": Path(own.isolated_file)}
-        return self.job("e0s", settings=settings, files=files, needs=("split",))
+        parts = {"settings": settings, "files": files, "after": ("audit",)}
+        return self.job("e0s", **parts, needs=("split",))
 
     # --- packs
 
@@ -166,8 +131,9 @@ class _Maker:
             "failed": times_of(self.layout.failed(pack.name)),
             "gpus": self.config.pack.gpus,
         }
+        parts = {"settings": settings, "files": self.base_file(), "after": ("audit",)}
         needs = ("split", "e0s", *(["replay"] if replays else []))
-        return self.job("train", pack.name, settings=settings, files=self.base_file(), needs=needs)
+        return self.job("train", pack.name, needs=needs, **parts)
 
     def truncate(self, point: Point) -> Job:
         """Return the job that cuts an adapter."""
@@ -259,8 +225,9 @@ class _Maker:
             yield self.page("committee", settings, self.every("train", "evaluate"))
         committee = [key_of("report", "committee")] if self.committee else []
         decided = (*self.every("train", "evaluate", "check"), "choose", *committee)
-        needs = ("split", "e0s", *decided)
+        needs = ("split", "audit", "e0s", *decided)
         yield self.page("summary", self.judged() | self.terms(), needs)
+        yield self.page("audit_page", {}, ("audit",))
         yield self.page("tables", points, ("choose", "split", "e0s"))
         yield self.page("figures", points, (*self.every("train", "evaluate"), "choose"))
         if any(x.cut_from for x in self.points.values()):
@@ -282,7 +249,7 @@ class _Maker:
         named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
         code = ("lora.steps.export", *named)
         parts = {"settings": settings, "code": code, "files": self.base_file()}
-        return self.job("export", **parts, needs=("choose", "split", "e0s"))
+        return self.job("export", **parts, needs=("choose", "split", "audit", "e0s"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""

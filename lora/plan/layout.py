@@ -15,6 +15,7 @@ RECEIPTS = {
     "foundation": "foundation/foundation.json",
     "split": "data/split.json",
     "replay": "replay/replay.json",
+    "audit": "audit/audit.json",
     "e0s": "e0s/e0s.json",
     "shortlist": "check/shortlist.json",
     "thorough": "check/thorough/receipt.json",

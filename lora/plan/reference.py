@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lora.catalogue import checks, engines, foundations, methods
+from lora.catalogue import checks, engines, findings, foundations, methods
 from lora.plan.config import Config
 from lora.plan.settings import METHOD_DEFAULTS
 from lora.plan.words import listed
@@ -100,6 +100,11 @@ def _tables() -> dict[str, str]:
     )
     tables["engine_rows"] = _table(
         ["engine", "file", "needs", "note"], [_engine(row) for row in engines.ROWS]
+    )
+    told = [x for x in findings.ROWS if x.name in findings.NAMES]
+    tables["finding_rows"] = _table(
+        ["name", "label", "finding", "what to do"],
+        [[f"`{x.name}`", x.label, x.meaning, x.remedy] for x in told],
     )
     names = [
         [

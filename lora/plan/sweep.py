@@ -18,7 +18,8 @@ from lora.plan.cluster import Forecast, Times, check_profile, minutes_of
 from lora.plan.config import Config
 from lora.plan.finished import finished
 from lora.plan.freshness import Files, Verdict, judge, mark
-from lora.plan.jobs import Job, make_jobs
+from lora.plan.job import Job
+from lora.plan.jobs import make_jobs
 from lora.plan.labels import check_data_keys
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack, make_packs, on_gpu
@@ -253,13 +254,16 @@ class Sweep:
     def needs(self, step: str, name: str = "") -> list[str]:
         """Return the files that a job reads: of the user, and receipts of other jobs.
 
-        A foundation model that is not there yet is left out for a job that does not run:
-        snakemake would run what waits for it, ancient or not.
+        Of a job that runs, also the receipts of those that have to be done before.  One that does
+        not run must not follow them: snakemake would run it again.  Nor must it ask for a
+        foundation model that is not there yet: snakemake would run what waits for it, ancient or
+        not.
         """
         job = self.jobs[f"{step}/{name}" if name else step]
         runs = str(job.receipt) in self.running
         files = [str(x) for x in job.files.values() if runs or x.is_file()]
-        return files + [str(self.jobs[x].receipt) for x in job.needs]
+        before = job.after if runs else ()
+        return files + [str(self.jobs[x].receipt) for x in (*job.needs, *before)]
 
     def mark(self, step: str, name: str = "") -> list[str]:
         """Return the mark of a job; [] where nothing ever ran, in a dry run."""

@@ -96,6 +96,24 @@ def one_of(choices: Iterable[Any], more: str = "") -> Any:
     return Annotated[Any, BeforeValidator(check), WithJsonSchema({"enum": list(known)})]
 
 
+def known_as(names: Iterable[str], what: str) -> Any:
+    """Return the type of a text that is one of more names than a message can list.
+
+    Args:
+        names: The names.
+        what: What they are the names of, for the message.
+    """
+    known = tuple(names)
+
+    def check(value: str) -> str:
+        if value not in known:
+            meant = did_you_mean(value, known) or "; config/README.md lists them"
+            raise said(f"{shown(value)} is not the name of {what}{meant}")
+        return value
+
+    return Annotated[str, AfterValidator(check)]
+
+
 def as_list(value: Any) -> Any:
     """Return a list as a tuple, and say how to write anything else as a list.
 

@@ -8,6 +8,7 @@ from lora.catalogue.columns import ENERGY, FORCE, shown_on
 from lora.files.sealed import read_json, write_text
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
+from lora.report.audit_page import warnings_of
 from lora.report.checks_page import write_checks
 from lora.report.comparison import Errors
 from lora.report.foundation_table import foundation_sentences
@@ -37,6 +38,7 @@ def write(sweep: Sweep) -> list[Path]:
     results = read_results(sweep, "choose")  # in full digits, where sweep.csv has six
     errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), choice.metric)
     sentences = words(errors, choice, _forgetting(errors, choice))
+    sentences += warnings_of(read_json(layout.receipt("audit")))
     sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
     sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]
     if "report/committee" in sweep.jobs:

@@ -12,7 +12,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
 from lora.plan.commands import Base, Limits, Run
 from lora.plan.freshness import Files, stamp
-from lora.plan.jobs import Job, key_of
+from lora.plan.job import FOUNDATION_ROLE, Job, key_of
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 
@@ -111,6 +111,13 @@ def _replay(call: Call) -> None:
     config = call.sweep.config.replay
     settings = ReplaySettings(config.labels, config.num_samples, config.seed, keys=call.keys)
     replay(str(config.file), call.base, call.sweep.layout.replayed, settings, call.run)
+
+
+def _audit(call: Call) -> None:
+    from lora.steps.audit import audit
+
+    files = {role: str(path) for role, path in call.job.files.items() if role != FOUNDATION_ROLE}
+    audit(files, call.base, call.keys, call.sweep.config.audit, call.run)
 
 
 def _e0s(call: Call) -> None:
@@ -239,6 +246,7 @@ STEPS = {
     "foundation": _foundation,
     "split": _split,
     "replay": _replay,
+    "audit": _audit,
     "e0s": _e0s,
     "train": _train,
     "truncate": _truncate,

@@ -29,7 +29,7 @@ from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.steps.export import ExportSettings, export, find
 from tests.support.models import BASE, CASES, make_model
-from tests.support.results import E0S, OPEN
+from tests.support.results import AUDIT, E0S, OPEN
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -284,6 +284,18 @@ def test_what_is_not_fine_tuned_is_of_another_level_of_theory() -> None:
     foundation = said([], new_E0s=E0S)  # the point whose E0s alone are new
     assert foundation.startswith("nothing was fine-tuned, and without new E0s are: C N; their")
     assert "than those of H O" in foundation
+
+
+def test_the_card_names_what_was_accepted_in_the_data(tmp_path: Path) -> None:
+    model = make_model()
+    results = sweep_of(tmp_path, model, "my.model")
+    at = ("lora_r2_a1_s3", Layout(results), Licences())
+    assert make_card(model, *at)["accepted"] == []  # results without an audit
+    write_sealed(Layout(results).receipt("audit"), AUDIT)
+    card = make_card(model, *at)
+    assert card["accepted"] == ["of other sign"]
+    assert "accepted in the data: of other sign" in card["warnings"]
+    assert not any("frame 7" in x for x in card["warnings"])
 
 
 def test_warnings_of_dtypes(tmp_path: Path) -> None:

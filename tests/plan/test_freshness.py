@@ -13,7 +13,7 @@ from lora.catalogue import checks
 from lora.catalogue.atoms import EDITION
 from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up, read_json, read_seal, write_sealed
-from lora.plan import freshness
+from lora.plan import freshness, jobs
 from lora.plan.sweep import Sweep
 from tests.support.plans import FRAME, begin, config, pretend, running
 
@@ -99,6 +99,8 @@ CHANGED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "batches of evaluation": ({"train": {"valid_batch_size": 5}}, {"train", "evaluate"}),
     "precision": ({"train": {"default_dtype": "float32"}}, {"train", "merge"}),
     "origin of E0s": ({"e0s": {"method": "estimated"}}, {"e0s"}),
+    "a threshold of the audit": ({"audit": {"outlier": 5}}, {"audit"}),
+    "an accepted finding": ({"audit": {"accept": ["forces_sign"]}}, {"audit"}),
     "gate": ({"e0s": {"max_error": 100}}, {"e0s"}),
     "near duplicates": ({"split": {"near_duplicate": 0.1}}, {"split"}),
     "engines": ({"export": {"engines": ["ase"]}}, {"export"}),
@@ -355,6 +357,47 @@ def test_a_damaged_receipt_is_said(done: Path, what: str) -> None:
     receipt.write_text(receipt.read_text().replace(what, what.upper(), 1))
     with pytest.raises(UserError, match=r"split\.json.*damaged"):
         begin(config(done))
+
+
+# --- the audit: ahead of E0s and trainings, and no part of what they are made from
+
+SHOWN = {"audit", "report/audit_page", "report/summary", "export", "report/card_page", "track"}
+
+
+def test_results_without_an_audit_get_it_and_what_shows_it(done: Path) -> None:
+    begin(config(done)).layout.receipt("audit").unlink()
+    assert set(running(begin(config(done)))) == SHOWN
+
+
+def test_code_of_the_audit_trains_nothing(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_code(monkeypatch, "lora.steps.audit")
+    assert set(running(begin(config(done)))) == SHOWN
+
+
+def test_a_changed_row_of_a_finding_runs_the_audit(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tuple(replace(row, remedy="look") for row in jobs.FINDINGS)
+    monkeypatch.setattr(jobs, "FINDINGS", rows)
+    assert set(running(begin(config(done)))) == SHOWN
+
+
+def test_what_the_audit_found_counts_for_nothing_but_what_shows_it(done: Path) -> None:
+    receipt = begin(config(done)).layout.receipt("audit")
+    Receipt(receipt, read_seal(receipt)["stamp"]).write({"findings": ["another"]})
+    assert set(running(begin(config(done)))) == SHOWN - {"audit"}
+
+
+def test_jobs_that_run_wait_for_the_audit_and_others_do_not_follow_it(done: Path) -> None:
+    """Snakemake runs again what follows a file that is made anew, if it is among its inputs."""
+    receipt = str(begin(config(done)).layout.receipt("audit"))
+    Path(receipt).unlink()
+    sweep = begin(config(done))
+    assert receipt not in sweep.needs("e0s") + sweep.needs("train", "full_s3")
+    assert receipt in sweep.needs("export") and str(done / "data.xyz") in sweep.needs("audit")
+    sweep = begin(config(done, methods={"full": {"lr": 0.02}}))
+    assert receipt in sweep.needs("train", "full_s3")
+    assert receipt not in sweep.needs("train", "lora_s3_1") + sweep.needs("e0s")
 
 
 # --- marks: what snakemake sees

@@ -26,6 +26,7 @@ WHOLE = {
 }
 FILES = {
     "summary": {"choice.html", "sweep.html", "checks.html", "checks.csv", "summary.txt"},
+    "audit_page": {"audit.html", "audit.csv"},
     "tables": {f"{x}.{end}" for x in ("cost", "e0s", "split") for end in ("html", "csv")},
     "figures": {
         f"{x}.{end}"
@@ -149,7 +150,8 @@ def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> No
 def test_figures_leave_out_what_failed(tmp_path: Path) -> None:
     lost = "lora_r2_a8_s3"
     sweep = make(tmp_path, (lost, "full_s3"))
-    assert write_all(sweep) == {x: FILES[x] for x in ("committee", "summary", "tables", "figures")}
+    pages = ("committee", "summary", "audit_page", "tables", "figures")
+    assert write_all(sweep) == {x: FILES[x] for x in pages}
     for name in FILES["figures"] | FILES["committee"] | {"checks.csv"}:
         assert lost not in sweep.layout.report(name).read_text(), name
     for name in ("sweep.csv", "sweep.html", "cost.csv", "summary.txt"):
@@ -186,6 +188,20 @@ def test_without_checks_it_is_said(tmp_path: Path) -> None:
     assert "asks for no checks" in sweep.layout.report("checks.html").read_text()
     assert "forgetting was not checked" in sweep.layout.report("forgetting.svg").read_text()
     assert "pass the checks" not in sweep.layout.report("summary.txt").read_text()
+
+
+def test_what_the_audit_warned_of_stands_on_the_first_page(tmp_path: Path) -> None:
+    sweep = make(tmp_path)
+    write_all(sweep)
+    texts = {x: sweep.layout.report(x).read_text() for x in ("choice.html", "summary.txt")}
+    for text in texts.values():
+        assert "Warning: frame 7 is odd." in text and "Accepted: of other sign." in text
+        assert "no stress of 3" not in text
+    page = sweep.layout.report("audit.html").read_text()
+    for words in ("frame 7 is odd", "of other sign", "no stress of 3", "data.xyz", "0.96"):
+        assert words in page
+    table = pd.read_csv(sweep.layout.report("audit.csv"))
+    assert list(table["label"]) == ["energy", "forces"]  # no stress was compared
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:

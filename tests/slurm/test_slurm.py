@@ -363,7 +363,7 @@ STUB = """#!{python}
 import sys
 from lora.files.sealed import Receipt, write_text
 from lora.plan.freshness import Files, stamp
-from lora.plan.jobs import key_of
+from lora.plan.job import key_of
 from lora.plan.sweep import Sweep
 step, plan, name = sys.argv[1:4] if sys.argv[3:] else [*sys.argv[1:3], ""]
 sweep = Sweep.load(plan)

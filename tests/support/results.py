@@ -68,7 +68,7 @@ def write_results(
         for name in sound:
             write_sealed(sweep.layout.checks(name), {"point": name, **found[name]})
             write_sealed(sweep.layout.model(name).with_name("merge.json"), {"dtype": "float64"})
-    for step, content in {"e0s": E0S, "split": SPLIT}.items():
+    for step, content in {"e0s": E0S, "split": SPLIT, "audit": AUDIT}.items():
         write_sealed(sweep.layout.receipt(step), content)
     Receipt(sweep.layout.receipt("thorough")).write({})
 
@@ -206,4 +206,19 @@ SPLIT = {
     },
     "warnings": ["dft.xyz: the key head of 2 structures is left out"],
     "leakage": {"tolerance_angstrom": 0.01, "duplicates": 0, "near_duplicates": 0},
+}
+FIT = {"slope": 1.04, "correlation": 0.96, "offset": -756.0, "n": 200}
+AUDIT = {
+    "files": {
+        "data.xyz": {
+            "structures": 52,
+            "compared": 52,
+            "fits": {"energy": FIT, "forces": FIT, "stress": FIT | {"n": 0}},
+        }
+    },
+    "findings": [
+        {"name": "far_outside", "label": "frames", "level": "warn", "text": "frame 7 is odd"},
+        {"name": "forces_sign", "label": "forces", "level": "accepted", "text": "of other sign"},
+        {"name": "missing_labels", "label": "labels", "level": "note", "text": "no stress of 3"},
+    ],
 }

@@ -12,8 +12,10 @@ import torch
 
 from lora.calculators.committee import Committee
 from lora.catalogue.columns import BY_KEY
-from lora.data.structures import load_structures
+from lora.data.structures import load_structures, write_structures
 from lora.files.sealed import read_json
+from lora.mace.foundation import load_foundation
+from lora.mace.labelling import label
 from tests.support.models import make_model
 from tests.support.published import HEADS
 from tests.support.store import Server, all_of
@@ -192,6 +194,26 @@ def test_a_changed_rate_trains_again_with_all_that_follows_in_one_start(sweep: S
     assert "split" not in todo and "e0s" not in todo
 
 
+def test_a_threshold_of_the_audit_and_a_lost_one_train_nothing(sweep: Sweep) -> None:
+    shown = {"audit", "summary", "audit_page", "export", "card", "track"}
+    sweep.config["audit"] = {"outlier": 5}
+    try:
+        assert set(sweep.todo()) == shown
+    finally:
+        del sweep.config["audit"]
+    receipt = sweep.home / "out/audit/audit.json"
+    kept = receipt.with_suffix(".kept")
+    receipt.rename(kept)
+    try:
+        assert set(sweep.todo()) == shown
+        sweep.config["methods"] = {"full": {"lr": 0.02}}
+        assert {"audit", "train", "choose"} <= set(sweep.todo())
+    finally:
+        sweep.config.pop("methods", None)
+        kept.rename(receipt)
+    assert sweep.todo() == {}
+
+
 def test_comments_make_nothing_stale(sweep: Sweep) -> None:
     """Which code counts is in tests/plan; here, that snakemake hears of it from the plan alone."""
     for module in ("steps/evaluate", "training/loop", "plan/points"):
@@ -243,6 +265,22 @@ def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
     finally:
         sweep.config["grid"]["rank"] = [1, 2]
     assert not {"split", "e0s", "train"} & set(todo)
+
+
+def test_labels_of_another_sign_stop_before_training(sweep: Sweep, tmp_path: Path) -> None:
+    broken = Sweep(tmp_path / "broken")
+    frames = load_structures(broken.home / "data.xyz")
+    base = load_foundation(broken.home / "base.model")
+    for atoms, right in zip(frames, label(frames, base), strict=True):
+        atoms.arrays["REF_forces"] = -right.arrays["REF_forces"]
+        atoms.info["REF_energy"] = right.info["REF_energy"]
+    write_structures(broken.home / "data.xyz", frames)
+    with pytest.raises(AssertionError, match=r"audit: data\.xyz: forces: -1 times .* gradients"):
+        broken.run()
+    assert not (broken.home / "out/e0s/e0s.json").exists()
+    assert not (broken.home / "out/train/packs").exists()
+    broken.config["audit"] = {"accept": ["forces_sign"]}
+    assert "accepted: data.xyz: forces" in broken.run("audit")
 
 
 def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
