@@ -30,6 +30,7 @@ SET_RULE = (
     "is no name of a test set; use letters, digits and _.-, and not the words test, valid and train"
 )
 SHARE = number(Bounds(ge=0, lt=1))
+WEIGHTS = dict[Text, NotNegative]
 E0_VALUES = Annotated[dict[Element, Finite], Field(min_length=1)]
 
 
@@ -78,6 +79,11 @@ class Data(Section):
         default="REF_stress",
         description="The name of the stress (eV/Å^3) in the files: 6 numbers (Voigt) or 9. The "
         "files need not have it.",
+    )
+    config_type_weights: Annotated[dict[str, float], As(WEIGHTS)] = Field(
+        default={},
+        description="The weight of each config_type in the loss, as {config_type: weight}; others "
+        "have 1. Default is the name of structures without a config_type.",
     )
 
 

@@ -9,13 +9,12 @@ structures with the same key are one (`group`), or a contiguous stretch of the f
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
-from lora.data.grouping import SplitSettings, allocate, groups_of
+from lora.data.grouping import SplitSettings, allocate, groups_of, weigh_types
 from lora.data.leakage import leakage
 from lora.data.structures import SETS, is_isolated_atom, read_structures, write_structures
 from lora.errors import UserError
@@ -51,7 +50,14 @@ def split(
     """
     settings.check()
     keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
-    read: Callable[[str | Path], list[Atoms]] = partial(read_structures, **keys)
+    weights = settings.config_type_weights
+
+    def read(path: str | Path) -> list[Atoms]:
+        found = read_structures(path, **keys)
+        if (left := weigh_types(found, weights)) and path == dataset:
+            log.warning("data.config_type_weights: %s has no %s", path, ", ".join(left))
+        return found
+
     structures = read(dataset)
     free = [atoms for atoms in structures if is_isolated_atom(atoms)]
     sets, assigned = _divide(structures, settings, dataset, read)
