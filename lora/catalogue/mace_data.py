@@ -83,7 +83,7 @@ GENERAL = (
     _("error_table", "text", "PerAtomRMSE", "select", "The report has RMSE and MAE of all."),
 )
 MODEL = (
-    _("model", "text", "MACE", "foundation", "The class is the foundation model's."),
+    _("model", "text", "MACE", "foundation", "The class is that of `foundation.model`."),
     *missing(
         *("foundation", _FROM_MODEL),
         ("r_max", "float", 5.0),
@@ -221,7 +221,7 @@ FINE_TUNING = (
         "bool",
         False,
         "grid",
-        "A sweep always has LoRA points, and `baselines` beside them.",
+        "A sweep always has LoRA points; `methods.lora` has settings of theirs alone.",
     ),
     _("lora_rank", "int", 4, "grid.rank", "A list: every rank is a point."),
     _("lora_alpha", "float", 1.0, "grid.alpha", "A list: every alpha is a point."),

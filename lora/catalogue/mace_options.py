@@ -25,6 +25,10 @@ _STAGE_TWO = (
 _CHECKPOINTS = "The best epoch is kept, and the last one until a training has ended."
 _MLFLOW = "MLflow has all runs; see `tracking`."
 _METHOD = "The default depends on the method."
+_VALID = (
+    "MACE's validation loss, by which both keep an epoch, is the sum of the means of batches over "
+    "the number of structures: it depends on this size."
+)
 _SCHEDULE_FREE = "There is no ScheduleFree."
 _FACTORS = (
     '{"embedding_lr_factor": 1.0, "interactions_lr_factor": 1.0, "products_lr_factor": 1.0, '
@@ -51,15 +55,11 @@ LOSS = (
         "training and validation.",
     ),
     _("huber_delta", "float", 0.01, "train.huber_delta"),
-    _(
-        *("swa", "flag", False, "train"),
-        _STAGE_TWO,
-        ("stage_two",),
-    ),
-    _("start_swa", "int", None, "train", _STAGE_TWO, ("start_stage_two",)),
-    _("swa_lr", "float", 0.001, "train", _STAGE_TWO, ("stage_two_lr",)),
+    _("swa", "flag", False, "train", _STAGE_TWO, ("stage_two",)),
+    _("start_swa", "int", None, "train", "See `swa`.", ("start_stage_two",)),
+    _("swa_lr", "float", 0.001, "train", "See `swa`.", ("stage_two_lr",)),
     *(
-        _(f"swa_{x}", "float", default, "train", _STAGE_TWO, (f"stage_two_{x}",))
+        _(f"swa_{x}", "float", default, "train", "See `swa`.", (f"stage_two_{x}",))
         for x, default in (
             ("forces_weight", 100.0),
             ("energy_weight", 1000.0),
@@ -80,7 +80,7 @@ OPTIMISER = (
         "mace_run_train leaves the last batch of an epoch out where it is not full; here every "
         "structure is trained on in every epoch.",
     ),
-    _("valid_batch_size", "int", 10, "train.valid_batch_size", "It changes no result."),
+    _("valid_batch_size", "int", 10, "train.valid_batch_size", _VALID),
     _("lr", "float", 0.01, "train.lr", _METHOD),
     _(
         *("weight_decay", "float", 5e-7, "train.weight_decay"),
@@ -98,7 +98,10 @@ OPTIMISER = (
         "nothing to train; negative numbers freeze nothing in mace_run_train.",
     ),
     _("amsgrad", "flag", True, "train.amsgrad", "It cannot be switched off in mace_run_train."),
-    _("scheduler", "text", "ReduceLROnPlateau", "train.scheduler"),
+    _(
+        *("scheduler", "text", "ReduceLROnPlateau", "train.scheduler"),
+        "CosineAnnealingLR and constant exist here, too.",
+    ),
     _("lr_factor", "float", 0.8, "train.lr_factor"),
     _("scheduler_patience", "int", 50, "train.scheduler_patience"),
     _("lr_scheduler_gamma", "float", 0.9993, "train.lr_scheduler_gamma"),

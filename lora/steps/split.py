@@ -9,6 +9,7 @@ structures with the same key are one (`group`), or a contiguous stretch of the f
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,7 @@ def split(
         UserError: The settings or the data are wrong.
     """
     settings.check()
-    keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
-    weights = settings.config_type_weights
-
-    def read(path: str | Path) -> list[Atoms]:
-        found = read_structures(path, **keys)
-        if (left := weigh_types(found, weights)) and path == dataset:
-            log.warning("data.config_type_weights: %s has no %s", path, ", ".join(left))
-        return found
-
+    read: Callable[[str | Path], list[Atoms]] = partial(_read, settings=settings)
     structures = read(dataset)
     free = [atoms for atoms in structures if is_isolated_atom(atoms)]
     sets, assigned = _divide(structures, settings, dataset, read)
@@ -91,6 +84,15 @@ def split(
     counts = ", ".join(f"{k} {v}" for k, v in summary["counts"].items())
     log.info("split of %s by %s: %s", dataset, settings.method, counts)
     return summary
+
+
+def _read(path: str | Path, settings: SplitSettings) -> list[Atoms]:
+    """Return the structures of a file with their labels and weights."""
+    keys = {k: getattr(settings, k) for k in ("energy_key", "forces_key", "stress_key")}
+    structures = read_structures(path, **keys)
+    if left := weigh_types(structures, settings.config_type_weights):
+        log.warning("data.config_type_weights: %s has no %s", path, ", ".join(left))
+    return structures
 
 
 def _divide(
