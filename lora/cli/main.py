@@ -82,6 +82,12 @@ def _config(file: Path) -> None:
     print(*loaded.warnings, f"{file}: no mistakes found", sep="\n")
 
 
+def _init(**args: Any) -> None:
+    from lora.cli.init import Wish, init
+
+    init(Wish(**args))
+
+
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
     from lora.data.grouping import SplitSettings
     from lora.steps.split import split
@@ -220,6 +226,7 @@ def _status(**args: Any) -> None:
 
 
 _STEPS = {
+    "init": _init,
     "config": _config,
     "split": _split,
     "replay": _replay,

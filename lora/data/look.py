@@ -1,0 +1,290 @@
+"""What a file of structures holds, before anything is decided: labels, free atoms, kinds, order."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from lora.catalogue.mace_options import BY_NAME
+from lora.data.origin import SOURCE_FILE, SOURCE_FRAME
+from lora.data.structures import elements_of, is_isolated_atom, load_structures
+from lora.data.trajectory import memory
+from lora.errors import UserError
+from lora.plan.words import shown
+
+NOT_SHOWN = ("numbers", "positions", SOURCE_FILE, SOURCE_FRAME)
+VACUUM = 6.0  # Å without atoms between periodic images, from which they do not count as neighbours
+SAMPLE = 200  # structures that are looked at where all would take too long
+LEAST_GROUPS = 10  # so that every set gets some
+# keys of a comment line that number the things that structures were made from
+GROUPS = ("group", "system", "molecule", "mol", "material", "mp", "structure", "traj", "trajectory")
+GROUPS += ("run", "calculation", "parent")
+NOT_TOTAL = ("weight", "kinetic", "per_atom", "zero", "error", "formation", "atomization")
+NOT_TOTAL += (
+    "interaction",
+    "binding",
+    "correction",
+    "dispersion",
+    "gap",
+    "fermi",
+    "cutoff",
+    "hull",
+)
+NOT_TOTAL += ("std", "var", "mean", "stresses", "energies", "lumo", "homo", "e0")
+METHODS = ("dft", "qm", "pbe", "scan", "wb97", "ccsd", "mp2", "hf", "b3lyp", "aims", "vasp")
+METHODS += ("cp2k", "orca", "target", "true", "label")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A kind of label.
+
+    Attributes:
+        key: The key of `data` that names it.
+        words: What its name holds.
+        names: Short names that are it, too.
+        sizes: The numbers that it has; () for three an atom.
+    """
+
+    key: str
+    words: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = (1,)
+
+    @property
+    def word(self) -> str:
+        """Return the label in a word."""
+        return self.key.removesuffix("_key").replace("_", " ")
+
+
+ROLES = (
+    Role("energy_key", ("energy",), ("e", "etot", "e_tot", "toten")),
+    Role("forces_key", ("force",), ("f",), ()),
+    Role("stress_key", ("stress",), (), (6, 9)),
+    Role("virials_key", ("virial",), (), (6, 9)),
+    Role("total_charge_key", ("charge",), ()),
+    Role("total_spin_key", ("spin", "multiplicity"), ()),
+)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label that was found.
+
+    Attributes:
+        name: Its name in the file.
+        frames: The structures that have it, free atoms left out.
+        others: Other names that could be it.
+        why: Why this one was taken.
+    """
+
+    name: str
+    frames: int
+    others: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file holds.
+
+    Attributes:
+        path: The file.
+        n: The number of structures, free atoms left out.
+        free: The symbols of free atoms that are marked as such (config_type=IsolatedAtom).
+        unmarked: The symbols of structures of one atom without a mark.
+        symbols: The elements.
+        formulas: How many structures have each formula.
+        atoms: The mean number of atoms.
+        labels: What was found, by the key of `data`.
+        names: All names in the first structure, for messages.
+        kinds: How many are a molecule, a molecule in a box, a slab, a crystal (of a sample).
+        types: How many structures have each config_type.
+        groups: {key: number of groups} of keys that number what structures were made from.
+        memory: For how many frames neighbours in the file stay alike; 0 for no trajectory.
+    """
+
+    path: Path
+    n: int
+    free: tuple[str, ...]
+    unmarked: tuple[str, ...]
+    symbols: tuple[str, ...]
+    formulas: dict[str, int]
+    atoms: float
+    labels: dict[str, Label]
+    names: tuple[str, ...]
+    kinds: dict[str, int]
+    types: dict[str, int]
+    groups: dict[str, int]
+    memory: int
+
+
+def look(path: Path, given: dict[str, str]) -> Look:
+    """Look at a file.
+
+    Args:
+        path: Structures, of any format of ASE.
+        given: Names of labels that the user said, by the key of `data`.
+
+    Raises:
+        UserError: It cannot be read, holds free atoms only, or has no energies or no forces.
+    """
+    frames = load_structures(path)
+    free = [x for x in frames if is_isolated_atom(x)]
+    found = [x for x in frames if not is_isolated_atom(x)]
+    lone = [x for x in found if len(x) == 1 and not x.pbc.any()]
+    if len(found) == len(lone):
+        raise UserError(f"{path}: holds free atoms only; name a file of structures to train on")
+    some = found[:: max(1, len(found) // SAMPLE)]
+    return Look(
+        path=path,
+        n=len(found),
+        free=_symbols(free),
+        unmarked=_symbols(lone),
+        symbols=_symbols(frames),
+        formulas=dict(Counter(x.get_chemical_formula() for x in found).most_common()),
+        atoms=sum(len(x) for x in found) / len(found),
+        labels=_labels(path, found, given),
+        names=tuple(_values(found[0])),
+        kinds=dict(Counter(kind_of(x) for x in some).most_common()),
+        types=dict(Counter(str(x.info.get("config_type", "Default")) for x in found).most_common()),
+        groups=_groups(found),
+        memory=memory([x for x in found if len(x) > 1]),
+    )
+
+
+def kind_of(atoms: Atoms) -> str:
+    """Return molecule, box (a periodic cell with vacuum on all sides), slab or crystal.
+
+    Args:
+        atoms: The structure.
+    """
+    if not atoms.pbc.any():
+        return "molecule"
+    if atoms.cell.rank < 3:
+        return "slab"
+    heights = 1 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)  # Å, of the cell
+    places = np.sort(atoms.get_scaled_positions(), axis=0)  # type: ignore[no-untyped-call]
+    gaps = np.diff(places, axis=0, append=places[:1] + 1).max(axis=0) * heights
+    apart = ~atoms.pbc | (gaps > VACUUM)
+    return "box" if apart.all() else "slab" if apart.any() else "crystal"
+
+
+def _symbols(structures: Iterable[Atoms]) -> tuple[str, ...]:
+    """Return the symbols of the elements that occur."""
+    return tuple(chemical_symbols[z] for z in elements_of(structures))
+
+
+def _values(atoms: Atoms) -> dict[str, Any]:
+    """Return all that a structure holds besides its geometry, by name."""
+    results: dict[str, Any] = getattr(atoms.calc, "results", {})
+    held = atoms.info | atoms.arrays | results
+    return {k: x for k, x in held.items() if k not in NOT_SHOWN}
+
+
+def _labels(path: Path, structures: list[Atoms], given: dict[str, str]) -> dict[str, Label]:
+    """Return the labels that the structures have.
+
+    Raises:
+        UserError: There are no energies, or no forces.
+    """
+    found: dict[str, Label] = {}
+    values = [_values(atoms) for atoms in structures]
+    for role in ROLES:
+        names: Counter[str] = Counter()
+        for atoms, held in zip(structures, values, strict=True):
+            called = (
+                [given[role.key]] if role.key in given else [x for x in held if _named(role, x)]
+            )
+            names.update(x for x in called if x in held and _shaped(role, held[x], len(atoms)))
+        if names:
+            energy = found["energy_key"].name if "energy_key" in found else ""
+            found[role.key] = _chosen(role, names, energy)
+        elif role.key in ("energy_key", "forces_key"):
+            raise UserError(f"{path}: {_why_none(role, values[0], given.get(role.key))}")
+    return found
+
+
+def _why_none(role: Role, held: dict[str, Any], asked: str | None) -> str:
+    """Return why there is no energy or no forces, and what to do."""
+    unfit = [x for x in held if x == asked or (not asked and _named(role, x))]
+    if unfit:
+        wanted = "a number" if role.sizes else "three numbers an atom"
+        return f"{unfit[0]} is {shown(held[unfit[0]])}, not {wanted}; correct the file"
+    names = f"its keys are {', '.join(held) or 'none'}"
+    if not any(np.ndim(x) == 2 for x in held.values()) and not role.sizes:
+        names += "; the comment line of an extended xyz names them in Properties"
+    return f"no structure has {asked or role.word}; {names}; name them by --{role.key}"
+
+
+def _named(role: Role, name: str) -> bool:
+    """Return True if a name is one of a label."""
+    lower = name.lower()
+    of_it = lower in role.names or any(x in lower for x in role.words)
+    return of_it and not any(x in lower for x in NOT_TOTAL)
+
+
+def _shaped(role: Role, value: Any, n_atoms: int) -> bool:
+    """Return True if a value has the shape of a label."""
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iuf":
+        return False
+    return numbers.size in role.sizes if role.sizes else numbers.shape == (n_atoms, 3)
+
+
+def _chosen(role: Role, names: Counter[str], energy: str) -> Label:
+    """Return the best of some names, with the others."""
+    most = max(names.values())
+    ranked = sorted(names, key=lambda x: (names[x] < 0.9 * most, _rank(role, x, energy), x))
+    first, *others = ranked
+    why = _RANKS[_rank(role, first, energy)]
+    if any(_rank(role, x, energy) < _rank(role, first, energy) for x in others):
+        why = "more structures have it"
+    return Label(first, names[first], tuple(others), why)
+
+
+_RANKS = (
+    "it is MACE's own name",
+    "it goes with the energy",
+    "its name says that it is the reference",
+    "its name says how it was computed",
+    "it is ASE's own name",
+    "its name is the plainest",
+    "there is no other",
+)
+
+
+def _rank(role: Role, name: str, energy: str) -> int:
+    """Return a place in `_RANKS`, the best first."""
+    lower = name.lower()
+    if name == BY_NAME[role.key].default:
+        return 0
+    rest = lower
+    for word in (*role.words, "s"):
+        rest = rest.replace(word, "", 1)
+    if energy and lower != role.word and rest == energy.lower().replace("energy", "", 1):
+        return 1
+    if lower.startswith("ref"):
+        return 2
+    if any(x in lower for x in METHODS):
+        return 3
+    if lower == role.word:
+        return 4
+    return 6 if "free" in lower else 5
+
+
+def _groups(structures: list[Atoms]) -> dict[str, int]:
+    """Return the keys that number groups of structures, with the number of groups."""
+    found = {}
+    for name in structures[0].info:
+        stem = name.lower().removesuffix("id").removesuffix("name").strip("_")
+        values = {str(atoms.info.get(name)) for atoms in structures}
+        everywhere = all(name in atoms.info for atoms in structures)
+        if stem in GROUPS and everywhere and LEAST_GROUPS <= len(values) <= len(structures) / 2:
+            found[name] = len(values)
+    return found
