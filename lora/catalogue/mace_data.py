@@ -17,6 +17,7 @@ class MaceOption:
         default: Its default in mace_run_train.
         place: The key of the config that stands for it; a section where none does.
         note: What differs, or what to do instead.
+        told: Whether the note is told beside a translated value, too.
         aliases: Its other names.
     """
 
@@ -26,6 +27,7 @@ class MaceOption:
     place: str
     note: str = ""
     aliases: tuple[str, ...] = ()
+    told: bool = False
 
     @property
     def key(self) -> str:

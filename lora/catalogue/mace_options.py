@@ -79,6 +79,7 @@ OPTIMISER = (
         *("batch_size", "int", 10, "train.batch_size"),
         "mace_run_train leaves the last batch of an epoch out where it is not full; here every "
         "structure is trained on in every epoch.",
+        told=True,
     ),
     _("valid_batch_size", "int", 10, "train.valid_batch_size", _VALID),
     _("lr", "float", 0.01, "train.lr", _METHOD),
@@ -87,6 +88,7 @@ OPTIMISER = (
         "mace_run_train decays `linear` and `skip_tp_full` of the interactions and all weights of "
         "the products, 8 of 24 tensors (with LoRA the adapters of the products only); here it is "
         "all trained weights.",
+        told=True,
     ),
     _(
         *("lr_params_factors", "text", _FACTORS, "methods"),
@@ -112,11 +114,13 @@ OPTIMISER = (
         *("max_num_epochs", "int", 2048, "train.max_num_epochs"),
         "mace_run_train counts epochs from 0. Here epoch 0 is the untrained model, which is kept "
         "if no epoch is better; mace_run_train keeps a trained one always.",
+        told=True,
     ),
     _(
         *("patience", "int", 2048, "train.patience"),
         f"mace_run_train {VERSION} stops only distributed trainings; others say that they stop and "
         "go on.",
+        told=True,
     ),
     _(
         *("foundation_model", "text", None, "foundation.model"),

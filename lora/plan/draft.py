@@ -11,6 +11,7 @@ import yaml
 from lora.plan.messages import Key, every_key
 
 WIDTH = 96  # characters of a line
+RANKS, ALPHAS = [4, 8, 16], [8, 32]  # of a first sweep
 
 
 @dataclass
@@ -138,5 +139,7 @@ def _comments(paragraphs: Iterable[str], depth: int) -> list[str]:
 
 def _flow(value: Any) -> str:
     """Return a value as YAML writes it in a line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False
+    )
     return text.removesuffix("...\n").strip()
