@@ -215,7 +215,9 @@ def _why_none(role: Role, held: dict[str, Any], asked: str | None) -> str:
     unfit = [x for x in held if x == asked or (not asked and _named(role, x))]
     if unfit:
         wanted = "a number" if role.sizes else "three numbers an atom"
-        return f"{unfit[0]} is {shown(held[unfit[0]])}, not {wanted}; correct the file"
+        value = held[unfit[0]]
+        found = f"has the shape {np.shape(value)}" if np.ndim(value) else f"is {shown(value)}"
+        return f"{unfit[0]} {found}, not {wanted}; correct the file"
     names = f"its keys are {', '.join(held) or 'none'}"
     if not any(np.ndim(x) == 2 for x in held.values()) and not role.sizes:
         names += "; the comment line of an extended xyz names them in Properties"
