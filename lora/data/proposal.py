@@ -124,7 +124,7 @@ def _split(draft: Draft, seen: Look) -> int:
             f"The frames are of a trajectory: neighbours stay alike for about {seen.memory} "
             "frames. A random split would put near copies of the training set into the others.",
         )
-        if size < INDEPENDENT * seen.memory:
+        if size < 2 * seen.memory:
             draft.doubt(
                 "split.block_size",
                 f"{seen.n} frames are few for a memory of {seen.memory}: errors on the validation "
