@@ -34,7 +34,15 @@ _FACTORS = (
     '{"embedding_lr_factor": 1.0, "interactions_lr_factor": 1.0, "products_lr_factor": 1.0, '
     '"readouts_lr_factor": 1.0}'
 )
-_HYPERS = ("num_channels", "max_L", "correlation", "lr", "swa_lr", "weight_decay", "batch_size")
+_HYPERS: tuple[str, ...] = (
+    "num_channels",
+    "max_L",
+    "correlation",
+    "lr",
+    "swa_lr",
+    "weight_decay",
+    "batch_size",
+)
 _HYPERS += ("max_num_epochs", "start_swa", "energy_weight", "forces_weight")
 
 LOSS = (

@@ -22,9 +22,27 @@ VACUUM = 6.0  # Å without atoms between periodic images, from which they do not
 SAMPLE = 200  # structures that are looked at where all would take too long
 LEAST_GROUPS = 10  # so that every set gets some
 # keys of a comment line that number the things that structures were made from
-GROUPS = ("group", "system", "molecule", "mol", "material", "mp", "structure", "traj", "trajectory")
+GROUPS: tuple[str, ...] = (
+    "group",
+    "system",
+    "molecule",
+    "mol",
+    "material",
+    "mp",
+    "structure",
+    "traj",
+    "trajectory",
+)
 GROUPS += ("run", "calculation", "parent")
-NOT_TOTAL = ("weight", "kinetic", "per_atom", "zero", "error", "formation", "atomization")
+NOT_TOTAL: tuple[str, ...] = (
+    "weight",
+    "kinetic",
+    "per_atom",
+    "zero",
+    "error",
+    "formation",
+    "atomization",
+)
 NOT_TOTAL += (
     "interaction",
     "binding",
@@ -36,7 +54,19 @@ NOT_TOTAL += (
     "hull",
 )
 NOT_TOTAL += ("std", "var", "mean", "stresses", "energies", "lumo", "homo", "e0")
-METHODS = ("dft", "qm", "pbe", "scan", "wb97", "ccsd", "mp2", "hf", "b3lyp", "aims", "vasp")
+METHODS: tuple[str, ...] = (
+    "dft",
+    "qm",
+    "pbe",
+    "scan",
+    "wb97",
+    "ccsd",
+    "mp2",
+    "hf",
+    "b3lyp",
+    "aims",
+    "vasp",
+)
 METHODS += ("cp2k", "orca", "target", "true", "label")
 
 
@@ -147,7 +177,7 @@ def look(path: Path, given: dict[str, str]) -> Look:
         free=_symbols(free),
         unmarked=_symbols(lone),
         symbols=_symbols(frames),
-        formulas=dict(Counter(x.get_chemical_formula() for x in found).most_common()),
+        formulas=dict(Counter(x.symbols.formula.format("hill") for x in found).most_common()),
         atoms=sum(len(x) for x in found) / len(found),
         labels=_labels(path, found, given),
         names=tuple(_values(found[0])),

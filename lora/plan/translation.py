@@ -13,7 +13,15 @@ from lora.plan.settings import METHOD_DEFAULTS
 from lora.plan.words import shown
 
 REPLAYED_BY_DEFAULT = ("small", "medium", "large")
-OWN = ("name", "work_dir", "test_file", "valid_file", "lora", "lora_rank", "lora_alpha")
+OWN: tuple[str, ...] = (
+    "name",
+    "work_dir",
+    "test_file",
+    "valid_file",
+    "lora",
+    "lora_rank",
+    "lora_alpha",
+)
 OWN += ("multiheads_finetuning", "pt_train_file", "pseudolabel_replay")
 SETS = ("train", "valid", "test")  # names that no further test set can have
 SET_BY_REPLAY = {"lr": 0.0001, "ema_decay": 0.99999}  # by mace_run_train itself
