@@ -94,6 +94,12 @@ def _foundation(model: str, head: str | None, licence: str | None, out: Path | N
     Console(width=120).print(table_of(found))
 
 
+def _init(**args: Any) -> None:
+    from lora.cli.init import Wish, init
+
+    init(Wish(**args))
+
+
 def _split(dataset: str, out: str, valid_file: str, test_file: str, **settings: Any) -> None:
     from lora.data.grouping import SplitSettings
     from lora.data.labels import Keys
@@ -257,6 +263,7 @@ def _status(**args: Any) -> None:
 
 
 _STEPS = {
+    "init": _init,
     "config": _config,
     "foundation": _foundation,
     "split": _split,

@@ -77,6 +77,22 @@ def _foundation_step(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", type=Path, help="a .model file to keep it in; foundation.json beside")
 
 
+def _init(p: argparse.ArgumentParser) -> None:
+    p.add_argument("file", nargs="?", help="labelled structures, extended xyz")
+    p.add_argument("--foundation", help=".model file, or a name MACE knows")
+    p.add_argument("--head", help="which head of a model that has several")
+    p.add_argument(
+        "--from",
+        dest="command",
+        metavar="COMMAND",
+        help="a command of mace_run_train, in quotes, or its YAML file: every option is translated",
+    )
+    p.add_argument("--out", type=Path, default=Path("my.yaml"), help="default my.yaml")
+    p.add_argument("--force", action="store_true", help="overwrite the file")
+    for role in ("energy", "forces", "stress"):
+        p.add_argument(f"--{role}_key", help=f"name of the {role}, where it is not found")
+
+
 def _split(p: argparse.ArgumentParser) -> None:
     p.add_argument("dataset", help="labelled structures, extended xyz")
     p.add_argument("--out", required=True, help="folder for train.xyz, valid.xyz, test.xyz")
@@ -276,6 +292,7 @@ def _setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None
 
 # every command by hand: what it is for, and its options
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "init": ("write a config, from a look at the data or from a mace_run_train command", _init),
     "config": ("check a config: all mistakes at once, with file and line", _config),
     "foundation": ("what a foundation model is, and whether it works here", _foundation_step),
     "split": ("training, validation and test sets, with a leakage check", _split),

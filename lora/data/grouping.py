@@ -27,6 +27,7 @@ class SplitSettings:
         block_size: The frames of a stretch, for `blocked`.
         near_duplicate: The largest difference of sorted distances of near duplicates (Å).
         keys: The names of the labels in the files.
+        config_type_weights: The weight of each config_type in the loss, where it is not 1.
         given: The files of the sets valid and test, for `given`.
         test_files: The files of further test sets, by name.
     """
@@ -39,6 +40,7 @@ class SplitSettings:
     block_size: int = _CONFIG.block_size
     near_duplicate: float = _CONFIG.near_duplicate
     keys: Keys = Keys()
+    config_type_weights: dict[str, float] = field(default_factory=dict)
     given: dict[str, str] = field(default_factory=dict)
     test_files: dict[str, str] = field(default_factory=dict)
 
@@ -62,6 +64,25 @@ class SplitSettings:
             raise UserError("split.group_key: the method `group` needs the key that names a group")
         if self.method == "given" and "valid" not in self.given:
             raise UserError("split.valid_file: the method `given` needs it")
+
+
+def weigh_types(structures: list[Atoms], weights: dict[str, float]) -> list[str]:
+    """Multiply the weight of each structure (MACE's `config_weight`) by that of its config_type.
+
+    Args:
+        structures: The structures, which are changed.
+        weights: The weights by config_type; "Default" is the name of structures without one.
+
+    Returns:
+        The names among the weights that no structure has.
+    """
+    left = set(weights)
+    for atoms in structures:
+        name = str(atoms.info.get("config_type", "Default"))
+        if name in weights:
+            left.discard(name)
+            atoms.info["config_weight"] = atoms.info.get("config_weight", 1.0) * weights[name]
+    return sorted(left)
 
 
 def groups_of(

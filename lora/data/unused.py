@@ -8,20 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lora.data.labels import OTHER, Keys
+from lora.data.names import SIZES, meaning
 from lora.files.xyz import is_xyz, scan
 
-# what a name says, in small letters; the first that fits counts
-MEANT = {
-    "total_charge": re.compile(r"(total_|net_)?charge$"),
-    "total_spin": re.compile(r"(total_)?spin(_multiplicity)?$|multiplicity$"),
-    "virials": re.compile(r"virial"),
-    "stress": re.compile(r"stress"),
-    "forces": re.compile(r"force|gradient"),
-    "energy": re.compile(r"energy|etot|toten|^e$"),
-}
-NOT_TOTAL = re.compile(r"kin|per_atom|atomi|interaction|binding|formation|weight|correction")
-SIZES = {"virials": (6, 9), "stress": (6, 9), "energy": (1,), "total_charge": (1,)}
-SIZES |= {"total_spin": (1,), "forces": (3,)}
 PLAIN = {"total_charge": 0.0, "total_spin": 1.0}  # what is assumed anyway
 
 
@@ -73,24 +62,16 @@ def unused_labels(path: str | Path, keys: Keys) -> list[Unused]:
 def _labels(values: dict[str, str], columns: dict[str, int]) -> Iterator[tuple[str, str]]:
     """Yield name and quantity of what looks like a label in a frame."""
     for name, n in columns.items():
-        if _meaning(name) == "forces" and n in SIZES["forces"]:
+        if meaning(name) == "forces" and n in SIZES["forces"]:
             yield name, "forces"
     for name, value in values.items():
-        quantity = _meaning(name)
+        quantity = meaning(name)
         if quantity in (None, "forces"):
             continue
         numbers = _numbers(value)
         plain = quantity in PLAIN and numbers.size and (numbers == PLAIN[quantity]).all()
         if numbers.size in SIZES[quantity] and not plain:
             yield name, quantity
-
-
-def _meaning(name: str) -> str | None:
-    """Return the quantity that a name says; None for other names."""
-    small = name.lower()
-    if NOT_TOTAL.search(small):
-        return None
-    return next((quantity for quantity, words in MEANT.items() if words.search(small)), None)
 
 
 def _numbers(value: str) -> np.ndarray:

@@ -32,6 +32,7 @@ SET_RULE = (
     "is no name of a test set; use letters, digits and _.-, and not the words test, valid and train"
 )
 SHARE = number(Bounds(ge=0, lt=1))
+WEIGHTS = dict[Text, NotNegative]
 E0_VALUES = Annotated[dict[Element, Finite], Field(min_length=1)]
 
 
@@ -98,6 +99,11 @@ class Data(Section):
         default="total_spin",
         description="The name of the spin multiplicity (2S+1) in the files, for models that know "
         "spins.",
+    )
+    config_type_weights: Annotated[dict[str, float], As(WEIGHTS)] = Field(
+        default={},
+        description="The weight of each config_type in the loss, as {config_type: weight}; others "
+        "have 1. Default is the name of structures without a config_type.",
     )
 
 

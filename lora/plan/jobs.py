@@ -84,6 +84,8 @@ class _Maker:
         files |= {f"{name} set": Path(path) for name, path in split.given_files().items()}
         settings = _plain(split) | {key: getattr(data, key) for key in LABELS}
         settings["test_sets"] = [x.name for x in data.test_sets]
+        if data.config_type_weights:
+            settings["config_type_weights"] = dict(data.config_type_weights)
         return self.job("split", settings=settings, files=files)
 
     def replay(self) -> Job:

@@ -1,6 +1,6 @@
-"""The JSON schema and the tables of config/README.md, made from the models.
+"""The JSON schema and the tables of config/README.md and docs/from_mace.md, made from the models.
 
-python -m lora.plan.reference           writes both
+python -m lora.plan.reference           writes all
 python -m lora.plan.reference --check   exits with 1 where one is out of date
 """
 
@@ -12,13 +12,15 @@ from typing import Any
 
 import yaml
 
-from lora.catalogue import checks, engines, findings, foundations, methods
+from lora.catalogue import checks, engines, findings, foundations, mace_options, methods
 from lora.plan.config import Config
+from lora.plan.from_mace import MISSING, default_of, leaf, relation
 from lora.plan.settings import METHOD_DEFAULTS
 from lora.plan.words import listed
 
 ROOT = Path(__file__).parents[2]
 SCHEMA, README = Path("workflow/schemas/config.schema.yaml"), Path("config/README.md")
+FROM_MACE = Path("docs/from_mace.md")
 HEADER = """\
 # Generated from lora/plan/config.py by `python -m lora.plan.reference`; do not edit.
 # For editors: put this line at the top of a config of your own,
@@ -64,16 +66,16 @@ def schema_text() -> str:
     return HEADER + dumped
 
 
-def readme_text(text: str) -> str:
-    """Return config/README.md with its tables made anew.
+def filled(text: str, tables: dict[str, str]) -> str:
+    """Return a document with its tables made anew.
 
     Args:
-        text: The file as it is; what stands between markers is replaced.
+        text: The document as it is; what stands between markers is replaced.
+        tables: Every table by the name of its marker.
 
     Raises:
         KeyError: A marker names no table.
     """
-    tables = _tables()
     return MARK.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[4]}", text)
 
 
@@ -117,6 +119,30 @@ def _tables() -> dict[str, str]:
     ]
     tables["foundation_rows"] = _table(["name", "licence", "paper"], names)
     return tables
+
+
+def _mace_tables() -> dict[str, str]:
+    """Return the tables of the options of mace_run_train."""
+    head = ["option", "default", "here", "default", "relation", "note"]
+    return {
+        f"mace_{name}": _table(head, [_mace_option(row) for row in rows])
+        for name, rows in mace_options.GROUPS.items()
+    }
+
+
+def _mace_option(row: mace_options.MaceOption) -> list[str]:
+    """Return the row of an option of mace_run_train."""
+    names, word = ", ".join(f"`{x}`" for x in (row.name, *row.aliases)), relation(row)
+    default = list(row.default) if row.kind == "texts" else row.default
+    theirs = "" if default is None else _value(default)
+    if word == MISSING:
+        return [names, theirs, "", "", word, row.note]
+    ours = default_of(row)
+    if leaf(row) in METHOD_DEFAULTS["lora"]:
+        own = "by method"
+    else:
+        own = "" if ours is None else _value(ours)
+    return [names, theirs, f"`{row.key}`", own, word, row.note]
 
 
 def _keys(properties: dict[str, Any], required: Any, whole: dict[str, Any]) -> str:
@@ -230,8 +256,11 @@ def files(root: Path) -> dict[Path, str]:
     Args:
         root: The folder of the project.
     """
-    readme = root / README
-    return {root / SCHEMA: schema_text(), readme: readme_text(readme.read_text(encoding="utf-8"))}
+    made = {root / SCHEMA: schema_text()}
+    for name, tables in ((README, _tables()), (FROM_MACE, _mace_tables())):
+        path = root / name
+        made[path] = filled(path.read_text(encoding="utf-8"), tables)
+    return made
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -100,6 +100,7 @@ def _split(call: Call) -> None:
         **own,
         keys=call.keys,
         given=config.split.given_files(),
+        config_type_weights=dict(config.data.config_type_weights),
         test_files={x.name: x.file for x in config.data.test_sets},
     )
     split(config.data.file, settings, layout.split("train").parent, call.receipt)

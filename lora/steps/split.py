@@ -14,7 +14,7 @@ from typing import Any
 from ase import Atoms
 
 from lora.data.free_atoms import free_atoms, is_isolated_atom
-from lora.data.grouping import SplitSettings, allocate, groups_of
+from lora.data.grouping import SplitSettings, allocate, groups_of, weigh_types
 from lora.data.labels import count_labels, say_labels
 from lora.data.leakage import leakage
 from lora.data.structures import SETS, read_structures, write_structures
@@ -51,7 +51,7 @@ def split(
     """
     settings.check()
     said: list[str] = []
-    structures = read_structures(dataset, settings.keys, said)
+    structures = _read(dataset, settings, said)
     free = free_atoms(structures, dataset)
     sets, assigned = _divide(structures, settings, dataset, said)
     if not sets["train"] or not sets["valid"]:
@@ -130,6 +130,14 @@ def _by_set(sets: Sets) -> Sets:
     return named
 
 
+def _read(path: str | Path, settings: SplitSettings, said: list[str]) -> list[Atoms]:
+    """Return the structures of a file with their labels and weights."""
+    structures = read_structures(path, settings.keys, said)
+    if left := weigh_types(structures, settings.config_type_weights):
+        _warn(f"data.config_type_weights: {path} has no {', '.join(left)}", said)
+    return structures
+
+
 def _divide(
     structures: list[Atoms],
     settings: SplitSettings,
@@ -140,7 +148,6 @@ def _divide(
 
     Free atoms are in none of the sets, nor are those of further files, whose sets are added.
     """
-    keys = settings.keys
     todo = [i for i, atoms in enumerate(structures) if not is_isolated_atom(atoms)]
     sets: Sets = {name: [] for name in SETS}
     if settings.method == "given":
@@ -152,11 +159,11 @@ def _divide(
         sets[name].append(structures[i])
     if settings.method == "given":
         for name, path in settings.given.items():
-            sets[name] = _bulk(read_structures(path, keys, said), path, said)
+            sets[name] = _bulk(_read(path, settings, said), path, said)
     for atoms in sets["test"]:
         atoms.info["test_set"] = "test"
     for name, path in settings.test_files.items():
-        extra = _bulk(read_structures(path, keys, said), path, said)
+        extra = _bulk(_read(path, settings, said), path, said)
         for atoms in extra:
             atoms.info["test_set"] = name
         sets["test"] += extra

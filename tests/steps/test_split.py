@@ -14,7 +14,10 @@ from lora.data.origin import origin_of, where
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, read_seal
+from lora.mace.door import upstream
+from lora.mace.graphs import graphs
 from lora.steps.split import split
+from tests.support.models import make_model
 
 N = 60
 
@@ -165,3 +168,28 @@ def test_a_receipt_takes_the_place_of_split_json(dataset: Path, tmp_path: Path) 
     assert read_json(receipt.path) == found
     assert read_seal(receipt.path)["stamp"] == {"settings": 1}
     assert set(read_seal(receipt.path)["files"]) == {"train.xyz", "valid.xyz", "test.xyz"}
+
+
+def test_weights_of_config_types_are_those_of_mace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = []
+    for i in range(8):
+        atoms = molecule("H2O")
+        atoms.info = {ENERGY: float(i)}
+        atoms.info |= {"config_type": "hot"} if i % 2 else {}
+        atoms.info |= {"config_weight": 2.0} if i < 4 else {}
+        atoms.arrays[FORCES] = np.zeros((3, 3))
+        frames.append(atoms)
+    write_structures(tmp_path / "all.xyz", frames)
+    weights = {"hot": 3.0, "Default": 0.25, "cold": 9.0}
+    split(tmp_path / "all.xyz", SplitSettings(config_type_weights=weights), tmp_path / "out")
+    of = upstream("mace.data").config_from_atoms
+    wanted = {float(i): of(x, config_type_weights=weights).weight for i, x in enumerate(frames)}
+    assert sorted(set(wanted.values())) == [0.25, 0.5, 3, 6]
+    model = make_model()
+    for name in ("train", "valid", "test"):
+        found = load_structures(tmp_path / f"out/{name}.xyz")
+        for atoms, graph in zip(found, graphs(found, model), strict=True):
+            assert float(graph.weight) == wanted[atoms.info[ENERGY]]
+    assert "data.config_type_weights" in caplog.text and "has no cold" in caplog.text
