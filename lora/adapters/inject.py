@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -340,12 +340,3 @@ def injection_of(module: nn.Module) -> Injection:
     if injection is None:
         raise ValueError("the model holds no LoRA layers: call inject_lora first")
     return injection
-
-
-def injection_settings(module: nn.Module) -> dict[str, Any]:
-    """Return the settings of `inject_lora` but the kind, as adapter.json holds them.
-
-    Args:
-        module: A model with adapters.
-    """
-    return {name: value for name, value in asdict(injection_of(module)).items() if name != "kind"}

@@ -9,6 +9,7 @@ layout in which they trained; loading puts the rows of the elements into the ful
 
 import logging
 import shutil
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from lora.adapters.inject import (
     check_sound,
     inject,
     injection_of,
-    injection_settings,
     lora_layers,
     unload_lora,
 )
@@ -64,7 +64,7 @@ def save_adapter(
         ValueError: The model holds no adapters, one that is not finite, or a base whose weights
             changed since the injection.
     """
-    kind, settings = injection_of(model).kind, injection_settings(model)
+    how = asdict(injection_of(model))
     check_sound(model)
     origin = _origin_of(model)
     tensors: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def save_adapter(
         values = full_values(model, origin, name, layer) if origin.kept else layer.values()
         tensors |= {f"{name}.{key}": value.detach() for key, value in values.items()}
     tensors |= {name: model.get_parameter(name).detach() for name in before(model).weights}
-    card = {"method": kind, **settings, "layers": [name for name, _ in lora_layers(model)]}
+    card = {"method": how.pop("kind"), **how, "layers": [name for name, _ in lora_layers(model)]}
     if before(model).weights and origin.kept:
         card["trimmed_to"] = [chemical_symbols[z] for z in elements(model)]
     return _write(model, origin, Path(folder), tensors, card | {"notes": notes}, e0s)
