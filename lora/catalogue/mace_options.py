@@ -79,24 +79,21 @@ LOSS = (
     ),
 )
 OPTIMISER = (
-    _("optimizer", "text", "adam", "train", "The optimiser is Adam."),
-    _("beta", "float", 0.9, "train", "Adam's betas are 0.9 and 0.999."),
+    _("optimizer", "text", "adam", "train.optimizer", "There is no schedulefree."),
+    _("beta", "float", 0.9, "train.beta"),
     _("beta1_schedulefree", "float", 0.9, "train", _SCHEDULE_FREE),
     _("beta2_schedulefree", "float", 0.98, "train", _SCHEDULE_FREE),
     _(
         *("batch_size", "int", 10, "train.batch_size"),
-        "mace_run_train leaves the last batch of an epoch out where it is not full; here every "
-        "structure is trained on in every epoch.",
-        told=True,
+        "mace_run_train leaves the last batch of an epoch out where it is not full: here with "
+        "`train.drop_last: true`.",
     ),
     _("valid_batch_size", "int", 10, "train.valid_batch_size", _VALID),
     _("lr", "float", 0.01, "train.lr", _METHOD),
     _(
         *("weight_decay", "float", 5e-7, "train.weight_decay"),
-        "mace_run_train decays `linear` and `skip_tp_full` of the interactions and all weights of "
-        "the products, 8 of 24 tensors (with LoRA the adapters of the products only); here it is "
-        "all trained weights.",
-        told=True,
+        "On the same weights: `linear` and `skip_tp_full` of the interactions and all of the "
+        "products, 8 of 24 tensors; with LoRA the adapters of the products.",
     ),
     _(
         *("lr_params_factors", "text", _FACTORS, "methods"),

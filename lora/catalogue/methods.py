@@ -87,5 +87,6 @@ LOSS_TERMS = {
 }
 LOSSES = tuple(LOSS_TERMS)
 ALSO_WITHOUT_STRESS = ("huber", "universal")  # which are for molecules, too
+OPTIMIZERS = ("adam", "adamw")
 SCHEDULERS = ("ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant")
 DTYPES = ("float32", "float64")

@@ -107,6 +107,7 @@ def batches(
     shuffle: int | None = None,
     skip: int = 0,
     share: tuple[int, int] = (0, 1),
+    drop_last: bool = False,
 ) -> Iterator[Any]:
     """Return MACE's batches.
 
@@ -118,11 +119,15 @@ def batches(
         skip: The number of batches to leave out at the start.
         share: (i, n) takes every n-th structure of a batch from the i-th on, for one of n
             processes; batches of fewer than n structures are not shared out.
+        drop_last: Whether to leave out the last batch where it is not full, unless it is the only
+            one.
     """
     order = np.arange(len(dataset))
     if shuffle is not None:
         order = np.random.default_rng(shuffle).permutation(len(dataset))
     batch_of = upstream("mace.tools.torch_geometric").Batch.from_data_list
+    if drop_last and len(order) > batch_size:
+        order = order[: len(order) // batch_size * batch_size]
     for start in range(skip * batch_size, len(order), batch_size):
         chosen = order[start : start + batch_size]
         own = chosen[share[0] :: share[1]] if len(chosen) >= share[1] else chosen

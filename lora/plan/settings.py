@@ -19,6 +19,7 @@ from lora.catalogue.methods import (
     LOSS_TERMS,
     LOSSES,
     METHODS,
+    OPTIMIZERS,
     SCALINGS,
     SCHEDULERS,
     STARTS,
@@ -140,8 +141,21 @@ class TrainSettings:
     lr: float | None = option_field(
         None, f"The learning rate. The default is {by_method('lr')}.", float, bounds=POSITIVE
     )
+    optimizer: str = option_field(
+        "adam",
+        "The optimiser: adam, or adamw, whose weight decay is not scaled by the gradients' size.",
+        str,
+        choices=OPTIMIZERS,
+    )
+    beta: float = option_field(
+        0.9, "The decay of the optimiser's mean gradient, a step.", float, bounds=Bounds(ge=0, lt=1)
+    )
     weight_decay: float = option_field(
-        0.0, "The L2 penalty on the trained weights.", float, bounds=NOT_NEGATIVE
+        0.0,
+        "The decay of weights, on those that mace_run_train decays: linear and skip_tp_full of the "
+        "interactions and all of the products; with LoRA the adapters of the products.",
+        float,
+        bounds=NOT_NEGATIVE,
     )
     amsgrad: bool = option_field(True, "Use the AMSGrad variant of Adam.", bool)
     ema: bool = option_field(True, "Validate and keep the moving average of the weights.", bool)
@@ -158,6 +172,12 @@ class TrainSettings:
         bounds=NOT_NEGATIVE,
     )
     batch_size: int = option_field(10, "The number of structures a step.", int, bounds=COUNT)
+    drop_last: bool = option_field(
+        False,
+        "Leave out the last batch of an epoch where it is not full, as mace_run_train does; other "
+        "structures each time.",
+        bool,
+    )
     valid_batch_size: int = option_field(
         32, "The number of structures a batch of validation and evaluation.", int, bounds=COUNT
     )

@@ -64,6 +64,8 @@ def translation(command: str, over: dict[str, str]) -> Draft:
     for row in ROWS:
         if row.name in given and row.name not in OWN:
             _option(draft, row, given[row.name], method)
+    why = "mace_run_train leaves the last batch of an epoch out where it is not full."
+    draft.set("train.drop_last", True, why)
     _defaults(draft, given, method)
     return draft
 

@@ -135,7 +135,7 @@ class Fit:
         """Return what points have to share to go through an epoch together."""
         point = self.points[i]
         s, outputs = point.settings, tuple(point.outputs.values())
-        return (point.epoch, s.seed, s.batch_size, s.valid_batch_size, outputs)
+        return (point.epoch, s.seed, s.batch_size, s.drop_last, s.valid_batch_size, outputs)
 
     def _train_epoch(self, group: list[int], each_step: Callable[[], None]) -> list[float]:
         """Take the steps of an epoch, or what is left of it.  Return each point's mean loss."""
@@ -148,16 +148,20 @@ class Fit:
         self.inside = begun
         totals, done = begun["totals"], begun["steps"]
         order = streams(s.seed).order(epoch)
-        todo = batches(self.train, s.batch_size, self.device, order, done, rank_and_size())
+        todo = batches(
+            *(self.train, s.batch_size, self.device, order, done, rank_and_size(), s.drop_last)
+        )
+        left = len(self.train) % s.batch_size if s.drop_last else 0
+        seen = len(self.train) - left or len(self.train)
         for steps, batch in enumerate(todo, start=done + 1):
             losses = self.train_step(batch, group)
-            n_structures = min(s.batch_size, len(self.train) - (steps - 1) * s.batch_size)
+            n_structures = min(s.batch_size, seen - (steps - 1) * s.batch_size)
             totals = [
                 total + loss * n_structures for total, loss in zip(totals, losses, strict=True)
             ]
             self.inside = {"group": group, "steps": steps, "totals": totals}
             each_step()
-        return [float(total) / len(self.train) for total in totals]
+        return [float(total) / seen for total in totals]
 
     def train_step(self, batch: Any, group: list[int]) -> list[Tensor]:
         """Take one step of the optimisers of a group on one batch.  Return the losses, [] each."""

@@ -245,8 +245,10 @@ class Session:
         before = count_parameters(self.model)[1]
         self.trainee, counted = make_trainee(self.model, self.settings)
         self.running = [
-            TrainingState(trained, one)
-            for trained, one in zip(self.trainee.trained(), self.settings, strict=True)
+            TrainingState(trained, one, decayed)
+            for trained, one, decayed in zip(
+                self.trainee.trained(), self.settings, self.trainee.decayed(), strict=True
+            )
         ]
         share = nested(self.train, s.train_fraction, s.seed)
         train, valid = graphs(share + self.replayed, self.model), graphs(self.valid, self.model)

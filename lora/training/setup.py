@@ -13,6 +13,7 @@ from lora.adapters.sound import say_idle_ranks
 from lora.catalogue.methods import ADAPTERS
 from lora.errors import UserError
 from lora.mace.modules import count_parameters
+from lora.mace.trained import let_train
 from lora.plan.settings import TrainSettings
 from lora.training.streams import streams
 
@@ -91,8 +92,5 @@ def injection_of(settings: TrainSettings) -> Injection:
 
 def choose_weights(model: nn.Module, settings: TrainSettings) -> None:
     """Let all weights train (full), or those above MACE's level of freezing (freeze)."""
-    model.requires_grad_(True)
-    if settings.method == "freeze":
-        for name, level in FROZEN_FROM.items():
-            if settings.freeze_level >= level:
-                getattr(model, name).requires_grad_(False)
+    level = settings.freeze_level if settings.method == "freeze" else 0
+    let_train(model, tuple(x for x, least in FROZEN_FROM.items() if level >= least))

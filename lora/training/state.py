@@ -29,20 +29,29 @@ class TrainingState(Course):
     Args:
         trained: The parameters that its optimiser moves, by name.
         settings: Resolved settings.
+        decayed: Where weight decay acts on them, by name: a factor of 1 or 0; None for everywhere.
 
     Attributes:
         best: The weights of the best epoch, by name.
     """
 
-    def __init__(self, trained: dict[str, nn.Parameter], settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        trained: dict[str, nn.Parameter],
+        settings: TrainSettings,
+        decayed: dict[str, Tensor] | None = None,
+    ) -> None:
         super().__init__(settings)
         self.trained = trained
+        self.decayed = (
+            {x: p.new_ones(()) for x, p in trained.items()} if decayed is None else decayed
+        )
         parameters = list(trained.values())
         assert settings.lr is not None  # the settings are resolved
         self.optimizer = torch.optim.Adam(
             parameters,
             lr=settings.lr,
-            weight_decay=settings.weight_decay,
+            betas=(settings.beta, 0.999),
             amsgrad=settings.amsgrad,
         )
         self.scheduler = _scheduler(self.optimizer, settings)
@@ -62,9 +71,25 @@ class TrainingState(Course):
         """Take one step of the optimiser with the gradients at hand."""
         if self.settings.clip_grad:
             nn.utils.clip_grad_norm_(self.trained.values(), self.settings.clip_grad)
+        if self.settings.weight_decay:
+            self._decay()
         self.optimizer.step()
         if self.ema:
             self.ema.update()
+
+    @torch.no_grad()
+    def _decay(self) -> None:
+        """Decay weights by w: add w p to gradients (adam), or take lr w p away (adamw).
+
+        The second is decoupled from Adam's moments (Loshchilov and Hutter, arXiv 1711.05101).
+        """
+        decay, lr = self.settings.weight_decay, self.optimizer.param_groups[0]["lr"]
+        for name, where in self.decayed.items():
+            parameter = self.trained[name]
+            if self.settings.optimizer == "adamw":
+                parameter.mul_(1 - lr * decay * where)
+            elif parameter.grad is not None:
+                parameter.grad.addcmul_(where, parameter, value=decay)
 
     def record(self, train_loss: float, errors: dict[str, float], seconds: float) -> None:
         """Add an epoch to the history; keep the weights, as they are now, if they are the best.

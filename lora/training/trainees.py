@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lora.adapters.inject import lora_layers, take_adapters
@@ -18,6 +19,7 @@ from lora.mace.fast.convolution import fuse, unfuse
 from lora.mace.kernels import from_kernel
 from lora.mace.modules import count_parameters
 from lora.mace.origin import note
+from lora.mace.trained import is_decayed
 from lora.plan.settings import TrainSettings
 from lora.training.setup import choose_weights, injection_of, prepare
 
@@ -43,6 +45,10 @@ class Trainee(nn.Module, ABC):
     @abstractmethod
     def trained(self) -> list[dict[str, nn.Parameter]]:
         """Return what the optimiser of each point moves, by name."""
+
+    @abstractmethod
+    def decayed(self) -> list[dict[str, Tensor]]:
+        """Return, of what `trained` returns, where weight decay acts: a factor of 1 or 0 each."""
 
     @abstractmethod
     def save(
@@ -91,6 +97,12 @@ class AdapterPack(Trainee):
         """Return the factors of each point, as one flat parameter."""
         return [{"factors": row} for row in self.pack.rows]
 
+    def decayed(self) -> list[dict[str, Tensor]]:
+        """Return where weight decay acts on the factors of each point."""
+        layers = self.pack.packed.items()
+        parts = [layer.scales.new_full([layer.size], is_decayed(name)) for name, layer in layers]
+        return [{"factors": torch.cat(parts)} for _ in self.pack.rows]
+
     def save(
         self,
         i: int,
@@ -127,6 +139,11 @@ class Single(Trainee):
     def trained(self) -> list[dict[str, nn.Parameter]]:
         """Return the weights that train."""
         return [{n: p for n, p in self.model.named_parameters() if p.requires_grad}]
+
+    def decayed(self) -> list[dict[str, Tensor]]:
+        """Return the weights that decay."""
+        (trained,) = self.trained()
+        return [{n: p.new_ones(()) for n, p in trained.items() if is_decayed(n)}]
 
     def save(
         self,
