@@ -117,7 +117,7 @@ def _audit(p: argparse.ArgumentParser) -> None:
     p.add_argument("files", nargs="+", metavar="FILE", help="labelled structures, extended xyz")
     _foundation(p)
     _keys(p, Data, *LABELS)
-    _keys(p, Audit, "correlation", "outlier", "same_geometry", kind=float)
+    _keys(p, Audit, "least_correlation", "outlier", "same_geometry", kind=float)
     _keys(p, Audit, "max_frames", "max_atoms", "seed", kind=int)
     said = Audit.model_fields["accept"].description
     p.add_argument("--accept", nargs="+", default=[], metavar="NAME", help=said)

@@ -159,12 +159,12 @@ def scale_findings(
         evidence = f"{quantity} of {frames} structures, {own.size:.1g} {UNITS[quantity]} in size"
         return own, [Found("nothing_to_compare", where, evidence)]
     said = f"{in_words(own)} in {frames} structures"
-    certain = own.least >= settings.correlation
+    certain = own.least >= settings.least_correlation
     found = _unit(units(quantity, compared), where, said, settings, trusted)
     off = _times(own.slope)
     if not found and ((certain and off > RIGHT) or (trusted and off > ODD)):
         found.append(Found(f"{quantity}_scale", where, said))
-    against = certain or (trusted and own.least > settings.correlation / 2)
+    against = certain or (trusted and own.least > settings.least_correlation / 2)
     if against and own.slope < 0 and "stress_virial" not in [x.name for x in found]:
         found.append(Found(f"{quantity}_sign", where, said))
     if not certain and not found:
@@ -179,7 +179,7 @@ def _unit(
     """Return the likeliest of some wrong units, with the others in words; [] for none."""
     kept = []
     for match in matches:
-        certain = match.fit.least >= settings.correlation
+        certain = match.fit.least >= settings.least_correlation
         odd = _times(match.size) > ODD
         alike = odd and match.fit.least > 0 and match.fit.slope > 0
         sure = (certain and (odd or match.fit.least >= SHARP)) or (alike and trusted)

@@ -71,7 +71,7 @@ def judge(path: str, compared: Compared, far: Sequence[Far], settings: Audit) ->
             fits[quantity] = fit_of(quantity, rest)
             continue
         fits[quantity], scale = scale_findings(quantity, path, rest, settings, trusted)
-        trusted = fits["forces"].least >= settings.correlation
+        trusted = fits["forces"].least >= settings.least_correlation
         found += scale
     named = {i for i in range(len(compared)) if id(compared.structures[i]) in odd} | {*zero}
     forces = {i: said for i, said in forces.items() if i not in named}

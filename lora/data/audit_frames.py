@@ -160,7 +160,7 @@ def wrong_frames(compared: Compared, settings: Audit) -> tuple[list[int], list[F
         if label is None or sizes[i] < least:
             continue
         own = fit(label, compared.forces[i], max(0, 3 * len(atoms) - 6))
-        if own.least < settings.correlation:
+        if own.least < settings.least_correlation:
             continue
         judged += 1
         for name in _names(own):

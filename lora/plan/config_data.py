@@ -154,7 +154,7 @@ class Audit(Section):
         description="The findings that the sweep goes on with, by the names that the audit gives "
         "them. The card of the exported model names them.",
     )
-    correlation: Annotated[float, As(number(Bounds(gt=0, lt=1)))] = Field(
+    least_correlation: Annotated[float, As(number(Bounds(gt=0, lt=1)))] = Field(
         default=0.5,
         description="The correlation of labels with the foundation model's predictions, less its "
         "statistical error, below which the audit does not judge their unit and sign, and says so.",

@@ -149,7 +149,7 @@ def _compare(
         said = f"neighbours are {ratio:.2g} times as far apart as their radii say"
         if ratio > CRUSHED:
             before, after = (_explained(_predict(x, model)) for x in (some, _all_in(some, row)))
-            if after < max(before, settings.correlation):
+            if after < max(before, settings.least_correlation):
                 continue
             said += f", and in Å the model explains the labels (correlation {after:.2f})"
         return _predict(_all_in(structures, row), model), [Found(row.name, path, said)]

@@ -111,7 +111,9 @@ def test_a_command_of_mace_run_train(home: Path, capsys: pytest.CaptureFixture) 
     command += " --multiheads_finetuning=False --energy_weight=10 --E0s=average"
     assert main(["init", "--from", command]) == 0
     values = checked("my.yaml")
-    assert values["train"] == {"energy_weight": 10} and values["grid"]["rank"] == [4]
+    assert values["train"] == {"energy_weight": 10, "drop_last": True} and values["grid"][
+        "rank"
+    ] == [4]
     assert main(["init", "none.xyz", "--from", command, "--force"]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [
         f"config: data.file: 'none.xyz' is not a file; paths start at {home}",

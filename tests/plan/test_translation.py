@@ -23,6 +23,7 @@ OWN = {
     "loss": "huber",
     "config_type_weights": "'{\"hot\":2}'",
     "scheduler": "ExponentialLR",
+    "optimizer": "adamw",
     "freeze": "6",
 }
 
@@ -79,6 +80,7 @@ def test_a_whole_command() -> None:
             "max_num_epochs": 30,
             "scheduler_patience": 5,
             "device": "cuda",
+            "drop_last": True,
         },
         "methods": {"lora": {"lr": 0.005, "ema_decay": 0.995, "clip_grad": 0}},
     }

@@ -202,8 +202,8 @@ def test_by_hand(right: list[Atoms], tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main([*command, "--accept", "energy_kcal_mole"]) == 2
     assert "did you mean energy_kcal_mol?" in capsys.readouterr().err
-    assert main([*command, "--correlation", "2"]) == 2
-    assert "audit: correlation: 2" in capsys.readouterr().err
+    assert main([*command, "--least_correlation", "2"]) == 2
+    assert "audit: least_correlation: 2" in capsys.readouterr().err
 
 
 def test_a_file_of_free_atoms_alone_is_left_alone(tmp_path: Path) -> None:
