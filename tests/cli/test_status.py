@@ -31,7 +31,8 @@ def history(results: Path, point: str, epochs: int, pace: float = 10.0) -> None:
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Return the folder of a sweep of two packs that has just begun: lora_s3_1 and full_s3."""
-    config = {"train": {"max_num_epochs": 40}, "methods": {"full": {"max_num_epochs": 20}}}
+    full = {"max_num_epochs": 20, "lr": 0.001}
+    config = {"train": {"max_num_epochs": 40}, "methods": {"full": full}}
     sweep = make_sweep(tmp_path, baselines=["full"], pack={"size": 2}, **config)
     assert [len(pack.points) for pack in sweep.packs.values()] == [1, 2]
     return sweep.layout.results

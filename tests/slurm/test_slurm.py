@@ -404,7 +404,7 @@ def test_many_points(cluster: Cluster, tmp_path: Path, told: Callable) -> None:
     trained = (sweep.home / "trained.txt").read_text().split()
     assert len(trained) == len(set(trained)) == 4 * ranks
     jobs = [job for job in cluster.jobs() if job["Partition"] == "many"]
-    assert len(jobs) == ranks + 2 and {job["JobState"] for job in jobs} == {"COMPLETED"}
+    assert len(jobs) == ranks + 3 and {job["JobState"] for job in jobs} == {"COMPLETED"}
     times = sorted(datetime.fromisoformat(job["SubmitTime"]).timestamp() for job in jobs)
     busiest = max(sum(t <= other < t + seconds for other in times) for t in times)
     assert busiest <= most + 1
@@ -427,7 +427,7 @@ def test_with_accounting(started: dict, cluster: Cluster, tmp_path: Path) -> Non
         sweep.finish(sweep.start("--until", "train"))
         charged = output("sacct", "-a", "-X", "-n", "-P", "-o", "account,state,alloctres")
         jobs = [line.split("|") for line in charged.splitlines()]
-        assert [job[:2] for job in jobs] == [["lab", "COMPLETED"]] * 3
+        assert [job[:2] for job in jobs] == [["lab", "COMPLETED"]] * 4
         assert [("gres/gpu=1" in job[2]) for job in jobs] == [False, False, True]
     finally:
         second.stop()

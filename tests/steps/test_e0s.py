@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from lora.data.labels import Keys
 from lora.data.structures import (
     ENERGY,
     FORCES,
@@ -116,7 +117,7 @@ def test_auto_is_nearest_to_free_atoms_and_says_so(
     for atoms in own:
         atoms.info["E"], atoms.arrays["F"] = atoms.info.pop(ENERGY), atoms.arrays.pop(FORCES)
     write_structures(tmp_path / "atoms.xyz", own)
-    keys = {"energy_key": "E", "forces_key": "F"}
+    keys = Keys(energy="E", forces="F")
     settings = E0sSettings(isolated_file=str(tmp_path / "atoms.xyz"), keys=keys)
     for file, one in (("with.xyz", E0sSettings()), ("some.xyz", settings)):
         caplog.clear()
@@ -133,7 +134,7 @@ def test_auto_is_nearest_to_free_atoms_and_says_so(
     assert list(result["sources"].values()) == ["foundation model", "free atom", "free atom"]
     assert "or free atoms of H (" in result["sentences"][0]
     write_structures(tmp_path / "twice.xyz", free_atoms({"H": right["H"] + 1}) + own)
-    both = replace(settings, isolated_file=str(tmp_path / "twice.xyz"), keys={})
+    both = replace(settings, isolated_file=str(tmp_path / "twice.xyz"), keys=Keys())
     with pytest.raises(UserError, match=r"twice\.xyz frame 0: .*H has .*some\.xyz frame 0"):
         write_structures(tmp_path / "twice.xyz", free_atoms({"H": right["H"] + 1}))
         e0s(tmp_path / "some.xyz", base, tmp_path / "e0s.json", both)

@@ -14,11 +14,8 @@ FRAME = (
     "O 0 0 0 0 0 0.1\nH 0 0 1 0 0 -0.1\n"
 )
 
-
-def one_rate(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the section `methods` with one rate where a baseline would sweep several."""
-    single = {name: {"lr": row.lr} for name, row in BY_NAME.items() if row.rates}
-    return methods | {name: own | methods.get(name, {}) for name, own in single.items()}
+# the baselines without a sweep of their rates
+ONE_RATE = {name: {"lr": row.lr} for name, row in BY_NAME.items() if row.rates}
 
 
 def config(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -34,7 +31,7 @@ def config(folder: Path, **changes: Any) -> dict[str, Any]:
         "baselines": ["foundation", "full"],
         "pack": {"size": 2},
         **changes,
-        "methods": one_rate(changes.get("methods", {})),
+        "methods": ONE_RATE | changes.get("methods", {}),
     }
 
 

@@ -69,12 +69,10 @@ class Published:
 
     def file(self) -> nn.Module:
         """Return what is in the file."""
-        model: Untyped = self.model()
-        del model.base_fingerprint
+        model = self.model()
         if self.aged:
             self.aged(model)
-        made: nn.Module = model
-        return made
+        return model
 
 
 MP_0 = replace(BASE, name="mp_0", first="RealAgnosticInteractionBlock", correlation=3)

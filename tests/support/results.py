@@ -16,7 +16,7 @@ from lora.plan.freshness import Files
 from lora.plan.packs import Pack
 from lora.plan.points import Point
 from lora.plan.sweep import Sweep
-from tests.support.plans import one_rate
+from tests.support.plans import ONE_RATE
 
 SETS = {"valid": 0.0, "test": 5.0}  # and how much larger the errors are there
 EPOCHS = 3
@@ -31,7 +31,7 @@ def make_sweep(folder: Path, **config: Any) -> Sweep:
         "grid": {"rank": [2, 4], "alpha": [8]},
         "baselines": ["foundation", "full"],
         **config,
-        "methods": one_rate(config.get("methods", {})),
+        "methods": ONE_RATE | config.get("methods", {}),
     }
     sweep = Sweep.from_config(Config.model_validate(raw))
     sweep.save(Files())

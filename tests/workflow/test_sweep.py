@@ -287,7 +287,7 @@ def test_bad_data_stops_before_training(sweep: Sweep, tmp_path: Path) -> None:
     broken = Sweep(tmp_path / "broken")
     text = (broken.home / "data.xyz").read_text()
     (broken.home / "data.xyz").write_text(text.replace("REF_energy", "energy_of_mine"))
-    with pytest.raises(AssertionError, match="frame 0 has no REF_energy"):
+    with pytest.raises(AssertionError, match="no frame has REF_energy; it has energy_of_mine"):
         broken.run()
     assert not (broken.home / "out/train/packs").exists()
 
