@@ -1,6 +1,7 @@
 """Say in words where E0s are from, what they leave open, and which energies no E0s explain."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from lora.data.priors import FOUNDATION, FREE, TABLE, Evidence
 from lora.data.statistics import rms, typical
 
 NAMED = 3  # frames that a message names
+SEVERAL = 3  # structures that make a kind
 REMEDY = "correct or remove those frames, or give them config_energy_weight=0"
 PLURAL = {
     FREE: "free atoms",
@@ -31,12 +33,25 @@ class Errors:
         weights: The weights of their squares.
         look: The fit that single frames do not bend.
         frames: File and frame of each structure.
+        kinds: What each structure is, in words; without, all are of one kind.
     """
 
     values: np.ndarray
     weights: np.ndarray
     look: SecondLook
     frames: list[str]
+    kinds: list[str] = field(default_factory=list)
+
+    def strange_kinds(self) -> dict[str, tuple[int, int]]:
+        """Return the kinds that the foundation model does not describe: {kind: (far off, all)}.
+
+        Most structures of each are far off, and none of another kind is; {} otherwise.
+        """
+        far = Counter(kind for kind, x in zip(self.kinds, self.look.far, strict=False) if x)
+        every = Counter(self.kinds)
+        told = {kind: (n, every[kind]) for kind, n in far.items()}
+        most = all(n >= SEVERAL and 2 * n > total for n, total in told.values())
+        return told if most and len(every) > len(told) else {}
 
     @property
     def rmse(self) -> float:
@@ -103,6 +118,13 @@ def far_off(errors: Errors) -> str:
     if not look.far.any():
         return ""
     n = int(look.far.sum())
+    if kinds := errors.strange_kinds():
+        of = ", ".join(f"{kind}: {some} of {total}" for kind, (some, total) in kinds.items())
+        return (
+            f"{n} of {len(look.far)} training energies are far off what the others agree on, all "
+            f"of kinds that the foundation model does not describe ({of}): "
+            f"{_named(errors, look.errors * look.far)}. Training has to learn them."
+        )
     return (
         f"{n} of {len(look.far)} training energies {'is' if n == 1 else 'are'} far off what the "
         "others agree on, as after a calculation that did not converge: "
@@ -115,14 +137,15 @@ def over_gate(method: str, errors: Errors, limit: float) -> str:
     """Return why the error exceeds the gate, and what to do; "" where it does not.
 
     The median size of the errors tells single frames from all; a fit that single frames do not
-    bend tells E0s from what no E0s explain.
+    bend tells E0s from what no E0s explain.  Whole kinds of structures that the foundation model
+    does not describe (clusters beside crystals, say) do not count, where the others keep the gate.
 
     Args:
         method: The method.
         errors: The errors of the foundation model.
         limit: The gate (meV/atom).
     """
-    if errors.rmse <= limit:
+    if errors.rmse <= limit or (errors.strange_kinds() and errors.look.rmse <= limit):
         return ""
     begin = (
         f"With the new E0s, the foundation model is off by {errors.rmse:.0f} meV/atom, over the "

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from lora.data.free_atoms import mark_free_atom
+from lora.data.kinds import kind_of
 from lora.data.labels import NAMES
 from lora.data.names import SIZES, meaning
 from lora.data.origin import SOURCE_FILE, SOURCE_FRAME
@@ -21,7 +22,6 @@ from lora.errors import UserError
 from lora.plan.words import shown
 
 NOT_SHOWN = ("numbers", "positions", SOURCE_FILE, SOURCE_FRAME)
-VACUUM = 6.0  # Å without atoms between periodic images, from which they do not count as neighbours
 SAMPLE = 200  # structures that are looked at where all would take too long
 LEAST_GROUPS = 10  # so that every set gets some
 # keys of a comment line that number the things that structures were made from
@@ -135,23 +135,6 @@ def look(path: Path, given: dict[str, str]) -> Look:
         groups=_groups(found),
         memory=memory([x for x in found if len(x) > 1]),
     )
-
-
-def kind_of(atoms: Atoms) -> str:
-    """Return molecule, box (a periodic cell with vacuum on all sides), slab or crystal.
-
-    Args:
-        atoms: The structure.
-    """
-    if not atoms.pbc.any():
-        return "molecule"
-    if atoms.cell.rank < 3:
-        return "slab"
-    heights = 1 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)  # Å, of the cell
-    places = np.sort(atoms.get_scaled_positions(), axis=0)  # type: ignore[no-untyped-call]
-    gaps = np.diff(places, axis=0, append=places[:1] + 1).max(axis=0) * heights
-    apart = ~atoms.pbc | (gaps > VACUUM)
-    return "box" if apart.all() else "slab" if apart.any() else "crystal"
 
 
 def _symbols(structures: Iterable[Atoms]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Data of few compositions leave E0s open.  There the fit stays near a prior, and 
 prior is least certain.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ class Evidence:
         free: The energies of free atoms at the level of theory of the data (eV), by symbol.
         frames: File and frame of each structure, for messages.
         path: The file of the training set, for messages.
+        kinds: What each structure is, in words; structures of a kind are expected to be alike.
     """
 
     symbols: list[str]
@@ -52,6 +53,7 @@ class Evidence:
     free: dict[str, float]
     frames: list[str]
     path: str | Path
+    kinds: list[str] = field(default_factory=list)
 
     @property
     def n_atoms(self) -> np.ndarray:

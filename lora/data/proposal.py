@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lora.catalogue.checks import BY_NAME as CHECKS
 from lora.catalogue.foundations import known_foundation
+from lora.data.kinds import VACUUM
 from lora.data.labels import NAMES, QUANTITIES
-from lora.data.look import VACUUM, Look
+from lora.data.look import Look
 from lora.plan.config_data import Data, Split
 from lora.plan.draft import ALPHAS, RANKS, Draft
 from lora.plan.settings import DEFAULTS

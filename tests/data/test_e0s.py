@@ -324,6 +324,25 @@ def test_single_frames_far_off_are_named(n: int, counts: list) -> None:
         assert "frame 5 (+" in gate and "wrong E0s" not in gate
 
 
+def test_kinds_that_the_base_does_not_describe_do_not_stop() -> None:
+    right = evidence("H C O", random_counts(30, 3).tolist(), noise=0.02)
+    strange = range(0, 30, 6)
+    wrong = errors_of(off(right, dict.fromkeys(strange, 90.0)))
+    assert "because of single frames" in over_gate("auto", wrong, 500)
+    kinds = ["clusters" if i in strange else "crystals" for i in range(30)]
+    wrong = replace(wrong, kinds=kinds)
+    assert over_gate("auto", wrong, 500) == ""
+    said = far_off(wrong)
+    assert "5 of 30 training energies" in said and "(clusters: 5 of 5)" in said
+    assert "a.xyz frame" in said and "Training has to learn them" in said
+    for odd in ({3: 90.0}, dict.fromkeys(range(1, 30, 6), 90.0)):  # single ones, another kind
+        more = errors_of(off(right, dict.fromkeys(strange, 90.0) | odd))
+        more = replace(more, kinds=["crystals"] * 30 if len(odd) > 1 else kinds)
+        assert "because of single frames" in over_gate("auto", more, 500)
+    few = replace(wrong, kinds=["clusters" if i % 2 == 0 else "crystals" for i in range(30)])
+    assert "because of single frames" in over_gate("auto", few, 500)
+
+
 def test_the_gate_says_whose_fault_it_is() -> None:
     right = evidence("H C O", random_counts(30, 3).tolist(), noise=0.02)
     given = {"H": -13.6, "C": -1029.0, "O": -2030.0}

@@ -9,7 +9,8 @@ import yaml
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from lora.data.look import Look, kind_of, look
+from lora.data.kinds import kind_of
+from lora.data.look import Look, look
 from lora.data.proposal import proposal
 from lora.data.trajectory import memory
 from lora.errors import UserError

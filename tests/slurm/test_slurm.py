@@ -428,6 +428,6 @@ def test_with_accounting(started: dict, cluster: Cluster, tmp_path: Path) -> Non
         charged = output("sacct", "-a", "-X", "-n", "-P", "-o", "account,state,alloctres")
         jobs = [line.split("|") for line in charged.splitlines()]
         assert [job[:2] for job in jobs] == [["lab", "COMPLETED"]] * 4
-        assert [("gres/gpu=1" in job[2]) for job in jobs] == [False, False, True]
+        assert [("gres/gpu=1" in job[2]) for job in jobs] == [False, False, False, True]
     finally:
         second.stop()
