@@ -22,6 +22,7 @@ from lora.mace.graphs import batches, graphs
 from lora.mace.kernels import from_kernel, to_kernel
 from lora.training.loop import Fit
 from lora.training.state import TrainingState
+from tests.support import counts
 from tests.support.models import (
     CASES,
     IDS,
@@ -35,6 +36,7 @@ from tests.support.models import (
 from tests.support.models import perturb as perturbed
 from tests.support.packs import POINTS, of_point, packed
 
+SLOW_ON_CUEQ = ("L2_correlation3", "reduced_couplings")
 PLACES = {"linear": {}, "products": {"skip_tp": True, "symmetric_contraction": True}}
 
 
@@ -216,6 +218,8 @@ def converted(case: Case) -> nn.Module:
     pytest.importorskip("cuequivariance_torch")
     if case.cls != "ScaleShiftMACE":
         pytest.skip("MACE's converter takes ScaleShiftMACE only")
+    if case.name in SLOW_ON_CUEQ and not counts.full():
+        pytest.skip("slow without compiled kernels: in make test-long")
     return to_kernel(make_model(case), "cueq")
 
 
@@ -223,6 +227,7 @@ def cueq_bound(case: Case) -> float:
     return 1e-9 if case.dtype == torch.float64 else 1e-6
 
 
+@pytest.mark.long
 def test_cueq_layers_are_e3nns(case: Case, trained: nn.Module, targets: dict) -> None:
     """Convert, inject, with the same factors; merge, convert back."""
     model = converted(case)
@@ -243,6 +248,7 @@ def test_cueq_layers_are_e3nns(case: Case, trained: nn.Module, targets: dict) ->
     assert difference(reference, outputs(make_model(case), two_heads(case))) > 1e-3
 
 
+@pytest.mark.long
 def test_pack_on_cueq(case: Case) -> None:
     """Two epochs: cuEquivariance without its compiled kernels is slow."""
     targets, short = PLACES["products"], [one | {"max_num_epochs": 2} for one in POINTS]

@@ -19,6 +19,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.support import forkserver
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -44,12 +46,13 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart's results, and report.html beside them: real commands, as a user has them."""
+    """The quickstart's results, half its points, and report.html beside them."""
     if why := chromium():
         pytest.skip(why)
     home = tmp_path_factory.mktemp("quickstart")
     overlay: dict = {"results": str(home / "results"), "train": {"max_num_epochs": 2}}
     short = {"nve": {"steps": 20}, "heating": {"steps": 10}, "holes": {"structures": 4, "steps": 5}}
+    overlay["grid"] = {"rank": [2, 8]}
     overlay["checks"] = {"settings": short}
     overlay["export"] = {"engines": ["ase", "openmm"]}
     (home / "overlay.yaml").write_text(yaml.safe_dump(overlay))
@@ -61,6 +64,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [*common, "--configfile", "config/config.yaml", str(home / "overlay.yaml"), *own],
             capture_output=True,
             text=True,
+            env=os.environ | forkserver.environment(),
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return home / "results"

@@ -28,6 +28,7 @@ from lora.plan.freshness import Files
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.steps.export import ExportSettings, export, find
+from tests.support import counts
 from tests.support.models import BASE, CASES, make_model
 from tests.support.results import AUDIT, E0S, OPEN
 
@@ -153,7 +154,11 @@ def test_the_chosen_head_of_several(tmp_path: Path) -> None:
         assert row["verdict"] == "failed"
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if len(c.heads) == 1], ids=lambda c: c.name)
+ONE_HEAD = [c for c in CASES if len(c.heads) == 1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", ONE_HEAD[: counts.of(4, len(ONE_HEAD))], ids=lambda c: c.name)
 def test_torchscript_of_every_architecture(case: object, tmp_path: Path) -> None:
     """Where MACE can write it; what it cannot, it refuses in a line."""
     torch.save(make_model(case), tmp_path / "m.model")

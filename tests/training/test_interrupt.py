@@ -18,7 +18,7 @@ from lora.plan.settings import TrainSettings
 from lora.steps.train import train, train_pack
 from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
-from tests.support import forkserver
+from tests.support import counts, forkserver
 from tests.support.trainings import QUICK, same
 
 
@@ -115,8 +115,11 @@ def test_what_another_process_made_meanwhile_is_taken(
     assert other["settings"]["rank"] == 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGURG])
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGURG]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", SIGNALS[: counts.of(1, 3)])
 def test_signals_for_real(
     files: dict[str, Path],
     tmp_path: Path,
