@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.emt import EMT
 
@@ -15,7 +16,7 @@ from lora.data.audit_file import judge
 from lora.data.audit_fit import fit_of
 from lora.data.audit_outside import far_outside
 from lora.data.audit_positions import in_angstrom
-from lora.data.labels import Keys
+from lora.data.labels import CHARGE, SPIN, Keys
 from lora.data.origin import read_from
 from lora.data.structures import ENERGY, FORCES, read_structures, write_structures
 from lora.errors import UserError, UserErrors
@@ -29,20 +30,26 @@ from tests.support.datasets import (
     QUICKSTART,
     another_theory,
     base,
+    charged,
     crystals,
     labelled,
     molecules,
     random_dataset,
     scaled,
 )
+from tests.support.models import BASE as CASE
+from tests.support.models import make_model
 
+OURS = Base(BASE)
 PBE0 = sorted(QUICKSTART.glob("malonaldehyde_*.xyz"))
 
 
-def run(path: Path, structures: list[Atoms], **settings: object) -> dict[str, str]:
+def run(
+    path: Path, structures: list[Atoms], base: Base = OURS, **settings: object
+) -> dict[str, str]:
     """Audit structures in a file; return {name: level} of all but notes."""
     write_structures(path, structures)
-    found = audit({"data": str(path)}, Base(BASE), Keys(), Audit(**settings))
+    found = audit({"data": str(path)}, base, Keys(), Audit(**settings))
     return {x["name"]: x["level"] for x in found["findings"] if x["level"] != "note"}
 
 
@@ -226,6 +233,23 @@ def test_random_right_data_are_not_refused(tmp_path: Path) -> None:
             read_from(data, "dft.xyz")
             found = judge("dft.xyz", _predict(data, base()), far_outside(data, DEFAULTS), DEFAULTS)
             assert [x.text() for x in found.found if x.level == "refuse"] == [], seed
+
+
+@pytest.mark.long
+def test_random_charged_data_are_right_with_their_charges(tmp_path: Path) -> None:
+    model = make_model(replace(CASE, charged=True))
+    torch.save(model, tmp_path / "charged.model")
+    for seed in range(counts.of(2, 30)):
+        rng = np.random.default_rng(seed)
+        own = labelled(charged(rng, int(rng.integers(8, 20)), 0.08), model)
+        base = Base(tmp_path / "charged.model")
+        assert run(tmp_path / "own.xyz", own, base) == {}, seed
+        compared = _predict(own, model)
+        assert fit_of("energy", compared).correlation == pytest.approx(1.0, abs=1e-9)
+        neutral = [atoms.copy() for atoms in own]
+        for atoms in neutral:
+            del atoms.info[CHARGE], atoms.info[SPIN]
+        assert fit_of("energy", _predict(neutral, model)).correlation < 0.999, seed
 
 
 @pytest.mark.long

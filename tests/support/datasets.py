@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import nn
 
+from lora.data.labels import CHARGE, SPIN, has_volume
 from lora.data.structures import ENERGY, FORCES, STRESS, bare
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
@@ -40,10 +41,10 @@ def another_theory(seed: int, size: float) -> nn.Module:
 
 
 def labelled(structures: list[Atoms], model: nn.Module | None = None) -> list[Atoms]:
-    """Copies with a model's labels; stresses of crystals."""
+    """Copies with a model's labels; stresses of crystals and slabs."""
     out = [bare(atoms) for atoms in structures]
     for periodic in (False, True):
-        some = [i for i, atoms in enumerate(out) if atoms.pbc.all() == periodic]
+        some = [i for i, atoms in enumerate(out) if has_volume(atoms) == periodic]
         if not some:
             continue
         plain = [bare(out[i]) for i in some]
@@ -51,7 +52,7 @@ def labelled(structures: list[Atoms], model: nn.Module | None = None) -> list[At
         forces = np.split(made["forces"], np.cumsum([len(atoms) for atoms in plain])[:-1])
         for k, i in enumerate(some):
             kind = structures[i].info.get("config_type", "Default")
-            out[i].info = {"config_type": kind, ENERGY: float(made["energy"][k])}
+            out[i].info |= {"config_type": kind, ENERGY: float(made["energy"][k])}
             out[i].arrays[FORCES] = forces[k]
             if periodic:
                 out[i].info[STRESS] = made["stress"][k].reshape(9)
@@ -93,6 +94,14 @@ def slabs(rng: np.random.Generator, n: int, size: float) -> list[Atoms]:
         atoms.pbc = (True, True, False)
         atoms.positions += rng.normal(scale=size, size=atoms.positions.shape)
         out.append(atoms)
+    return out
+
+
+def charged(rng: np.random.Generator, n: int, size: float) -> list[Atoms]:
+    """Distorted molecules of several charges and spins."""
+    out = molecules(rng, n, ["H2O", "CH3OH", "NH3", "HCOOH"], size)
+    for atoms in out:
+        atoms.info |= {CHARGE: int(rng.integers(-2, 3)), SPIN: int(rng.integers(1, 4))}
     return out
 
 
