@@ -175,11 +175,20 @@ ROWS: tuple[Finding, ...] = (
     _unit("positions", "pm", "pm", 0.01),
     _unit("positions", "bohr_twice", "Å that were converted from Bohr twice", 1 / BOHR),
     Finding(
-        *("far_outside", "frames", "warn", "far outside the rest, and not as the model has them"),
+        *("far_outside", "frames", "warn", "outliers, also against the foundation model"),
         "look at those calculations, and remove the frames that are not converged",
     ),
     Finding(
-        *("far_outside_as_predicted", "frames", "note", "far outside the rest, as the model says"),
+        *("unknown_kind", "frames", "warn", "of a kind that the foundation model describes badly"),
+        "training has to learn it: see that each set has some",
+    ),
+    Finding(
+        *(
+            "far_outside_as_predicted",
+            "frames",
+            "note",
+            "outliers that the foundation model predicts, too",
+        ),
         "look whether they belong to the data",
     ),
     Finding(
@@ -187,7 +196,12 @@ ROWS: tuple[Finding, ...] = (
         "keep one of each, or say charge and spin where they differ",
     ),
     Finding(
-        *("strange_forces", "frames", "warn", "forces that the model explains in other frames"),
+        *(
+            "strange_forces",
+            "frames",
+            "warn",
+            "forces unlike those of the other frames against the model",
+        ),
         "look at the order of atoms and at the labels of those frames",
     ),
     Finding(

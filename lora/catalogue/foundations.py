@@ -139,7 +139,6 @@ ROWS = (
 QUICKSTART_SHA256 = "950e3cee069a655704a2a9bfc52b1a88a6cea5da7857bf29cd2928c88a3fe045"
 OURS = Foundation("quickstart", "workflow/resources/quickstart/base.model", "MIT, as this project")
 BY_NAME = {name: row for row in ROWS for name in (row.name, *row.aliases)}
-ALIASES = {alias: row.name for row in ROWS for alias in row.aliases}
 NAMES = tuple(BY_NAME)
 
 

@@ -200,7 +200,7 @@ FINE_TUNING = (
     _("num_samples_pt", "int", 10000, "replay.num_samples"),
     _(
         *("force_mh_ft_lr", "bool", False, "methods"),
-        "Rates are never changed behind your back: `methods.full_replay.lr`.",
+        "Learning rates are never changed implicitly: `methods.full_replay.lr`.",
     ),
     _("subselect_pt", "text", "random", "replay", _REPLAY),
     _("filter_type_pt", "text", "none", "replay", _REPLAY),

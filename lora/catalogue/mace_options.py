@@ -101,8 +101,8 @@ OPTIMISER = (
     ),
     _(
         *("freeze", "int", None, "train.freeze_level"),
-        "For the method freeze, a baseline. 1 to 4 are 1; 5 and 6 mean the same; 7 would leave "
-        "nothing to train; negative numbers freeze nothing in mace_run_train.",
+        "For the method freeze, a baseline. 1 to 4 are 1 here; 5 and 6 are the same levels; 7 "
+        "would leave nothing to train; negative numbers freeze nothing in mace_run_train.",
     ),
     _("amsgrad", "flag", True, "train.amsgrad", "It cannot be switched off in mace_run_train."),
     _(

@@ -51,14 +51,18 @@ class Found:
         """Return what it does: refuse, warn or note."""
         return self.row.level if self.sure or self.row.level != "refuse" else "warn"
 
-    def text(self) -> str:
-        """Return the finding as one line."""
+    def text(self, accepted: bool = False) -> str:
+        """Return the finding as one line, with how to accept it where it stops the sweep.
+
+        Args:
+            accepted: Whether the user has accepted it.
+        """
         row = self.row
         about = "" if row.label in ("frames", "labels") else f"{row.label}: "
         maybe = "" if row.factor is None else "most likely " if self.sure else "perhaps "
         said = f"{maybe}{row.meaning}" + (f"; {row.remedy}" if row.remedy else "")
         line = f"{self.where}: {about}{self.evidence}; {said}"
-        if not row.acceptable or row.level == "note":
+        if accepted or not row.acceptable or self.level != "refuse":
             return line
         return f"{line}, or go on as it is with audit: {{accept: [{self.name}]}}"
 

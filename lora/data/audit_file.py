@@ -18,6 +18,7 @@ from lora.data.audit_frames import (
 )
 from lora.data.audit_labels import missing_labels
 from lora.data.audit_outside import Far
+from lora.data.kinds import in_words, strange_kinds
 from lora.data.labels import has_volume
 from lora.data.unused import Unused
 from lora.plan.config_data import Audit
@@ -97,8 +98,11 @@ def _outside(
     off |= {i: f"{said[i]}, {text}" for i, text in forces.items() if i in said and i not in off}
     strange = {i: text for i, text in forces.items() if i not in off}
     right = {i: text for i, text in said.items() if i not in off and not refused}
-    kinds = (("far_outside", off), ("strange_forces", strange), ("far_outside_as_predicted", right))
-    return [_of_frames(name, compared, texts) for name, texts in kinds if texts]
+    every = [in_words(atoms) for atoms in compared.structures]
+    unknown = strange_kinds(every, [i in off for i in range(len(compared))])
+    rows = {"unknown_kind" if unknown else "far_outside": off, "strange_forces": strange}
+    rows["far_outside_as_predicted"] = right
+    return [_of_frames(name, compared, texts) for name, texts in rows.items() if texts]
 
 
 def _of_frames(name: str, compared: Compared, texts: dict[int, str]) -> Found:

@@ -15,6 +15,7 @@ from lora.data.audit_fit import atoms_energy, referenced
 from lora.data.audit_labels import formula_of, label_of
 from lora.data.labels import CHARGE, SPIN
 from lora.data.origin import where
+from lora.data.statistics import spread
 from lora.plan.config_data import Audit
 
 TRIALS = 5  # fits of E0s, each without the frames that were far off the one before
@@ -22,15 +23,6 @@ CANDIDATES = 50  # frames far outside that the foundation model is asked about, 
 SAME = 1e-4  # Å; positions and cells that differ by less are written alike
 LEAST_ENERGY, LEAST_FORCE = 0.1, 0.5  # eV/atom, eV/Å; smaller differences are not far outside
 LEAST_VOLUME = 0.5  # of the median volume of the formula
-
-
-def spread(values: np.ndarray) -> float:
-    """Return 1.4826 times the median absolute deviation, the spread of values without a few.
-
-    Args:
-        values: The values, [n].
-    """
-    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
 
 
 def robust_z(values: np.ndarray, least: float) -> np.ndarray:

@@ -16,8 +16,8 @@ def choose(
 ) -> list[list[int]]:
     """Choose frames of every kind: of each file, formula, config_type and set of labels.
 
-    The kinds take turns until the frames or the atoms are spent, so that small kinds are whole
-    before large ones.  Within a kind the order is random.
+    The files take turns, and within a file the kinds, until the frames or the atoms are spent, so
+    that small ones are whole before large ones.  Within a kind the order is random.
 
     Args:
         files: The structures of each file.
@@ -28,16 +28,17 @@ def choose(
         The numbers of the chosen structures in each file, sorted.
     """
     rng = np.random.default_rng(settings.seed)
-    kinds: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
-    queue = [(f, i) for f, numbers in enumerate(first) for i in sorted(numbers)]
+    queues = []
     for f, structures in enumerate(files):
+        kinds: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
         for i in rng.permutation(len(structures)).tolist():
             if i not in first[f]:
-                kinds[(f, *_kind(structures[i]))].append((f, i))
-    queue += _in_turns([members for _, members in sorted(kinds.items(), key=lambda x: str(x[0]))])
+                kinds[_kind(structures[i])].append((f, i))
+        members = [x for _, x in sorted(kinds.items(), key=lambda x: str(x[0]))]
+        queues.append([(f, i) for i in sorted(first[f])] + _in_turns(members))
     chosen: list[list[int]] = [[] for _ in files]
     frames, left = settings.max_frames, settings.max_atoms
-    for f, i in queue:
+    for f, i in _in_turns(queues):
         size = len(files[f][i])
         if frames and size <= left:
             chosen[f].append(i)

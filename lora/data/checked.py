@@ -43,7 +43,7 @@ def checked(atoms: Atoms, keys: Keys, origin: Origin, dropped: Counter[str]) -> 
         UserError: One line with file, frame, key, value and remedy.
     """
     where = str(origin)
-    _check_geometry(atoms, where)
+    check_geometry(atoms, where)
     out = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     taken = {*NAMES.values(), *keys.named().values(), HEAD}
     out.info = {k: v for k, v in atoms.info.items() if k not in taken and not k.startswith(OWN)}
@@ -71,8 +71,16 @@ def checked(atoms: Atoms, keys: Keys, origin: Origin, dropped: Counter[str]) -> 
     return out
 
 
-def _check_geometry(atoms: Atoms, where: str) -> None:
-    """Raise UserError for atoms, positions or a cell that no calculation can have used."""
+def check_geometry(atoms: Atoms, where: str) -> None:
+    """Refuse atoms, positions or a cell that no calculation can have used.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for messages.
+
+    Raises:
+        UserError: What is wrong.
+    """
     if len(atoms) == 0:
         raise UserError(f"{where}: holds no atoms; remove it")
     for z in atoms.numbers:

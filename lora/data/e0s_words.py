@@ -1,17 +1,16 @@
 """Say in words where E0s are from, what they leave open, and which energies no E0s explain."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lora.data.e0s import FIT, Chosen
+from lora.data.kinds import say_kinds, strange_kinds
 from lora.data.outliers import SecondLook
 from lora.data.priors import FOUNDATION, FREE, TABLE, Evidence
 from lora.data.statistics import rms, typical
 
 NAMED = 3  # frames that a message names
-SEVERAL = 3  # structures that make a kind
 REMEDY = "correct or remove those frames, or give them config_energy_weight=0"
 PLURAL = {
     FREE: "free atoms",
@@ -43,15 +42,8 @@ class Errors:
     kinds: list[str] = field(default_factory=list)
 
     def strange_kinds(self) -> dict[str, tuple[int, int]]:
-        """Return the kinds that the foundation model does not describe: {kind: (far off, all)}.
-
-        Most structures of each are far off, and none of another kind is; {} otherwise.
-        """
-        far = Counter(kind for kind, x in zip(self.kinds, self.look.far, strict=False) if x)
-        every = Counter(self.kinds)
-        told = {kind: (n, every[kind]) for kind, n in far.items()}
-        most = all(n >= SEVERAL and 2 * n > total for n, total in told.values())
-        return told if most and len(every) > len(told) else {}
+        """Return the kinds that the foundation model does not describe: {kind: (far off, all)}."""
+        return strange_kinds(self.kinds, self.look.far.tolist()) if self.kinds else {}
 
     @property
     def rmse(self) -> float:
@@ -119,7 +111,7 @@ def far_off(errors: Errors) -> str:
         return ""
     n = int(look.far.sum())
     if kinds := errors.strange_kinds():
-        of = ", ".join(f"{kind}: {some} of {total}" for kind, (some, total) in kinds.items())
+        of = say_kinds(kinds)
         return (
             f"{n} of {len(look.far)} training energies are far off what the others agree on, all "
             f"of kinds that the foundation model does not describe ({of}): "
@@ -145,14 +137,15 @@ def over_gate(method: str, errors: Errors, limit: float) -> str:
         errors: The errors of the foundation model.
         limit: The gate (meV/atom).
     """
-    if errors.rmse <= limit or (errors.strange_kinds() and errors.look.rmse <= limit):
+    look, fitted = errors.look, method in ("auto", "estimated")
+    others = look.rmse if fitted else rms(errors.values[~look.far], errors.weights[~look.far])
+    if errors.rmse <= limit or (errors.strange_kinds() and others <= limit):
         return ""
     begin = (
         f"With the new E0s, the foundation model is off by {errors.rmse:.0f} meV/atom, over the "
         f"gate of {limit:g}"
     )
     end = "To continue, raise e0s.max_error or set e0s.stop: false."
-    look, fitted = errors.look, method in ("auto", "estimated")
     values = look.errors if fitted else errors.values
     best, usual = look.rmse, typical(values)
     if usual <= limit or (fitted and best <= limit):

@@ -1,12 +1,14 @@
 """Group the structures that a split keeps together, and choose the set of each group."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from lora.data.labels import Keys
+from lora.catalogue.config_types import ISOLATED, names_free_atom
+from lora.data.labels import WEIGHT, Keys
 from lora.data.origin import where
 from lora.errors import UserError
 from lora.plan.config_data import SPLITS, Split
@@ -66,23 +68,39 @@ class SplitSettings:
             raise UserError("split.valid_file: the method `given` needs it")
 
 
-def weigh_types(structures: list[Atoms], weights: dict[str, float]) -> list[str]:
+def weigh_types(structures: Iterable[Atoms], weights: dict[str, float]) -> None:
     """Multiply the weight of each structure (MACE's `config_weight`) by that of its config_type.
 
     Args:
         structures: The structures, which are changed.
-        weights: The weights by config_type; "Default" is the name of structures without one.
-
-    Returns:
-        The names among the weights that no structure has.
+        weights: The weights by config_type; "Default" is the name of structures without one, and
+            any name of free atoms is that of all of them.
     """
-    left = set(weights)
+    factors = {ISOLATED if names_free_atom(name) else name: x for name, x in weights.items()}
     for atoms in structures:
-        name = str(atoms.info.get("config_type", "Default"))
-        if name in weights:
-            left.discard(name)
-            atoms.info["config_weight"] = atoms.info.get("config_weight", 1.0) * weights[name]
-    return sorted(left)
+        factor = factors.get(type_of(atoms), 1.0)
+        if factor != 1.0:
+            atoms.info[WEIGHT] = atoms.info.get(WEIGHT, 1.0) * factor
+
+
+def type_of(atoms: Atoms) -> str:
+    """Return the config_type of a structure, "Default" without one.
+
+    Args:
+        atoms: The structure.
+    """
+    return str(atoms.info.get("config_type", "Default"))
+
+
+def unknown_types(structures: Iterable[Atoms], weights: dict[str, float]) -> list[str]:
+    """Return the names among weights that no structure has.
+
+    Args:
+        structures: The structures.
+        weights: The weights by config_type.
+    """
+    present = {type_of(atoms) for atoms in structures}
+    return sorted(x for x in weights if (ISOLATED if names_free_atom(x) else x) not in present)
 
 
 def groups_of(

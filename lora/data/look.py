@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from lora.data.checked import check_geometry
 from lora.data.free_atoms import mark_free_atom
 from lora.data.kinds import kind_of
 from lora.data.labels import NAMES
@@ -82,7 +83,6 @@ class Look:
         formulas: How many structures have each formula.
         atoms: The mean number of atoms.
         labels: What was found, by quantity.
-        names: All names in the first structure, for messages.
         kinds: How many are a molecule, a molecule in a box, a slab, a crystal (of a sample).
         types: How many structures have each config_type.
         groups: {key: number of groups} of keys that number what structures were made from.
@@ -96,7 +96,6 @@ class Look:
     formulas: dict[str, int]
     atoms: float
     labels: dict[str, Label]
-    names: tuple[str, ...]
     kinds: dict[str, int]
     types: dict[str, int]
     groups: dict[str, int]
@@ -114,7 +113,8 @@ def look(path: Path, given: dict[str, str]) -> Look:
         UserError: It cannot be read, holds free atoms only, or has no energies or no forces.
     """
     frames = load_structures(path)
-    for atoms in frames:
+    for i, atoms in enumerate(frames):
+        check_geometry(atoms, f"{path} frame {i}")
         mark_free_atom(atoms)
     free = [x for x in frames if is_isolated_atom(x)]
     found = [x for x in frames if not is_isolated_atom(x)]
@@ -129,7 +129,6 @@ def look(path: Path, given: dict[str, str]) -> Look:
         formulas=dict(Counter(x.symbols.formula.format("hill") for x in found).most_common()),
         atoms=sum(len(x) for x in found) / len(found),
         labels=_labels(path, found, given),
-        names=tuple(_values(found[0])),
         kinds=dict(Counter(kind_of(x) for x in some).most_common()),
         types=dict(Counter(str(x.info.get("config_type", "Default")) for x in found).most_common()),
         groups=_groups(found),
@@ -176,8 +175,10 @@ def _why_none(quantity: str, held: dict[str, Any], asked: str | None) -> str:
     if unfit:
         wanted = "three numbers an atom" if quantity == "forces" else "a number"
         value = held[unfit[0]]
-        found = f"has the shape {np.shape(value)}" if np.ndim(value) else f"is {shown(value)}"
-        return f"{unfit[0]} {found}, not {wanted}; correct the file"
+        plain = value.item() if isinstance(value, np.generic) else value
+        found = f"has the shape {np.shape(value)}" if np.ndim(value) else f"is {shown(plain)}"
+        remedy = f"name another by --{quantity}_key" if asked else "correct the file"
+        return f"{unfit[0]} {found}, not {wanted}; {remedy}"
     names = f"its keys are {', '.join(held) or 'none'}"
     if not any(np.ndim(x) == 2 for x in held.values()) and quantity == "forces":
         names += "; the comment line of an extended xyz names them in Properties"

@@ -1,5 +1,7 @@
 """Tell the frames of a trajectory from structures without an order."""
 
+import warnings
+
 import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
@@ -59,7 +61,9 @@ def _change(a: Atoms, b: Atoms) -> float:
     """Return the root of the mean square displacement (Å) between two frames of the same atoms."""
     if not a.pbc.any() and len(a) > 2:
         centred = [x.positions - x.positions.mean(axis=0) for x in (a, b)]
-        return float(Rotation.align_vectors(*centred)[1] / np.sqrt(len(a)))
+        with warnings.catch_warnings():  # linear molecules have no one rotation; its rest is right
+            warnings.simplefilter("ignore", UserWarning)
+            return float(Rotation.align_vectors(*centred)[1] / np.sqrt(len(a)))
     moved = b.positions - a.positions
     if a.cell.rank == 3:
         fractions = np.linalg.solve(a.cell.array.T, moved.T).T

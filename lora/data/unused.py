@@ -35,7 +35,7 @@ class Unused:
 def unused_labels(path: str | Path, keys: Keys) -> list[Unused]:
     """Return the labels of an extended xyz file that no key asks for, the most frequent first.
 
-    A label is known by its name and its shape.  Stress and virials stand for each other.
+    Frames of one atom are passed over: free atoms need no forces.  A label is known by its name and its shape.  Stress and virials stand for each other.
 
     Args:
         path: The file; of other formats nothing is said.
@@ -47,6 +47,8 @@ def unused_labels(path: str | Path, keys: Keys) -> list[Unused]:
     counts: dict[tuple[str, str], list[int]] = {}
     asked = keys.named()
     for frame in scan(Path(path)) if is_xyz(Path(path)) else ():
+        if frame.n_atoms == 1 and "Lattice" not in frame.values:
+            continue
         values, columns = frame.values, frame.columns
         present = {*values, *columns}
         for name, quantity in _labels(values, columns):

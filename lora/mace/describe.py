@@ -7,10 +7,11 @@ from ase.data import chemical_symbols
 from torch import nn
 
 from lora.errors import UserError
+from lora.mace.conditions import CONDITIONS, known_conditions
 from lora.mace.door import Untyped
 from lora.mace.elements import elements, trim_elements
 from lora.mace.heads import two_heads
-from lora.mace.loading import EMBEDDED, heads_of
+from lora.mace.loading import heads_of
 from lora.mace.predict import on_cluster
 from lora.plan.commands import Base
 
@@ -39,7 +40,7 @@ def describe(model: Untyped) -> dict[str, Any]:
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in model.parameters()),
         "blocks": blocks,
-        "embeddings": {name: name in taken_by(model) for name in EMBEDDED},
+        "embeddings": {name: name in taken_by(model) for name in CONDITIONS},
     }
 
 
@@ -49,7 +50,7 @@ def taken_by(model: Untyped) -> list[str]:
     Args:
         model: A MACE model.
     """
-    return list(getattr(model, "embedding_specs", None) or [])
+    return list(known_conditions(model))
 
 
 def prove_exact(whole: nn.Module, chosen: nn.Module, base: Base, replay: bool = False) -> float:

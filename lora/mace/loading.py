@@ -16,11 +16,11 @@ from torch import nn
 from lora.catalogue.foundations import BY_NAME, NAMES, USABLE, why_not
 from lora.errors import UserError
 from lora.files.sealed import check_file
+from lora.mace.conditions import CONDITIONS
 from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
 
 log = logging.getLogger(__name__)
 
-EMBEDDED = ("total_charge", "total_spin")  # what the data can say of a structure
 DTYPES = (torch.float32, torch.float64)
 PACKAGES = {"les": "github.com/ChengUCB/les", "graph_longrange": "pip install graph-longrange"}
 
@@ -107,11 +107,11 @@ def _warn_once(message: str) -> None:
 
 def _refuse_inside(model: Untyped, path: Path) -> None:
     """Raise UserError for layers and inputs that are not known here."""
-    others = [x for x in getattr(model, "embedding_specs", None) or {} if x not in EMBEDDED]
+    others = [x for x in getattr(model, "embedding_specs", None) or {} if x not in CONDITIONS]
     if others:
         raise UserError(
             f"{path}: takes {others[0]} as an input, which data cannot give here; models with "
-            f"embeddings of {' and '.join(EMBEDDED)} can be fine-tuned"
+            f"embeddings of {' and '.join(CONDITIONS)} can be fine-tuned"
         )
     for dtype in {p.dtype for p in model.parameters()} - set(DTYPES):
         kind = str(dtype).removeprefix("torch.")

@@ -19,6 +19,7 @@ from typing import Any
 
 from lora.files.sealed import digest, read_seal
 from lora.plan.code import code_of
+from lora.plan.config_data import LABELS, Data
 from lora.plan.job import FOUNDATION_ROLE, Job
 from lora.plan.layout import Layout
 from lora.plan.settings import TrainSettings
@@ -173,8 +174,9 @@ def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdic
 
 
 def _defaults_of(job: Job) -> dict[str, Any]:
-    """Return the default of every setting of trainings, for settings that came with a version."""
-    return TrainSettings().to_dict() if job.step == "train" else {}
+    """Return the defaults of names of labels and of trainings, for those that a version brought."""
+    names = {name: Data.model_fields[name].default for name in LABELS}
+    return names | (TrainSettings().to_dict() if job.step == "train" else {})
 
 
 def _name_or_content(*stamps: dict[str, Any]) -> list[dict[str, Any]]:

@@ -130,9 +130,10 @@ def _e0s(value: Any) -> str | dict[str, float]:
         except (OSError, ValueError) as error:
             raise NotHereError(f"{value} cannot be read ({error})") from None
     values = _mapping(value, "{atomic number: eV}")
+    by_number = dict(enumerate(SYMBOLS, start=1))
     try:
-        return {SYMBOLS[int(z) - 1]: float(energy) for z, energy in values.items()}
-    except (ValueError, IndexError, TypeError):
+        return {by_number[int(z)]: float(energy) for z, energy in values.items()}
+    except (ValueError, KeyError, TypeError):
         raise NotHereError(f"{shown(value)} is not {{atomic number: eV}} of one head") from None
 
 
@@ -149,7 +150,7 @@ def _mapping(value: Any, what: str) -> dict[Any, Any]:
     """Return a mapping that an option holds as text."""
     try:
         found = ast.literal_eval(value) if isinstance(value, str) else value
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         found = None
     if not isinstance(found, dict):
         raise NotHereError(f"{shown(value)} is not {what}")

@@ -105,6 +105,8 @@ class _Maker:
             files["replay"] = Path(replay.file)
         settings = _plain(self.config.audit) | self.base()
         settings |= {key: getattr(self.config.data, key) for key in LABELS}
+        if self.config.data.config_type_weights:
+            settings["config_type_weights"] = dict(self.config.data.config_type_weights)
         settings["rows"] = {row.name: asdict(row) for row in FINDINGS}
         return self.job(
             "audit", settings=settings, files=files | self.base_file(), after=("split",)

@@ -108,7 +108,7 @@ def _option(draft: Draft, row: MaceOption, value: Any, method: str) -> None:
 
 def _files(draft: Draft, given: Given) -> None:
     """Write the sets that have files of their own."""
-    valid, test = given.get("valid_file"), given.get("test_file")
+    valid, test = (_one_file(draft, given, x) for x in ("valid_file", "test_file"))
     if valid:
         draft.set("split.method", "given")
         draft.set("split.valid_file", valid)
@@ -121,6 +121,16 @@ def _files(draft: Draft, given: Given) -> None:
         draft.set("split.test_fraction", 0, "The command has a test set of its own.")
     else:
         draft.say("split.test_fraction", "0.1. mace_run_train leaves no test set.")
+
+
+def _one_file(draft: Draft, given: Given, name: str) -> str | None:
+    """Return a file of a set; None, with a word about it, where it is none that is read here."""
+    row = next(x for x in ROWS if x.name == name)
+    try:
+        return str(converted(row, given[name])) if given.get(name) else None
+    except NotHereError as problem:
+        draft.doubt("data", f"--{name}: {problem}.")
+        return None
 
 
 def _points(draft: Draft, given: Given, method: str) -> None:

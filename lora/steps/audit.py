@@ -23,10 +23,11 @@ from lora.data.audit_labels import label_of
 from lora.data.audit_outside import Far, far_outside, same_geometry
 from lora.data.audit_positions import CRUSHED, in_angstrom, position_units, spacing
 from lora.data.audit_sample import choose
+from lora.data.grouping import weigh_types
 from lora.data.labels import Keys, has_volume
 from lora.data.origin import where
 from lora.data.structures import bare, elements_of, is_isolated_atom, read_structures
-from lora.data.unused import unused_labels
+from lora.data.unused import Unused, unused_labels
 from lora.errors import UserErrors
 from lora.mace.device import set_threads
 from lora.mace.elements import elements, trim_elements
@@ -42,6 +43,23 @@ TRIED = 20  # structures on which other units of positions are tried
 BATCH = 16
 FOREIGN = ("holdout", "replay")  # files of another level of theory than the data
 WORDS = {"warn": "warning", "accepted": "accepted", "note": "note"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """One file.
+
+    Attributes:
+        role: What it is.
+        path: The file.
+        structures: Its structures, without free atoms.
+        unused: The labels that no key asks for.
+    """
+
+    role: str
+    path: str
+    structures: list[Atoms]
+    unused: list[Unused]
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,7 @@ def audit(
     keys: Keys,
     settings: Audit = DEFAULTS,
     run: Run = Run(),
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Compare labelled files with the foundation model's predictions, print and write the result.
 
@@ -79,6 +98,7 @@ def audit(
         keys: The names of the labels in the files.
         settings: Thresholds, and findings to go on with.
         run: Threads, and the receipt to write.
+        weights: The weight of each config_type in the files of the data's level of theory.
 
     Returns:
         {"files": {file: {"structures", "compared", "fits": {label: fit}}}, "findings": rows with
@@ -93,7 +113,13 @@ def audit(
     once: dict[str, str] = {}  # the first role of each file
     for role, path in files.items():
         once.setdefault(path, role)
-    read = [_read(role, path, keys, set(known), settings) for path, role in once.items()]
+    read = []
+    for path, role in once.items():
+        structures = [x for x in read_structures(path, keys) if not is_isolated_atom(x)]
+        if role not in FOREIGN:
+            weigh_types(structures, dict(weights or {}))
+        unused = unused_labels(path, keys)
+        read.append(_read(Given(role, path, structures, unused), set(known), settings))
     numbers = elements_of(atoms for one in read for atoms in one.structures)
     small = trim_elements(model, [z for z in known if z in numbers]) if numbers else model
     chosen = choose(
@@ -123,10 +149,10 @@ def audit(
     return result
 
 
-def _read(role: str, path: str, keys: Keys, known: set[int], settings: Audit) -> Read:
+def _read(given: Given, known: set[int], settings: Audit) -> Read:
     """Return a file with what its labels and cells say alone."""
-    structures = [atoms for atoms in read_structures(path, keys) if not is_isolated_atom(atoms)]
-    found = label_findings(path, structures, unused_labels(path, keys))
+    role, path, structures = given.role, given.path, given.structures
+    found = label_findings(path, structures, given.unused)
     strange = [i for i, x in enumerate(structures) if set(x.numbers.tolist()) - known]
     if strange and role != "replay":  # which leaves them out
         frames = named([where(structures[i], path, i) for i in strange])
@@ -189,7 +215,12 @@ def _as_row(found: Found, settings: Audit) -> dict[str, Any]:
     """Return a finding as the receipt holds it."""
     accepted = found.name in settings.accept
     level = "accepted" if accepted and found.level != "note" else found.level
-    return {"name": found.name, "label": found.row.label, "level": level, "text": found.text()}
+    return {
+        "name": found.name,
+        "label": found.row.label,
+        "level": level,
+        "text": found.text(accepted),
+    }
 
 
 def _say(result: dict[str, Any]) -> None:

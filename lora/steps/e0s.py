@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from ase.data import chemical_symbols
 
 from lora.data.e0s import Chosen, new_e0s
 from lora.data.e0s_words import Errors, far_off, headline, open_e0s, over_gate
 from lora.data.free_atoms import free_energies
-from lora.data.kinds import kind_of
+from lora.data.kinds import in_words
 from lora.data.labels import ENERGY, Keys, counts, weight_of
 from lora.data.origin import where
 from lora.data.outliers import second_look
@@ -153,15 +152,8 @@ def _gather(train_file: str | Path, base: torch.nn.Module, settings: E0sSettings
         free=free_energies(free, settings.isolated_file or train_file),
         frames=[where(atoms, train_file, i) for i, atoms in enumerate(used)],
         path=train_file,
-        kinds=[_kind(atoms) for atoms in used],
+        kinds=[in_words(atoms) for atoms in used],
     )
-
-
-def _kind(atoms: Atoms) -> str:
-    """Return what a structure is in words: "Cu O, slab, config_type hot"."""
-    symbols = " ".join(chemical_symbols[z] for z in elements_of([atoms]))
-    name = atoms.info.get("config_type")
-    return f"{symbols}, {kind_of(atoms)}" + (f", config_type {name}" if name else "")
 
 
 def _errors(evidence: Evidence, chosen: Chosen, gate: float) -> Errors:

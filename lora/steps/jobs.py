@@ -118,7 +118,9 @@ def _audit(call: Call) -> None:
     from lora.steps.audit import audit
 
     files = {role: str(path) for role, path in call.job.files.items() if role != FOUNDATION_ROLE}
-    audit(files, call.base, call.keys, call.sweep.config.audit, call.run)
+    config = call.sweep.config
+    weights = config.data.config_type_weights
+    audit(files, call.base, call.keys, config.audit, call.run, weights)
 
 
 def _e0s(call: Call) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ase import Atoms
 
 from lora.data.free_atoms import free_atoms, is_isolated_atom
-from lora.data.grouping import SplitSettings, allocate, groups_of, weigh_types
+from lora.data.grouping import SplitSettings, allocate, groups_of, unknown_types, weigh_types
 from lora.data.labels import count_labels, say_labels
 from lora.data.leakage import leakage
 from lora.data.structures import SETS, read_structures, write_structures
@@ -51,7 +51,7 @@ def split(
     """
     settings.check()
     said: list[str] = []
-    structures = _read(dataset, settings, said)
+    structures = read_structures(dataset, settings.keys, said)
     free = free_atoms(structures, dataset)
     sets, assigned = _divide(structures, settings, dataset, said)
     if not sets["train"] or not sets["valid"]:
@@ -60,6 +60,7 @@ def split(
             f"{dataset}: {len(assigned)} structures in {len(set(assigned.values()))} sets leave "
             f"the {empty} set empty; change split.method or the fractions"
         )
+    _weigh(sets, free, settings, said)
     leaks = _leaks(sets, settings, said)
     labels = _say_labels(sets, settings, said)
     written = {name: Path(out) / f"{name}.xyz" for name in SETS}
@@ -130,12 +131,13 @@ def _by_set(sets: Sets) -> Sets:
     return named
 
 
-def _read(path: str | Path, settings: SplitSettings, said: list[str]) -> list[Atoms]:
-    """Return the structures of a file with their labels and weights."""
-    structures = read_structures(path, settings.keys, said)
-    if left := weigh_types(structures, settings.config_type_weights):
-        _warn(f"data.config_type_weights: {path} has no {', '.join(left)}", said)
-    return structures
+def _weigh(sets: Sets, free: list[Atoms], settings: SplitSettings, said: list[str]) -> None:
+    """Weigh what is trained and validated on; errors on test sets count every structure once."""
+    weights = settings.config_type_weights
+    weigh_types([*free, *sets["train"], *sets["valid"]], weights)
+    every = [*free, *sets["train"], *sets["valid"], *sets["test"]]
+    if unknown := unknown_types(every, weights):
+        _warn(f"data.config_type_weights: no structure is {' or '.join(unknown)}", said)
 
 
 def _divide(
@@ -159,11 +161,11 @@ def _divide(
         sets[name].append(structures[i])
     if settings.method == "given":
         for name, path in settings.given.items():
-            sets[name] = _bulk(_read(path, settings, said), path, said)
+            sets[name] = _bulk(read_structures(path, settings.keys, said), path, said)
     for atoms in sets["test"]:
         atoms.info["test_set"] = "test"
     for name, path in settings.test_files.items():
-        extra = _bulk(_read(path, settings, said), path, said)
+        extra = _bulk(read_structures(path, settings.keys, said), path, said)
         for atoms in extra:
             atoms.info["test_set"] = name
         sets["test"] += extra

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from lora import load_foundation
-from lora.catalogue.foundations import ALIASES, ROWS, USABLE
+from lora.catalogue.foundations import BY_NAME, ROWS, USABLE
 from lora.errors import UserError
 from lora.mace.door import Untyped, default_dtype, o3, upstream
 from lora.mace.elements import get_e0s
@@ -224,7 +224,7 @@ def test_every_name_of_mace_is_known_with_its_address() -> None:
         else:  # addresses within functions
             assert row.name in ("mace_omol", "mace_anicc") and f'"{row.url}"' in code
     assert not addresses
-    assert ALIASES["extra_large"] == "mace_omol"
+    assert BY_NAME["extra_large"].name == "mace_omol"
     for row in ROWS:
         assert row.cls in USABLE or row.cls == "PolarMACE"
 
