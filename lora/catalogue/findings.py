@@ -183,12 +183,8 @@ ROWS: tuple[Finding, ...] = (
         "training has to learn it: see that each set has some",
     ),
     Finding(
-        *(
-            "far_outside_as_predicted",
-            "frames",
-            "note",
-            "outliers that the foundation model predicts, too",
-        ),
+        *("far_outside_as_predicted", "frames", "note"),
+        "outliers that the foundation model predicts, too",
         "look whether they belong to the data",
     ),
     Finding(
@@ -196,12 +192,8 @@ ROWS: tuple[Finding, ...] = (
         "keep one of each, or say charge and spin where they differ",
     ),
     Finding(
-        *(
-            "strange_forces",
-            "frames",
-            "warn",
-            "forces unlike those of the other frames against the model",
-        ),
+        *("strange_forces", "frames", "warn"),
+        "farther from the foundation model than those of other frames",
         "look at the order of atoms and at the labels of those frames",
     ),
     Finding(

@@ -35,7 +35,8 @@ class Unused:
 def unused_labels(path: str | Path, keys: Keys) -> list[Unused]:
     """Return the labels of an extended xyz file that no key asks for, the most frequent first.
 
-    Frames of one atom are passed over: free atoms need no forces.  A label is known by its name and its shape.  Stress and virials stand for each other.
+    A label is known by its name and its shape.  Stress and virials stand for each other.  Free
+    atoms are passed over: they need no forces.
 
     Args:
         path: The file; of other formats nothing is said.

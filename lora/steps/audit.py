@@ -5,7 +5,7 @@
 Wrong units and signs, frames that are wrong, labels that nobody uses, and what later steps need.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,16 +110,7 @@ def audit(
     set_threads(run.threads)
     model = load_foundation(base.model, base.head, torch.float64)
     known = elements(model)
-    once: dict[str, str] = {}  # the first role of each file
-    for role, path in files.items():
-        once.setdefault(path, role)
-    read = []
-    for path, role in once.items():
-        structures = [x for x in read_structures(path, keys) if not is_isolated_atom(x)]
-        if role not in FOREIGN:
-            weigh_types(structures, dict(weights or {}))
-        unused = unused_labels(path, keys)
-        read.append(_read(Given(role, path, structures, unused), set(known), settings))
+    read = [_judge(x, set(known), settings) for x in _read(files, keys, dict(weights or {}))]
     numbers = elements_of(atoms for one in read for atoms in one.structures)
     small = trim_elements(model, [z for z in known if z in numbers]) if numbers else model
     chosen = choose(
@@ -149,7 +140,19 @@ def audit(
     return result
 
 
-def _read(given: Given, known: set[int], settings: Audit) -> Read:
+def _read(files: Mapping[str, str], keys: Keys, weights: dict[str, float]) -> Iterator[Given]:
+    """Yield each file once, under the first of its roles."""
+    once: dict[str, str] = {}
+    for role, path in files.items():
+        once.setdefault(path, role)
+    for path, role in once.items():
+        structures = [x for x in read_structures(path, keys) if not is_isolated_atom(x)]
+        if role not in FOREIGN:
+            weigh_types(structures, weights)
+        yield Given(role, path, structures, unused_labels(path, keys))
+
+
+def _judge(given: Given, known: set[int], settings: Audit) -> Read:
     """Return a file with what its labels and cells say alone."""
     role, path, structures = given.role, given.path, given.structures
     found = label_findings(path, structures, given.unused)
@@ -215,12 +218,8 @@ def _as_row(found: Found, settings: Audit) -> dict[str, Any]:
     """Return a finding as the receipt holds it."""
     accepted = found.name in settings.accept
     level = "accepted" if accepted and found.level != "note" else found.level
-    return {
-        "name": found.name,
-        "label": found.row.label,
-        "level": level,
-        "text": found.text(accepted),
-    }
+    text = found.text(accepted)
+    return {"name": found.name, "label": found.row.label, "level": level, "text": text}
 
 
 def _say(result: dict[str, Any]) -> None:

@@ -294,6 +294,12 @@ def test_the_sample_has_every_kind_and_keeps_its_bounds() -> None:
         [many], [()], Audit(seed=1, max_frames=9)
     )
     assert choose([many], [()], SETTINGS) == [list(range(62))]
+    small = molecules(rng, 30, ["H2O"], 0.1)  # a file of one kind beside one of many
+    other = [molecule("H2O") * (1, 1, 1) for _ in range(62)]
+    for i, atoms in enumerate(other):
+        atoms.info["config_type"] = str(i)
+    own, theirs = choose([small, other], [(), ()], Audit(max_frames=40))
+    assert (len(own), len(theirs)) == (20, 20)
 
 
 @pytest.mark.parametrize("name", [x for x in BY_NAME if x.startswith("positions")])

@@ -332,9 +332,8 @@ def test_kinds_that_the_base_does_not_describe_do_not_stop() -> None:
     kinds = ["clusters" if i in strange else "crystals" for i in range(30)]
     wrong = replace(wrong, kinds=kinds)
     assert over_gate("auto", wrong, 500) == ""
-    assert "over the gate" in over_gate(
-        "foundation", replace(wrong, values=wrong.values + 9e4), 500
-    )
+    moved = replace(wrong, values=wrong.values + 9e4)  # by E0s that are not fitted
+    assert "over the gate" in over_gate("foundation", moved, 500)
     said = far_off(wrong)
     assert "5 of 30 training energies" in said and "(clusters: 5 of 5)" in said
     assert "a.xyz frame" in said and "Training has to learn them" in said

@@ -80,6 +80,17 @@ def test_estimated_e0s_depend_on_what_they_did(tmp_path: Path) -> None:
     assert begin(config(tmp_path)).jobs["e0s"].settings["free_atoms"] == EDITION
 
 
+def test_names_of_labels_that_came_with_a_version_run_nothing(done: Path) -> None:
+    receipt = begin(config(done)).jobs["split"].receipt
+    stamp = read_seal(receipt)["stamp"]
+    del stamp["settings"]["virials_key"], stamp["settings"]["total_spin_key"]
+    Receipt(receipt, stamp).write(read_json(receipt))
+    assert running(begin(config(done))) == {}
+    stamp["settings"]["virials_key"] = "another"
+    Receipt(receipt, stamp).write(read_json(receipt))
+    assert "split" in running(begin(config(done)))
+
+
 def test_data_of_the_same_size_and_date_are_read_again_by_their_time(done: Path) -> None:
     begin(config(done))  # the plan remembers digests by size and time of change
     state = (done / "data.xyz").stat()

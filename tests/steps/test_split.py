@@ -182,14 +182,25 @@ def test_weights_of_config_types_are_those_of_mace(
         atoms.arrays[FORCES] = np.zeros((3, 3))
         frames.append(atoms)
     write_structures(tmp_path / "all.xyz", frames)
-    weights = {"hot": 3.0, "Default": 0.25, "cold": 9.0}
-    split(tmp_path / "all.xyz", SplitSettings(config_type_weights=weights), tmp_path / "out")
+    weights = {"hot": 3.0, "Default": 0.25, "cold": 9.0, "isolated_atom": 2.0}
+    atom = Atoms("H", info={ENERGY: -13.0, "config_type": "isolated_atom"})
+    write_structures(tmp_path / "all.xyz", [atom, *frames])
+    write_structures(tmp_path / "more.xyz", frames[:1])  # none is hot
+    settings = SplitSettings(
+        config_type_weights=weights, test_files={"more": str(tmp_path / "more.xyz")}
+    )
+    split(tmp_path / "all.xyz", settings, tmp_path / "out")
     of = upstream("mace.data").config_from_atoms
     wanted = {float(i): of(x, config_type_weights=weights).weight for i, x in enumerate(frames)}
     assert sorted(set(wanted.values())) == [0.25, 0.5, 3, 6]
     model = make_model()
     for name in ("train", "valid", "test"):
         found = load_structures(tmp_path / f"out/{name}.xyz")
+        free = [atoms for atoms in found if len(atoms) == 1]
+        assert [x.info["config_weight"] for x in free] == [2.0] * (name == "train")
+        found = [atoms for atoms in found if len(atoms) > 1]
         for atoms, graph in zip(found, graphs(found, model), strict=True):
-            assert float(graph.weight) == wanted[atoms.info[ENERGY]]
-    assert "data.config_type_weights" in caplog.text and "has no cold" in caplog.text
+            own = wanted[atoms.info[ENERGY]]
+            plain = 2.0 if atoms.info[ENERGY] < 4 else 1.0  # test errors count as they did
+            assert float(graph.weight) == (plain if name == "test" else own)
+    assert caplog.text.count("data.config_type_weights: no structure is cold") == 1
