@@ -18,6 +18,7 @@ from lora.mace.door import default_dtype, upstream
 from lora.mace.foundation import load_foundation
 from lora.mace.kernels import to_kernel
 from lora.mace.origin import without_notes
+from lora.mace.scripted import scripted
 
 
 def plain(model_file: Path, head: str | None, dtype: torch.dtype | None) -> nn.Module:
@@ -61,8 +62,7 @@ def torchscript(model: nn.Module) -> nn.Module:
     dtype = next(model.parameters()).dtype
     with default_dtype(dtype):
         made = upstream("mace.calculators").LAMMPS_MACE(copy.deepcopy(model), head=model.heads[0])
-        out: nn.Module = upstream("e3nn.util.jit").compile(made)
-    return out
+        return scripted(made)
 
 
 def mliap(model: nn.Module) -> nn.Module:

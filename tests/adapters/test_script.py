@@ -15,6 +15,7 @@ from lora.adapters.linear import DenseHost, FCHost, O3Host
 from lora.adapters.products import ContractionHost, SkipHost
 from lora.mace.door import upstream
 from lora.mace.graphs import batches, graphs
+from lora.mace.scripted import scripted
 from tests.support.models import BASE, Case, make_model, perturb, structures
 
 HOSTS = {
@@ -67,12 +68,29 @@ def test_export_for_lammps_takes_an_injected_model() -> None:
     assert not any("lora" in name for name, _ in scripted.named_parameters())
 
 
+def test_torch_taking_one_part_for_another_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch says it; it cannot be brought about, so it is made up."""
+    original, said = jit.compile, []
+
+    def compile_(model: torch.nn.Module) -> torch.nn.Module:
+        if len(said) < 2:
+            said.append("Expected a value of type 'normalize2mom' for field 'act'")
+            raise RuntimeError(said[-1])
+        return original(model)
+
+    monkeypatch.setattr(jit, "compile", compile_)
+    assert isinstance(scripted(make_model()), torch.jit.ScriptModule) and len(said) == 2
+    monkeypatch.setattr(jit, "compile", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        scripted(make_model())
+
+
 def compiled(model: torch.nn.Module) -> torch.nn.Module:
     """The model in TorchScript, written and read again as LAMMPS does it."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(jit.compile(copy.deepcopy(model)), file)
+        torch.jit.save(scripted(model), file)
     file.seek(0)
     return torch.jit.load(file)
 
