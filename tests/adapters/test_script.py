@@ -72,11 +72,11 @@ def test_torch_taking_one_part_for_another_is_tried_again(monkeypatch: pytest.Mo
     """As torch says it; it cannot be brought about, so it is made up."""
     original, said = jit.compile, []
 
-    def compile_(model: torch.nn.Module) -> torch.nn.Module:
+    def compile_(model: torch.nn.Module, **options: object) -> torch.nn.Module:
         if len(said) < 2:
             said.append("Expected a value of type 'normalize2mom' for field 'act'")
             raise RuntimeError(said[-1])
-        return original(model)
+        return original(model, **options)
 
     monkeypatch.setattr(jit, "compile", compile_)
     assert isinstance(scripted(make_model()), torch.jit.ScriptModule) and len(said) == 2
