@@ -16,7 +16,7 @@ GPA = 1 / 160.21766208  # eV/Å^3
 NEWTON = 1 / 1.602176634e-9  # eV/Å
 
 Level = Literal["refuse", "warn", "note"]
-Label = Literal["energy", "forces", "stress", "positions", "frames", "labels"]
+Label = Literal["energy", "forces", "stress", "positions", "frames", "labels", "export"]
 Per = Literal["", "atom", "volume"]
 LABELS: tuple[Label, ...] = ("energy", "forces", "stress")  # that are compared
 
@@ -195,6 +195,10 @@ ROWS: tuple[Finding, ...] = (
         *("strange_forces", "frames", "warn"),
         "farther from the foundation model than those of other frames",
         "look at the order of atoms and at the labels of those frames",
+    ),
+    Finding(
+        *("engine_refuses", "export", "warn", "an engine of export.engines that gets no file"),
+        "remove it there, install what it needs, or take another foundation model",
     ),
     Finding(
         *("unused_labels", "labels", "warn", "labels in the file that no key asks for"),

@@ -1,7 +1,9 @@
 """Write the files of some engines, and say which cannot be written."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -46,6 +48,18 @@ def write(
             why = {"verdict": "not written", "why": str(error)}
             unwritten.append({"engine": name, "file": path.name, **why})
     return files, unwritten
+
+
+def unwritable(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Return why files of some engines cannot be written of a model, by engine; {} where all can.
+
+    Args:
+        model: The model, with one head.
+        names: The engines.
+    """
+    with TemporaryDirectory() as folder:
+        rows = write(model, Path(folder), "base", list(names))[1]
+    return {row["engine"]: row["why"] for row in rows}
 
 
 def _refuse_charged(model: nn.Module, name: str) -> None:

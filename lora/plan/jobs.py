@@ -107,6 +107,7 @@ class _Maker:
         settings |= {key: getattr(self.config.data, key) for key in LABELS}
         if self.config.data.config_type_weights:
             settings["config_type_weights"] = dict(self.config.data.config_type_weights)
+        settings["engines"] = list(self.config.export.engines)
         settings["rows"] = {row.name: asdict(row) for row in FINDINGS}
         return self.job(
             "audit", settings=settings, files=files | self.base_file(), after=("split",)

@@ -5,7 +5,7 @@
 Wrong units and signs, frames that are wrong, labels that nobody uses, and what later steps need.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from lora.data.origin import where
 from lora.data.structures import bare, elements_of, is_isolated_atom, read_structures
 from lora.data.unused import Unused, unused_labels
 from lora.errors import UserErrors
+from lora.export.write import unwritable
 from lora.mace.device import set_threads
 from lora.mace.elements import elements, trim_elements
 from lora.mace.foundation import load_foundation
@@ -88,6 +89,7 @@ def audit(
     settings: Audit = DEFAULTS,
     run: Run = Run(),
     weights: Mapping[str, float] | None = None,
+    engines: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare labelled files with the foundation model's predictions, print and write the result.
 
@@ -99,6 +101,7 @@ def audit(
         settings: Thresholds, and findings to go on with.
         run: Threads, and the receipt to write.
         weights: The weight of each config_type in the files of the data's level of theory.
+        engines: Those that the exported model is for; the foundation model's files are tried.
 
     Returns:
         {"files": {file: {"structures", "compared", "fits": {label: fit}}}, "findings": rows with
@@ -133,6 +136,7 @@ def audit(
         }
     ours = [atoms for one in read if one.role not in FOREIGN for atoms in one.structures]
     found += same_geometry(ours, settings)
+    found += _refusing(small, engines, base)
     result["findings"] = [_as_row(x, settings) for x in found]
     _say(result)
     if run.receipt:
@@ -150,6 +154,12 @@ def _read(files: Mapping[str, str], keys: Keys, weights: dict[str, float]) -> It
         if role not in FOREIGN:
             weigh_types(structures, weights)
         yield Given(role, path, structures, unused_labels(path, keys))
+
+
+def _refusing(model: torch.nn.Module, engines: Sequence[str], base: Base) -> list[Found]:
+    """Return the engines that the foundation model cannot be written for."""
+    refused = unwritable(model, engines).items()
+    return [Found("engine_refuses", base.called, f"{name}: {why}") for name, why in refused]
 
 
 def _judge(given: Given, known: set[int], settings: Audit) -> Read:

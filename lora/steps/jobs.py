@@ -120,7 +120,8 @@ def _audit(call: Call) -> None:
     files = {role: str(path) for role, path in call.job.files.items() if role != FOUNDATION_ROLE}
     config = call.sweep.config
     weights = config.data.config_type_weights
-    audit(files, call.base, call.keys, config.audit, call.run, weights)
+    engines = config.export.engines
+    audit(files, call.base, call.keys, config.audit, call.run, weights, engines)
 
 
 def _e0s(call: Call) -> None:

@@ -114,7 +114,7 @@ CHANGED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "an accepted finding": ({"audit": {"accept": ["forces_sign"]}}, {"audit"}),
     "gate": ({"e0s": {"max_error": 100}}, {"e0s"}),
     "near duplicates": ({"split": {"near_duplicate": 0.1}}, {"split"}),
-    "engines": ({"export": {"engines": ["ase"]}}, {"export"}),
+    "engines": ({"export": {"engines": ["ase"]}}, {"audit"}),  # and so the export
     "experiment": ({"tracking": {"experiment": "other"}}, {"track"}),
 }
 

@@ -235,6 +235,24 @@ def test_random_right_data_are_not_refused(tmp_path: Path) -> None:
             assert [x.text() for x in found.found if x.level == "refuse"] == [], seed
 
 
+def test_engines_that_the_base_cannot_be_written_for_are_said(tmp_path: Path) -> None:
+    """Before training; the quickstart's base goes to both, one with charges to ASE alone."""
+    torch.save(make_model(replace(CASE, charged=True)), tmp_path / "charged.model")
+    own = labelled(charged(np.random.default_rng(0), 6, 0.05))
+    write_structures(tmp_path / "dft.xyz", own)
+
+    def refused(base: Base) -> list[str]:
+        made = audit({"data": str(tmp_path / "dft.xyz")}, base, Keys(), engines=("ase", "lammps"))
+        rows = made["findings"]
+        return [x["text"] for x in rows if (x["name"], x["level"]) == ("engine_refuses", "warn")]
+
+    assert refused(OURS) == []
+    (line,) = refused(Base(tmp_path / "charged.model"))
+    assert "lammps: the model takes total_charge and total_spin" in line.replace(
+        "total_spin and total_charge", "total_charge and total_spin"
+    )
+
+
 @pytest.mark.long
 def test_random_charged_data_are_right_with_their_charges(tmp_path: Path) -> None:
     model = make_model(replace(CASE, charged=True))
