@@ -12,6 +12,7 @@ from ase import Atoms
 
 from lora.catalogue.findings import Label, Per
 from lora.data.audit_labels import label_of
+from lora.data.e0s import fit_e0s
 from lora.data.labels import weight_of
 from lora.data.structures import composition, elements_of
 
@@ -140,11 +141,11 @@ def referenced(
     """
     counts = composition(list(structures), elements_of(structures))
     n_atoms = counts.sum(axis=1)
-    scale = np.sqrt([weight_of(atoms, "energy") for atoms in structures])
-    scale = scale if kept is None else scale * kept
+    weights = np.array([weight_of(atoms, "energy") for atoms in structures])
+    weights = weights if kept is None else weights * kept
     rows, goal = counts / n_atoms[:, None], values / n_atoms
-    b, _, rank, _ = np.linalg.lstsq(rows * scale[:, None], goal * scale, rcond=None)
-    return goal - rows @ b, int(rank)
+    b, rank = fit_e0s(rows, goal, weights)
+    return goal - rows @ b, rank
 
 
 def fit_energy(compared: Compared, per: Per = "") -> Fit:

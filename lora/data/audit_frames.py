@@ -8,9 +8,10 @@ import numpy as np
 from lora.catalogue.findings import Finding, Label, units_of
 from lora.data.audit import FLOORS, ODD, Found, distance, named, reach
 from lora.data.audit_fit import Compared, Fit, atoms_energy, fit
-from lora.data.audit_labels import formula_of, label_of
+from lora.data.audit_labels import label_of
 from lora.data.audit_outside import LEAST_ENERGY, LEAST_FORCE, energies_left, robust_z
 from lora.data.origin import where
+from lora.data.structures import formula_of
 from lora.plan.config_data import Audit
 
 STILL = 1e-10  # eV/Å; forces below are zero

@@ -22,15 +22,6 @@ def label_of(atoms: Atoms, quantity: str) -> np.ndarray | None:
     return label(atoms, quantity) if counts(atoms, quantity) else None
 
 
-def formula_of(atoms: Atoms) -> str:
-    """Return the chemical formula of a structure.
-
-    Args:
-        atoms: The structure.
-    """
-    return str(atoms.symbols.formula.format("hill"))
-
-
 def missing_labels(structures: Iterable[Atoms]) -> dict[str, int]:
     """Return how many structures lack each label; of the stress, of those that can have one.
 

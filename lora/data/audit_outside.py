@@ -12,10 +12,11 @@ from ase import Atoms
 
 from lora.data.audit import Found, named
 from lora.data.audit_fit import atoms_energy, referenced
-from lora.data.audit_labels import formula_of, label_of
+from lora.data.audit_labels import label_of
 from lora.data.labels import CHARGE, SPIN
 from lora.data.origin import where
 from lora.data.statistics import spread
+from lora.data.structures import formula_of
 from lora.plan.config_data import Audit
 
 TRIALS = 5  # fits of E0s, each without the frames that were far off the one before

@@ -7,7 +7,8 @@ import numpy as np
 from ase import Atoms
 
 from lora.catalogue.findings import LABELS
-from lora.data.audit_labels import formula_of, label_of
+from lora.data.audit_labels import label_of
+from lora.data.structures import formula_of
 from lora.plan.config_data import Audit
 
 

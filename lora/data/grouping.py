@@ -1,6 +1,6 @@
 """Group the structures that a split keeps together, and choose the set of each group."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from ase import Atoms
 from lora.catalogue.config_types import ISOLATED, names_free_atom
 from lora.data.labels import WEIGHT, Keys
 from lora.data.origin import where
+from lora.data.structures import type_of
 from lora.errors import UserError
 from lora.plan.config_data import SPLITS, Split
 
@@ -68,7 +69,7 @@ class SplitSettings:
             raise UserError("split.valid_file: the method `given` needs it")
 
 
-def weigh_types(structures: Iterable[Atoms], weights: dict[str, float]) -> None:
+def weigh_types(structures: Iterable[Atoms], weights: Mapping[str, float]) -> None:
     """Multiply the weight of each structure (MACE's `config_weight`) by that of its config_type.
 
     Args:
@@ -81,15 +82,6 @@ def weigh_types(structures: Iterable[Atoms], weights: dict[str, float]) -> None:
         factor = factors.get(type_of(atoms), 1.0)
         if factor != 1.0:
             atoms.info[WEIGHT] = atoms.info.get(WEIGHT, 1.0) * factor
-
-
-def type_of(atoms: Atoms) -> str:
-    """Return the config_type of a structure, "Default" without one.
-
-    Args:
-        atoms: The structure.
-    """
-    return str(atoms.info.get("config_type", "Default"))
 
 
 def unknown_types(structures: Iterable[Atoms], weights: dict[str, float]) -> list[str]:

@@ -17,7 +17,7 @@ from lora.data.kinds import kind_of
 from lora.data.labels import NAMES
 from lora.data.names import SIZES, meaning
 from lora.data.origin import SOURCE_FILE, SOURCE_FRAME
-from lora.data.structures import elements_of, is_isolated_atom, load_structures
+from lora.data.structures import elements_of, formula_of, is_isolated_atom, load_structures, type_of
 from lora.data.trajectory import memory
 from lora.errors import UserError
 from lora.plan.words import shown
@@ -126,11 +126,11 @@ def look(path: Path, given: dict[str, str]) -> Look:
         n=len(found),
         free=_symbols(free),
         symbols=_symbols(frames),
-        formulas=dict(Counter(x.symbols.formula.format("hill") for x in found).most_common()),
+        formulas=dict(Counter(map(formula_of, found)).most_common()),
         atoms=sum(len(x) for x in found) / len(found),
         labels=_labels(path, found, given),
         kinds=dict(Counter(kind_of(x) for x in some).most_common()),
-        types=dict(Counter(str(x.info.get("config_type", "Default")) for x in found).most_common()),
+        types=dict(Counter(map(type_of, found)).most_common()),
         groups=_groups(found),
         memory=memory([x for x in found if len(x) > 1]),
     )

@@ -7,6 +7,7 @@ from ase import Atoms
 from lora.data.labels import has_volume, reference
 from lora.data.origin import origin_of
 from lora.data.statistics import rms
+from lora.data.structures import type_of
 
 
 def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:
@@ -26,7 +27,7 @@ def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str)
         weight 0), predicted.
     """
     truth = reference(structures)
-    types = np.array([str(a.info.get("config_type", "Default")) for a in structures])
+    types = np.array([type_of(atoms) for atoms in structures])
     origins = [origin_of(atoms) for atoms in structures]
     files = np.array([x.file if x else "" for x in origins], dtype=object)
     frames = np.array([x.frame if x else -1 for x in origins])

@@ -147,6 +147,24 @@ def composition(structures: list[Atoms], numbers: list[int]) -> np.ndarray:
     return np.array([[c[z] for z in numbers] for c in counts], dtype=float)
 
 
+def formula_of(atoms: Atoms) -> str:
+    """Return the chemical formula of a structure.
+
+    Args:
+        atoms: The structure.
+    """
+    return str(atoms.symbols.formula.format("hill"))
+
+
+def type_of(atoms: Atoms) -> str:
+    """Return the config_type of a structure, "Default" without one.
+
+    Args:
+        atoms: The structure.
+    """
+    return str(atoms.info.get("config_type", "Default"))
+
+
 def elements_of(structures: Iterable[Atoms]) -> list[int]:
     """Return the atomic numbers that occur, sorted.
 

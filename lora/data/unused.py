@@ -10,6 +10,7 @@ import numpy as np
 from lora.data.labels import OTHER, Keys
 from lora.data.names import SIZES, meaning
 from lora.files.xyz import is_xyz, scan
+from lora.plan.labels import is_free
 
 PLAIN = {"total_charge": 0.0, "total_spin": 1.0}  # what is assumed anyway
 
@@ -48,7 +49,7 @@ def unused_labels(path: str | Path, keys: Keys) -> list[Unused]:
     counts: dict[tuple[str, str], list[int]] = {}
     asked = keys.named()
     for frame in scan(Path(path)) if is_xyz(Path(path)) else ():
-        if frame.n_atoms == 1 and "Lattice" not in frame.values:
+        if is_free(frame):
             continue
         values, columns = frame.values, frame.columns
         present = {*values, *columns}

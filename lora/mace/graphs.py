@@ -100,6 +100,17 @@ def _with_true_cell(graph: Any, atoms: Atoms) -> Any:
     return graph
 
 
+def in_epoch(n: int, batch_size: int, drop_last: bool) -> int:
+    """Return how many of n structures an epoch goes through.
+
+    Args:
+        n: The number of structures.
+        batch_size: The number of structures in a batch.
+        drop_last: Whether the last batch is left out where it is not full and not the only one.
+    """
+    return n - n % batch_size if drop_last and n > batch_size else n
+
+
 def batches(
     dataset: Sequence[Any],
     batch_size: int,
@@ -126,8 +137,7 @@ def batches(
     if shuffle is not None:
         order = np.random.default_rng(shuffle).permutation(len(dataset))
     batch_of = upstream("mace.tools.torch_geometric").Batch.from_data_list
-    if drop_last and len(order) > batch_size:
-        order = order[: len(order) // batch_size * batch_size]
+    order = order[: in_epoch(len(order), batch_size, drop_last)]
     for start in range(skip * batch_size, len(order), batch_size):
         chosen = order[start : start + batch_size]
         own = chosen[share[0] :: share[1]] if len(chosen) >= share[1] else chosen

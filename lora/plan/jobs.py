@@ -82,10 +82,8 @@ class _Maker:
         files = {"data": Path(data.file)}
         files |= {f"test set {x.name}": Path(x.file) for x in data.test_sets}
         files |= {f"{name} set": Path(path) for name, path in split.given_files().items()}
-        settings = _plain(split) | {key: getattr(data, key) for key in LABELS}
+        settings = _plain(split) | self.labels()
         settings["test_sets"] = [x.name for x in data.test_sets]
-        if data.config_type_weights:
-            settings["config_type_weights"] = dict(data.config_type_weights)
         return self.job("split", settings=settings, files=files)
 
     def replay(self) -> Job:
@@ -104,9 +102,7 @@ class _Maker:
         if replay.file and replay.labels == "file":
             files["replay"] = Path(replay.file)
         settings = _plain(self.config.audit) | self.base()
-        settings |= {key: getattr(self.config.data, key) for key in LABELS}
-        if self.config.data.config_type_weights:
-            settings["config_type_weights"] = dict(self.config.data.config_type_weights)
+        settings |= self.labels()
         settings["engines"] = list(self.config.export.engines)
         settings["rows"] = {row.name: asdict(row) for row in FINDINGS}
         return self.job(
@@ -273,6 +269,13 @@ class _Maker:
         return self.job("track", settings=settings, needs=needs)
 
     # --- what several need
+
+    def labels(self) -> dict[str, Any]:
+        """Return how the labels of the data are read: their names, and weights where there are."""
+        data = self.config.data
+        weights = dict(data.config_type_weights)
+        names = {key: getattr(data, key) for key in LABELS}
+        return names | ({"config_type_weights": weights} if weights else {})
 
     def of_all(self, name: str) -> Any:
         """Return a setting that all trainings share."""

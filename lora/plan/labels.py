@@ -135,22 +135,26 @@ def _names(path: Path, config: Config, wanted: Iterable[str], group: str | None)
     seen: Seen | None = None
     try:
         for frame in scan(path):
-            if seen is None or (_free(seen.first) and not _free(frame)):
+            if seen is None or (is_free(seen.first) and not is_free(frame)):
                 seen = Seen(frame, set(), set())
-            if _free(frame) and not _free(seen.first):
+            if is_free(frame) and not is_free(seen.first):
                 continue
             seen.values.update(frame.values)
             seen.columns.update(frame.columns)
             found = all(_has(config, seen, x) for x in wanted)
-            if found and not _free(seen.first) and (not group or group in seen.values):
+            if found and not is_free(seen.first) and (not group or group in seen.values):
                 break
     except OSError:  # the step that reads the file says what is wrong with it
         return None
     return seen
 
 
-def _free(frame: Frame) -> bool:
-    """Return True if a frame is a free atom."""
+def is_free(frame: Frame) -> bool:
+    """Return True if a frame is a free atom.
+
+    Args:
+        frame: The frame as it stands in the file.
+    """
     values = frame.values
     lone = "Lattice" not in values or names_free_atom(values.get("config_type"))
     return frame.n_atoms == 1 and lone

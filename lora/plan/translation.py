@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.mace_options import ROWS, MaceOption
+from lora.catalogue.mace_options import BY_NAME, ROWS, MaceOption
 from lora.errors import UserError
 from lora.plan.draft import ALPHAS, RANKS, Draft
 from lora.plan.from_mace import OTHER_DEFAULT, NotHereError, converted, default_of, leaf, relation
@@ -125,7 +125,7 @@ def _files(draft: Draft, given: Given) -> None:
 
 def _one_file(draft: Draft, given: Given, name: str) -> str | None:
     """Return a file of a set; None, with a word about it, where it is none that is read here."""
-    row = next(x for x in ROWS if x.name == name)
+    row = BY_NAME[name]
     try:
         return str(converted(row, given[name])) if given.get(name) else None
     except NotHereError as problem:
@@ -151,8 +151,7 @@ def _replay(draft: Draft, given: Given, method: str) -> Given:
     """Write what is replayed.  Return the options without those that mace_run_train overrides."""
     file = given.get("pt_train_file", "mp")
     try:
-        row = next(x for x in ROWS if x.name == "pt_train_file")
-        draft.set("replay.file", converted(row, file))
+        draft.set("replay.file", converted(BY_NAME["pt_train_file"], file))
         labels = "foundation" if given.get("pseudolabel_replay") else "file"
         draft.set("replay.labels", labels)
         if method == "full_replay":

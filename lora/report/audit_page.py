@@ -7,11 +7,9 @@ import pandas as pd
 
 from lora.files.sealed import read_json, write_text
 from lora.plan.sweep import Sweep
-from lora.report.audit_table import rows_of
-from lora.report.page import page, paragraph
-from lora.report.page import rows_of as table_of
+from lora.report.audit_table import COLUMNS, cells_of
+from lora.report.page import page, paragraph, rows_of
 
-COLUMNS = ("label", "compared", "slope", "correlation", "offset")
 LEADS = {"warn": "Warning:", "accepted": "Accepted:", "note": ""}
 NOTE = (
     "Slope and correlation of labels with the foundation model's own predictions; of energies "
@@ -31,9 +29,9 @@ def write(sweep: Sweep) -> list[Path]:
     """
     result = read_json(sweep.layout.receipt("audit"))
     path = sweep.layout.report("audit.html")
-    table = pd.DataFrame(rows_of(result), columns=["file", *COLUMNS])
+    table = pd.DataFrame(cells_of(result), columns=list(COLUMNS))
     table.to_csv(path.with_suffix(".csv"), index=False)
-    parts = [paragraph(NOTE, note=True), table_of(table.set_index("file"))]
+    parts = [paragraph(NOTE, note=True), rows_of(table.set_index("file"))]
     parts += [
         paragraph(row["text"], LEADS[level])
         for level in LEADS

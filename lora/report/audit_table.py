@@ -6,8 +6,10 @@ from rich.table import Table
 
 from lora.catalogue.findings import LABELS
 
+COLUMNS = ("file", "label", "compared", "slope", "correlation", "offset")
 
-def rows_of(result: dict[str, Any]) -> list[dict[str, str]]:
+
+def cells_of(result: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row for each file and label that was compared, {column: cell}.
 
     Args:
@@ -18,9 +20,9 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, str]]:
         for label in LABELS:
             fit = file["fits"][label]
             if fit["n"]:
-                row = {"file": path, "label": label, "compared": str(file["compared"])}
-                row |= {key: f"{fit[key]:.3g}" for key in ("slope", "correlation", "offset")}
-                rows.append(row)
+                numbers = (f"{fit[key]:.3g}" for key in COLUMNS[3:])
+                cells = (path, label, str(file["compared"]), *numbers)
+                rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows
 
 
@@ -31,8 +33,8 @@ def table_of(result: dict[str, Any]) -> Table:
         result: What the step audit writes.
     """
     table = Table(title="labels against the foundation model's predictions")
-    for i, name in enumerate(("file", "label", "compared", "slope", "correlation", "offset")):
+    for i, name in enumerate(COLUMNS):
         table.add_column(name, justify="left" if i < 2 else "right")
-    for row in rows_of(result):
+    for row in cells_of(result):
         table.add_row(*row.values())
     return table

@@ -5,7 +5,7 @@
 Wrong units and signs, frames that are wrong, labels that nobody uses, and what later steps need.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,22 +19,27 @@ from lora.catalogue.findings import LABELS, Finding
 from lora.data.audit import Found, named
 from lora.data.audit_file import judge, label_findings
 from lora.data.audit_fit import Compared, fit_of
-from lora.data.audit_labels import label_of
 from lora.data.audit_outside import Far, far_outside, same_geometry
 from lora.data.audit_positions import CRUSHED, in_angstrom, position_units, spacing
 from lora.data.audit_sample import choose
 from lora.data.grouping import weigh_types
-from lora.data.labels import Keys, has_volume
+from lora.data.labels import Keys
 from lora.data.origin import where
-from lora.data.structures import bare, elements_of, is_isolated_atom, read_structures
-from lora.data.unused import Unused, unused_labels
+from lora.data.structures import (
+    ENERGY,
+    FORCES,
+    STRESS,
+    elements_of,
+    is_isolated_atom,
+    read_structures,
+)
+from lora.data.unused import unused_labels
 from lora.errors import UserErrors
 from lora.export.write import unwritable
 from lora.mace.device import set_threads
 from lora.mace.elements import elements, trim_elements
 from lora.mace.foundation import load_foundation
-from lora.mace.graphs import graphs
-from lora.mace.predict import predict
+from lora.mace.labelling import label
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import Audit
 from lora.report.audit_table import table_of
@@ -44,23 +49,6 @@ TRIED = 20  # structures on which other units of positions are tried
 BATCH = 16
 FOREIGN = ("holdout", "replay")  # files of another level of theory than the data
 WORDS = {"warn": "warning", "accepted": "accepted", "note": "note"}
-
-
-@dataclass(frozen=True)
-class Given:
-    """One file.
-
-    Attributes:
-        role: What it is.
-        path: The file.
-        structures: Its structures, without free atoms.
-        unused: The labels that no key asks for.
-    """
-
-    role: str
-    path: str
-    structures: list[Atoms]
-    unused: list[Unused]
 
 
 @dataclass(frozen=True)
@@ -113,7 +101,8 @@ def audit(
     set_threads(run.threads)
     model = load_foundation(base.model, base.head, torch.float64)
     known = elements(model)
-    read = [_judge(x, set(known), settings) for x in _read(files, keys, dict(weights or {}))]
+    with_them = (keys, weights or {}, set(known), settings)
+    read = [_read(path, role, *with_them) for path, role in _once(files).items()]
     numbers = elements_of(atoms for one in read for atoms in one.structures)
     small = trim_elements(model, [z for z in known if z in numbers]) if numbers else model
     chosen = choose(
@@ -129,11 +118,9 @@ def audit(
         far = [Far(place[x.index], x.evidence, x.z) for x in one.far if x.index in place]
         judged = judge(one.path, compared, far, settings)
         found += [*one.found, *positions, *judged.found]
-        result["files"][one.path] = {
-            "structures": len(one.structures),
-            "compared": len(compared),
-            "fits": {label: asdict(judged.fits[label]) for label in LABELS},
-        }
+        fits = {name: asdict(judged.fits[name]) for name in LABELS}
+        counts = {"structures": len(one.structures), "compared": len(compared)}
+        result["files"][one.path] = counts | {"fits": fits}
     ours = [atoms for one in read if one.role not in FOREIGN for atoms in one.structures]
     found += same_geometry(ours, settings)
     found += _refusing(small, engines, base)
@@ -144,29 +131,29 @@ def audit(
     return result
 
 
-def _read(files: Mapping[str, str], keys: Keys, weights: dict[str, float]) -> Iterator[Given]:
-    """Yield each file once, under the first of its roles."""
-    once: dict[str, str] = {}
-    for role, path in files.items():
-        once.setdefault(path, role)
-    for path, role in once.items():
-        structures = [x for x in read_structures(path, keys) if not is_isolated_atom(x)]
-        if role not in FOREIGN:
-            weigh_types(structures, weights)
-        yield Given(role, path, structures, unused_labels(path, keys))
-
-
 def _refusing(model: torch.nn.Module, engines: Sequence[str], base: Base) -> list[Found]:
     """Return the engines that the foundation model cannot be written for."""
     refused = unwritable(model, engines).items()
     return [Found("engine_refuses", base.called, f"{name}: {why}") for name, why in refused]
 
 
-def _judge(given: Given, known: set[int], settings: Audit) -> Read:
+def _once(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the first role of each file."""
+    once: dict[str, str] = {}
+    for role, path in files.items():
+        once.setdefault(path, role)
+    return once
+
+
+def _read(
+    path: str, role: str, keys: Keys, weights: Mapping[str, float], known: set[int], settings: Audit
+) -> Read:
     """Return a file with what its labels and cells say alone."""
-    role, path, structures = given.role, given.path, given.structures
-    found = label_findings(path, structures, given.unused)
-    strange = [i for i, x in enumerate(structures) if set(x.numbers.tolist()) - known]
+    structures = [atoms for atoms in read_structures(path, keys) if not is_isolated_atom(atoms)]
+    if role not in FOREIGN:
+        weigh_types(structures, weights)
+    found = label_findings(path, structures, unused_labels(path, keys))
+    strange = {i: None for i, x in enumerate(structures) if set(x.numbers.tolist()) - known}
     if strange and role != "replay":  # which leaves them out
         frames = named([where(structures[i], path, i) for i in strange])
         others = elements_of(structures[i] for i in strange)
@@ -206,22 +193,11 @@ def _explained(compared: Compared) -> float:
 
 
 def _predict(structures: list[Atoms], model: torch.nn.Module) -> Compared:
-    """Return structures with the model's predictions; stresses where there is one to compare."""
-    energy = np.zeros(len(structures))
-    forces: list[np.ndarray] = [np.zeros((0, 3))] * len(structures)
-    stress: list[np.ndarray | None] = [None] * len(structures)
-    crystal = [has_volume(x) and label_of(x, "stress") is not None for x in structures]
-    for with_stress in (False, True):
-        numbers = [i for i, x in enumerate(crystal) if x == with_stress]
-        if not numbers:
-            continue
-        plain = [bare(structures[i]) for i in numbers]
-        out = predict(model, graphs(plain, model), BATCH, stress=with_stress)
-        ends = np.cumsum([len(atoms) for atoms in plain])[:-1]
-        for k, (i, own) in enumerate(zip(numbers, np.split(out["forces"], ends), strict=True)):
-            energy[i], forces[i] = out["energy"][k], own
-            stress[i] = out["stress"][k].reshape(9) if with_stress else None
-    return Compared(structures, energy, forces, stress)
+    """Return structures with the model's predictions; stresses where a structure can have one."""
+    made = label(structures, model) if structures else []
+    energy = np.array([atoms.info[ENERGY] for atoms in made])
+    forces = [atoms.arrays[FORCES] for atoms in made]
+    return Compared(structures, energy, forces, [atoms.info.get(STRESS) for atoms in made])
 
 
 def _as_row(found: Found, settings: Audit) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lora.errors import UserError
-from lora.mace.graphs import batches
+from lora.mace.graphs import batches, in_epoch
 from lora.mace.loss import measure_of
 from lora.mace.predict import frozen
 from lora.training.checkpoint import read_checkpoint, write_checkpoint
@@ -151,8 +151,7 @@ class Fit:
         todo = batches(
             *(self.train, s.batch_size, self.device, order, done, rank_and_size(), s.drop_last)
         )
-        left = len(self.train) % s.batch_size if s.drop_last else 0
-        seen = len(self.train) - left or len(self.train)
+        seen = in_epoch(len(self.train), s.batch_size, s.drop_last)
         for steps, batch in enumerate(todo, start=done + 1):
             losses = self.train_step(batch, group)
             n_structures = min(s.batch_size, seen - (steps - 1) * s.batch_size)

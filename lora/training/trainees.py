@@ -101,7 +101,7 @@ class AdapterPack(Trainee):
         """Return where weight decay acts on the factors of each point."""
         layers = self.pack.packed.items()
         parts = [layer.scales.new_full([layer.size], is_decayed(name)) for name, layer in layers]
-        return [{"factors": torch.cat(parts)} for _ in self.pack.rows]
+        return [{"factors": torch.cat(parts)}] * len(self.pack.rows)
 
     def save(
         self,

@@ -10,11 +10,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import nn
 
-from lora.data.labels import CHARGE, SPIN, has_volume
-from lora.data.structures import ENERGY, FORCES, STRESS, bare
+from lora.data.labels import CHARGE, SPIN
+from lora.data.structures import ENERGY, FORCES, STRESS, type_of
 from lora.mace.foundation import load_foundation
-from lora.mace.graphs import graphs
-from lora.mace.predict import predict
+from lora.mace.labelling import label
 
 QUICKSTART = Path(__file__).parents[2] / "workflow/resources/quickstart"
 BASE = QUICKSTART / "base.model"  # H C N O
@@ -42,20 +41,9 @@ def another_theory(seed: int, size: float) -> nn.Module:
 
 def labelled(structures: list[Atoms], model: nn.Module | None = None) -> list[Atoms]:
     """Copies with a model's labels; stresses of crystals and slabs."""
-    out = [bare(atoms) for atoms in structures]
-    for periodic in (False, True):
-        some = [i for i, atoms in enumerate(out) if has_volume(atoms) == periodic]
-        if not some:
-            continue
-        plain = [bare(out[i]) for i in some]
-        made = predict(model or base(), graphs(plain, model or base()), stress=periodic)
-        forces = np.split(made["forces"], np.cumsum([len(atoms) for atoms in plain])[:-1])
-        for k, i in enumerate(some):
-            kind = structures[i].info.get("config_type", "Default")
-            out[i].info |= {"config_type": kind, ENERGY: float(made["energy"][k])}
-            out[i].arrays[FORCES] = forces[k]
-            if periodic:
-                out[i].info[STRESS] = made["stress"][k].reshape(9)
+    out = label(structures, model or base())
+    for atoms, before in zip(out, structures, strict=True):
+        atoms.info["config_type"] = type_of(before)
     return out
 
 
