@@ -4,7 +4,7 @@
 
 Each dataset is split at random (100 structures to train on, 50 to validate); the E0s are estimated
 once and given to both.  On the quickstart's base, from three seeds: LoRA of rank 8 and alpha 32 and
-full fine-tuning by mace_run_train, and by us with `VARIANTS` of start and schedule.  Rate, moving
+full fine-tuning by mace_run_train, and by us with each start and schedule.  Rate, moving
 average and clipping are those of `RATES` for both, batches of 5, 15 epochs, float64.
 
 Goes on where it was stopped.  Prints the lowest force RMSE on the validation set among the epochs
@@ -14,6 +14,7 @@ Goes on where it was stopped.  Prints the lowest force RMSE on the validation se
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,14 +43,17 @@ SCHEDULES = {
     "exponential": {"scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.8},
 }
 STARTS = ("documented", "upstream")
-VARIANTS = {
-    "lora": {
-        f"{start}, {name}": LORA | {"start": start} | schedule
+
+
+def variants(method: str, schedules: list[str]) -> dict[str, dict]:
+    """What we train of a method, by name."""
+    if method == "full":
+        return {name: SCHEDULES[name] for name in schedules}
+    return {
+        f"{start}, {name}": LORA | {"start": start} | SCHEDULES[name]
         for start in STARTS
-        for name, schedule in SCHEDULES.items()
-    },
-    "full": SCHEDULES,
-}
+        for name in schedules
+    }
 
 
 def command(*words: object) -> None:
@@ -67,11 +71,12 @@ def prepare(data: Path, keys: list[str], folder: Path) -> None:
     command("e0s", folder / "data/train.xyz", "--foundation", BASE, "--out", folder / "e0s.json")
 
 
-def ours(method: str, folder: Path) -> dict[str, list[float]]:
+def ours(method: str, schedules: list[str], folder: Path) -> dict[str, list[float]]:
     """Train our variants of a method; return the lowest errors, one a seed."""
+    own_settings = variants(method, schedules)
     points = {
         f"{method}/{name}/{seed}": SETTINGS | RATES[method] | own | {"method": method, "seed": seed}
-        for name, own in VARIANTS[method].items()
+        for name, own in own_settings.items()
         for seed in SEEDS
     }
     packs = [points] if method == "lora" else [{name: point} for name, point in points.items()]
@@ -83,7 +88,7 @@ def ours(method: str, folder: Path) -> dict[str, list[float]]:
             command("train", *sets, *given, *work, "--points", json.dumps(pack))
     return {
         name: [lowest_of_ours(folder / f"{method}/{name}/{seed}") for seed in SEEDS]
-        for name in VARIANTS[method]
+        for name in own_settings
     }
 
 
@@ -105,7 +110,8 @@ def theirs(method: str, folder: Path) -> list[float]:
     for seed in SEEDS:
         place = folder / "mace_run_train" / method / str(seed)
         if not (place / "done").is_file():
-            place.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
             words = [f"--{key}={value}" for key, value in (flags | {"seed": seed}).items()]
             with (place / "printed").open("w") as printed:
                 program = ["mace_run_train", "--name=a", *words, "--ema"]
@@ -131,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("datasets", nargs="+", help="NAME=FILE or NAME=FILE:ENERGY_KEY:FORCES_KEY")
     parser.add_argument("--methods", nargs="+", default=["lora", "full"], choices=[*RATES])
+    parser.add_argument("--schedules", nargs="+", default=[*SCHEDULES], choices=[*SCHEDULES])
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -143,7 +150,7 @@ def main() -> None:
         for method in args.methods:
             upstream = theirs(method, folder)
             print(f"{name} {method} | mace_run_train | {cell(upstream)} |", flush=True)
-            for variant, found in ours(method, folder).items():
+            for variant, found in ours(method, args.schedules, folder).items():
                 p = ttest_ind(found, upstream, equal_var=False).pvalue
                 print(f"{name} {method} | {variant} | {cell(found)} | p {p:.2f}", flush=True)
 

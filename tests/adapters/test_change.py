@@ -4,6 +4,7 @@ Each model has adapters on the layers of one host alone, so that nothing else ca
 """
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from tests.support.models import (
     BASE,
     CASES,
     OUTPUTS,
+    Case,
     difference,
     make_model,
     outputs,
@@ -40,10 +42,16 @@ from tests.support.models import (
 from tests.support.packs import of_point, packed
 
 
-def base_of(host: type[Host]) -> nn.Module:
+@cache
+def case_of(host: type[Host]) -> Case:
     """The first of the architectures that has layers of a host."""
-    models = (make_model(case) for case in CASES)
-    return next(x for x in models if any(host_class(layer) is host for layer in x.modules()))
+    return next(
+        case for case in CASES if any(host_class(x) is host for x in make_model(case).modules())
+    )
+
+
+def base_of(host: type[Host]) -> nn.Module:
+    return make_model(case_of(host))
 
 
 def targets_of(host: type[Host]) -> dict:

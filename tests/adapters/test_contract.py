@@ -34,9 +34,9 @@ from tests.support.models import (
     structures,
 )
 from tests.support.models import perturb as perturbed
-from tests.support.packs import POINTS, of_point, packed
+from tests.support.packs import EPOCHS, POINTS, of_point, packed
 
-SLOW_ON_CUEQ = ("L2_correlation3", "reduced_couplings")
+SLOW_ON_CUEQ = ("L2_correlation3", "reduced_couplings", "89_elements", "forbidden_coupling")
 PLACES = {"linear": {}, "products": {"skip_tp": True, "symmetric_contraction": True}}
 
 
@@ -161,7 +161,7 @@ def test_same_factors_in_upstreams_wrappers(case: Case) -> None:
 
 
 def test_point_in_a_pack_is_the_point_alone(case: Case, base: nn.Module, targets: dict) -> None:
-    data = graphs(structures(), base)  # 6 structures in batches of 2: 21 steps in 7 epochs
+    data = graphs(structures(), base)  # 6 structures in batches of 2: 12 steps in 4 epochs
     pack, points = packed(base, POINTS, targets)
     Fit(pack, points, data, data[:2]).run(lambda _: None)
     start = outputs(base)
@@ -172,8 +172,8 @@ def test_point_in_a_pack_is_the_point_alone(case: Case, base: nn.Module, targets
         for key in OUTPUTS:
             scale = np.abs(b[key]).max()
             assert np.abs(a[key] - b[key]).max() <= bound(case, 1e-8) * scale, (i, key)
-        assert difference(b, start) > 1e-4  # it has learnt something
-        assert points[i].epoch == point.epoch == one.get("max_num_epochs", 7)
+        assert difference(b, start) > 1e-5  # it has learnt something
+        assert points[i].epoch == point.epoch == one.get("max_num_epochs", EPOCHS)
         for x, y in zip(points[i].history, point.history, strict=True):
             assert x["valid_loss"] == pytest.approx(y["valid_loss"], rel=bound(case, 1e-8))
         assert point.best_epoch == points[i].best_epoch > 0

@@ -1,6 +1,7 @@
-"""What a person sees: MLflow's pages and the report of the quickstart's sweep, in Chromium.
+"""What a person sees: MLflow's pages and the report of a sweep, in Chromium.
 
-Trainings and checks are short.  Screenshots are left in tests/browser/screenshots/.
+With full counts it is the quickstart's, its trainings and checks shortened.  Screenshots are left
+in tests/browser/screenshots/.
 """
 
 import json
@@ -19,9 +20,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.support import forkserver
+from tests.support import apt, counts, forkserver
+from tests.support.sweep import CORES, ran
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -34,22 +36,23 @@ def chromium() -> str:
     """Install Chromium where it is missing.  Returns why it cannot be had, "" if it can."""
     if shutil.which("chromium") and shutil.which("chromedriver"):
         return ""
-    if os.geteuid() or not shutil.which("apt-get"):
-        return "Chromium is not installed, and installing it needs root and apt-get"
-    own = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "-qq", "chromium", "chromium-driver"]):
-        done = subprocess.run(["apt-get", *command], env=own, capture_output=True, text=True)
-        if done.returncode:
-            return f"apt-get {command[0]} failed: {done.stderr.strip()[-200:]}"
-    return ""
+    return apt.install("Chromium", ["chromium", "chromium-driver"])
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart's results, half its points, and report.html beside them."""
+    """The results of a sweep, and report.html beside them."""
     if why := chromium():
         pytest.skip(why)
-    home = tmp_path_factory.mktemp("quickstart")
+    if counts.full():
+        return quickstart(tmp_path_factory.mktemp("quickstart"))
+    sweep = ran(tmp_path_factory.mktemp("browser"))
+    sweep.run("--report", "report.html")
+    return sweep.home / "out"
+
+
+def quickstart(home: Path) -> Path:
+    """Run it with half its points."""
     overlay: dict = {"results": str(home / "results"), "train": {"max_num_epochs": 2}}
     short = {"nve": {"steps": 20}, "heating": {"steps": 10}, "holes": {"structures": 4, "steps": 5}}
     overlay["grid"] = {"rank": [2, 8]}
@@ -59,7 +62,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = ["snakemake", "--directory", str(home), "--snakefile", str(ROOT / "Snakefile")]
     (home / "config").symlink_to(ROOT / "config")
     (home / "workflow").symlink_to(ROOT / "workflow")
-    for own in (["--cores", "2"], ["--report", str(home / "report.html")]):
+    for own in (CORES, ["--report", str(home / "report.html")]):
         done = subprocess.run(
             [*common, "--configfile", "config/config.yaml", str(home / "overlay.yaml"), *own],
             capture_output=True,
@@ -145,9 +148,10 @@ def links(results: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def table(results: Path) -> pd.DataFrame:
-    """Test errors, rank and alpha of every point, as the sweep found them."""
+    """Test errors, rank and alpha of every point that is a run, as the sweep found them."""
     table = pd.read_csv(results / "report/sweep.csv")
-    return table[table["test_set"] == "test"].set_index("point")
+    table = table[(table["test_set"] == "test") & (table["method"] != "cut")]
+    return table.set_index("point")
 
 
 def test_runs_table_shows_every_point(page: Callable, links: dict, table: pd.DataFrame) -> None:

@@ -84,11 +84,11 @@ def close(chain: Chain, whole: Chain, points: set[str]) -> None:
 def test_killed_at_every_write(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
     """kill -9 while a file is written: no half file has a name, and the step can be run again.
 
-    At each of its writes; with short counts at the first, second, fourth, eighth, ...
+    At each of its writes; with short counts at the first, fourth, sixteenth, ...
     """
     n, tried, died = 0, 0, True
     while died:
-        n, tried = counts.of(2 * n or 1, n + 1), tried + 1
+        n, tried = counts.of(4 * n or 1, n + 1), tried + 1
         chain = whole.before(step, tmp_path / str(n))
         broken = chain.start(step, fault(dies_at_write, n))
         died = broken.wait() == -signal.SIGKILL

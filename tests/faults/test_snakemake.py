@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load
 
 from lora.cli.status import status
-from tests.support.sweep import ROOT, Sweep
+from tests.support.sweep import CORES, ROOT, Sweep
 
 pytestmark = pytest.mark.slow
 CLOCKS = ["train_seconds", "gpu_hours", "peak_memory_mb", "atoms_per_second"]
@@ -35,7 +35,7 @@ class Short(Sweep):
         (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
         log = (self.home / "snakemake.log").open("w")
         env = self.environment(("mace-lora",))  # a group of processes is killed: a real snakemake
-        command = ["snakemake", "--cores", "2"]
+        command = ["snakemake", *CORES]
         return subprocess.Popen(
             command, cwd=self.home, stdout=log, stderr=log, env=env, start_new_session=True
         )
@@ -69,10 +69,17 @@ def same(a: Short, b: Short) -> bool:
     return adapters_a == adapters_b
 
 
-def test_killed_with_all_its_jobs(whole: Short, tmp_path: Path, told: Callable) -> None:
+def test_started_twice_and_killed_with_all_its_jobs(
+    whole: Short, tmp_path: Path, told: Callable
+) -> None:
     sweep = Short(tmp_path)
     running = sweep.start()
     sweep.wait_for("out/train/packs/*/checkpoint.pt")
+    second = ["snakemake", "--cores", "1"]
+    env = sweep.environment()
+    done = subprocess.run(second, cwd=sweep.home, env=env, capture_output=True, text=True)
+    assert done.returncode != 0 and "lock" in done.stdout + done.stderr
+    told("two snakemakes on one folder", 1, "the second is refused", "equal")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     assert not list(sweep.home.glob("out/train/packs/*.json"))
@@ -83,21 +90,6 @@ def test_killed_with_all_its_jobs(whole: Short, tmp_path: Path, told: Callable) 
     sweep.run()
     assert same(sweep, whole)
     told("kill -9 of snakemake and its jobs", 1, "its lock: snakemake --unlock", "equal")
-
-
-def test_two_on_one_folder(whole: Short, tmp_path: Path, told: Callable) -> None:
-    sweep = Short(tmp_path)
-    first = sweep.start()
-    sweep.wait_for("out/train/packs/*/checkpoint.pt")
-    kept = sweep.home / "first.log"
-    shutil.copy(sweep.home / "snakemake.log", kept)
-    done = subprocess.run(
-        ["snakemake", "--cores", "1"], cwd=sweep.home, capture_output=True, text=True
-    )
-    assert done.returncode != 0 and "lock" in done.stdout + done.stderr
-    assert first.wait(300) == 0, (sweep.home / "snakemake.log").read_text()[-3000:]
-    assert same(sweep, whole)
-    told("two snakemakes on one folder", 1, "the second is refused", "equal")
 
 
 # what a training imports first: faults of its points

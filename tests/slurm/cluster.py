@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support import apt
+
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 PACKAGES += ["slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server"]  # for accounting
 ETC = Path("/etc/slurm/slurm.conf")
@@ -30,14 +32,7 @@ def install() -> str:
         for name in ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
     ):
         return "" if os.geteuid() == 0 else "needs root"
-    if os.geteuid() or not shutil.which("apt-get"):
-        return "Slurm is not installed, and installing it needs root and apt-get"
-    own = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(["apt-get", *command], env=own, capture_output=True, text=True)
-        if done.returncode:
-            return f"apt-get {command[0]} failed: {done.stderr.strip()[-200:]}"
-    return ""
+    return apt.install("Slurm", ["--no-install-recommends", *PACKAGES])
 
 
 class Cluster:

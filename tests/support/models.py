@@ -1,9 +1,12 @@
 """Tiny MACE models with random weights, in the shapes that users have, and structures for them."""
 
 import copy
+import hashlib
 import io
+import os
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from lora.data.structures import ENERGY, FORCES, STRESS
 from lora.mace.door import default_dtype, o3, upstream
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
+from tests.support import forkserver
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,17 @@ def make_model(case: Case = BASE) -> nn.Module:
 
 @cache
 def _made(case: Case) -> nn.Module:
+    """Build a model, or read what another process of this test session has built."""
+    name = hashlib.sha256(repr(case).encode()).hexdigest()
+    file = Path(os.environ[forkserver.HOME], f"{name}.model")
+    if not file.is_file():
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_bytes(_built(case))
+        part.replace(file)
+    return torch.load(file, weights_only=False)
+
+
+def _built(case: Case) -> bytes:
     modules = upstream("mace.modules")
     torch.manual_seed(case.seed)
     irreps = o3.Irreps(f"{case.channels}x0e + {case.channels}x1o + {case.channels}x2e")
@@ -133,8 +148,7 @@ def _made(case: Case) -> nn.Module:
                 parameter.normal_(std=0.3)
     file = io.BytesIO()  # as users have them: MACE's weights of forbidden couplings, fresh from
     torch.save(model.eval(), file)  # its classes, cannot even be copied
-    file.seek(0)
-    return torch.load(file, weights_only=False)
+    return file.getvalue()
 
 
 def structures(seed: int = 0, stress: bool = True) -> list[Atoms]:

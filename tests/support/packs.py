@@ -17,9 +17,11 @@ from tests.support.models import outputs
 POINTS = [
     {"rank": 1, "alpha": 8.0, "lr": 0.02},
     {"rank": 3, "alpha": 2.0, "lr": 0.01, "scaling": "rank_stable"},
-    {"rank": 2, "alpha": 4.0, "lr": 0.005, "max_num_epochs": 4},
+    {"rank": 2, "alpha": 4.0, "lr": 0.005, "max_num_epochs": 2},
 ]
-COMMON = {"seed": 3, "batch_size": 2, "ema_decay": 0.5, "max_num_epochs": 7, "clip_grad": 1.0}
+EPOCHS = 4
+COMMON = {"seed": 3, "batch_size": 2, "ema_decay": 0.5, "clip_grad": 1.0}
+COMMON |= {"max_num_epochs": EPOCHS}
 
 
 def settings(**own: object) -> TrainSettings:

@@ -5,8 +5,8 @@ Against a real store each time: an SQLite file, or a server that is started, kil
 
 import json
 import logging
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +27,7 @@ from lora.tracking.live import Live
 from lora.tracking.run import COUNTS, read_run
 from lora.tracking.store import Store
 from lora.tracking.view import COLUMNS
+from tests.support import forkserver
 from tests.support.models import make_model
 from tests.support.results import epoch, make_sweep, train, write_results
 from tests.support.store import Server, all_of
@@ -303,7 +304,8 @@ def test_eight_at_once_lose_nothing(
     own = ["--uri", uri, "--experiment", "exp"]
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "lora.cli", "track", str(folder), *own],
+            ["mace-lora", "track", str(folder), *own],
+            env=os.environ | forkserver.environment(),
             stderr=subprocess.PIPE,
             text=True,
         )

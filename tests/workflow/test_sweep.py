@@ -19,7 +19,7 @@ from lora.mace.labelling import label
 from tests.support.models import make_model
 from tests.support.published import HEADS
 from tests.support.store import Server, all_of
-from tests.support.sweep import Sweep
+from tests.support.sweep import Sweep, ran
 from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
@@ -39,9 +39,7 @@ CUT = "lora_r2_a0.5_s3_cut1"
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    made = Sweep(tmp_path_factory.mktemp("a sweep"))
-    made.printed = made.run()
-    return made
+    return ran(tmp_path_factory.mktemp("a sweep"))
 
 
 def test_everything_is_there(sweep: Sweep) -> None:
