@@ -108,10 +108,11 @@ def ran(home: Path) -> Sweep:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.is_dir():
             sweep.printed = sweep.run()
+            kept.with_suffix(".txt").write_text(sweep.printed)
             shutil.copytree(home / "out", kept)
             return sweep
     shutil.copytree(kept, home / "out", ignore=shutil.ignore_patterns("track"))
-    sweep.printed = sweep.run()
+    sweep.printed = kept.with_suffix(".txt").read_text() + sweep.run()
     return sweep
 
 

@@ -17,8 +17,10 @@ from lora.mace.graphs import graphs
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.loop import Fit
 from tests.support.models import make_model, structures
-from tests.support.packs import POINTS, packed
+from tests.support.packs import EPOCHS, POINTS, packed
 from tests.support.trainings import lines_of
+
+SHORT = POINTS[2]["max_num_epochs"]
 
 
 def make_fit(n: int) -> Fit:
@@ -43,7 +45,7 @@ def test_points_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> N
     assert tried == [5, 3, 2, 2]
     fit.run(lambda _: None)  # in groups of two, each to its own end
     assert max(tried[4:]) == 2
-    assert [point.epoch for point in fit.points] == [7, 7, 4, 7, 7]
+    assert [point.epoch for point in fit.points] == [EPOCHS, EPOCHS, SHORT, EPOCHS, EPOCHS]
 
     def nothing_fits(*_: object, **__: object) -> list:
         raise torch.OutOfMemoryError
@@ -71,7 +73,8 @@ def test_points_go_together_that_can() -> None:
     fit = make_fit(3)
     sizes = []
     fit.run(lambda points: sizes.append(len(points)))
-    assert sizes == [3] * 5 + [2] * 3  # epochs 0 to 4; the third point stops after its fourth
+    # before training, then each epoch; the third point stops before the others
+    assert sizes == [3] * (1 + SHORT) + [2] * (EPOCHS - SHORT)
 
 
 @pytest.mark.slow
