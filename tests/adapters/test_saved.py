@@ -24,11 +24,11 @@ from lora.plan.settings import TrainSettings
 from lora.training.loop import Fit
 from lora.training.state import TrainingState
 from lora.training.trainees import Single
+from tests.support import counts
 from tests.support.models import (
     BASE,
     CASES,
     ONE_HEAD,
-    ONE_HEAD_IDS,
     Case,
     make_model,
     perturb,
@@ -36,6 +36,8 @@ from tests.support.models import (
 )
 
 PRODUCTS = {"skip_tp": True, "symmetric_contraction": True}
+PLACES: dict[str, dict] = {"linear": {}, "products": PRODUCTS}
+ROWS = counts.covering(ONE_HEAD, ["mace", "rank_stable"], PLACES)
 
 
 def trained(
@@ -53,13 +55,10 @@ def known_structures() -> list:
     return [a for a in structures() if set(a.numbers) <= {1, 6, 8}]
 
 
-@pytest.mark.parametrize("targets", [{}, PRODUCTS], ids=["linear", "products"])
-@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
-@pytest.mark.parametrize("case", ONE_HEAD, ids=ONE_HEAD_IDS)
-def test_round_trip_to_the_full_model(
-    case: Case, scaling: str, targets: dict, tmp_path: Path
-) -> None:
-    model, full = trained(case, scaling, targets), make_model(case)
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "scaling", "place"), ROWS, ids=counts.named(ROWS))
+def test_round_trip_to_the_full_model(case: Case, scaling: str, place: str, tmp_path: Path) -> None:
+    model, full = trained(case, scaling, PLACES[place]), make_model(case)
     save_adapter(model, tmp_path)
     load_adapter(full, tmp_path)
     atoms = known_structures()

@@ -19,11 +19,10 @@ from lora.mace.elements import set_e0s, trim_elements
 from lora.mace.foundation import load_foundation
 from lora.mace.heads import own_head, two_heads
 from lora.plan.targets import Targets
+from tests.support import counts
 from tests.support.models import (
     CASES,
-    IDS,
     ONE_HEAD,
-    ONE_HEAD_IDS,
     Case,
     difference,
     make_model,
@@ -34,6 +33,7 @@ from tests.support.models import (
 
 PRODUCTS = {"skip_tp": True, "symmetric_contraction": True}
 WHOLE = {"none": (), "readouts": ("readouts",), "elements": ("products.0", "node_embedding")}
+ALL, SAVED = counts.covering(CASES, WHOLE), counts.covering(ONE_HEAD, WHOLE)
 
 
 def whole(request: str) -> Targets:
@@ -62,8 +62,8 @@ def same(a: dict, b: dict) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", WHOLE)
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "kind"), ALL, ids=counts.named(ALL))
 def test_unloaded_is_the_base(case: Case, kind: str) -> None:
     model = make_model(case)
     model.readouts.requires_grad_(False)
@@ -176,8 +176,8 @@ def test_patterns_are_checked() -> None:
     assert same(state(model), before)
 
 
-@pytest.mark.parametrize("kind", WHOLE)
-@pytest.mark.parametrize("case", ONE_HEAD, ids=ONE_HEAD_IDS)
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "kind"), SAVED, ids=counts.named(SAVED))
 def test_saved_from_trimmed_and_merged(case: Case, kind: str, tmp_path: Path) -> None:
     """Saved from a trimmed model, loaded onto the full one, saved from there, merged."""
     model = trim_elements(make_model(case), [1, 6, 8])

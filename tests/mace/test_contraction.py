@@ -15,6 +15,7 @@ from lora.mace.fast.convolution import fuse
 from lora.mace.graphs import graphs
 from lora.mace.kernels import to_kernel
 from lora.training.loop import Fit
+from tests.support import counts
 from tests.support.models import (
     CASES,
     IDS,
@@ -27,6 +28,9 @@ from tests.support.models import (
     structures,
 )
 from tests.support.packs import POINTS, of_point, packed
+
+CHANGES: dict[str, Callable] = {"fold": fold, "fuse": fuse}
+ROWS = counts.covering(CASES[:7], CHANGES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
@@ -45,12 +49,12 @@ def test_folded_is_the_model(case: Case) -> None:
     assert difference(b, outputs(make_model(case))) > 1e-3
 
 
-@pytest.mark.parametrize("change", [fold, fuse])
-@pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
-def test_training_of_a_changed_pack(case: Case, change: Callable) -> None:
-    """Folded contractions and fused convolutions: four epochs end where they would without."""
-    base = make_model(case)
-    data, results = graphs(structures(), base), []
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "name"), ROWS, ids=counts.named(ROWS))
+def test_training_of_a_changed_pack(case: Case, name: str) -> None:
+    """Folded contractions and fused convolutions: a training ends where it would without."""
+    base, change = make_model(case), CHANGES[name]
+    data, results = graphs(structures()[2:], base), []
     for changed in (False, True):
         pack, points = packed(base, POINTS[:2], {})
         if changed:

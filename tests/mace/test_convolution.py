@@ -13,13 +13,17 @@ from lora.data.structures import ENERGY, FORCES
 from lora.mace.fast.autograd import join, spread
 from lora.mace.fast.convolution import FusedConvolution, fuse, unfuse
 from lora.mace.kernels import to_kernel
-from tests.support.models import CASES, IDS, OUTPUTS, Case, difference, make_model, outputs, perturb
+from tests.support import counts
+from tests.support.models import CASES, OUTPUTS, Case, difference, make_model, outputs, perturb
+
+PADDING = {"edge by edge": 0.0, "auto": 2.0, "padded": 1e9}
+ROWS = counts.covering(CASES, PADDING)
 
 
-@pytest.mark.parametrize("padding", [0.0, 2.0, 1e9], ids=["edge by edge", "auto", "padded"])
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_fused_is_the_model(case: Case, padding: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora.mace.fast.convolution, "MOST_PADDING", padding)
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "edges"), ROWS, ids=counts.named(ROWS))
+def test_fused_is_the_model(case: Case, edges: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora.mace.fast.convolution, "MOST_PADDING", PADDING[edges])
     model = make_model(case)
     inject_lora(model, rank=2)
     perturb(model)

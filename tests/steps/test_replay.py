@@ -26,6 +26,7 @@ from lora.plan.settings import TrainSettings
 from lora.steps.merge import merge
 from lora.steps.replay import ReplaySettings, replay
 from lora.steps.train import train, train_pack
+from tests.support import counts
 from tests.support.models import CASES, Case, make_model, perturb
 from tests.support.trainings import QUICK, lines_of, teacher_data, with_files
 
@@ -101,7 +102,8 @@ def forgotten(folder: Path, foundation: Path, replayed: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["lora", "full"][: counts.of(1, 2)])
 def test_the_replay_head_remembers_and_the_own_head_is_shipped(
     files: dict,
     inputs: dict,

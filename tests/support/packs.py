@@ -11,6 +11,7 @@ from lora.adapters.inject import take_adapters
 from lora.adapters.pack import Pack
 from lora.plan.settings import TrainSettings
 from lora.training.state import TrainingState
+from tests.support import counts
 from tests.support.models import outputs
 
 # of three points: different ranks, alphas, scalings and learning rates, one that stops early
@@ -19,7 +20,7 @@ POINTS = [
     {"rank": 3, "alpha": 2.0, "lr": 0.01, "scaling": "rank_stable"},
     {"rank": 2, "alpha": 4.0, "lr": 0.005, "max_num_epochs": 2},
 ]
-EPOCHS = 4
+EPOCHS = counts.of(3, 10)
 COMMON = {"seed": 3, "batch_size": 2, "ema_decay": 0.5, "clip_grad": 1.0}
 COMMON |= {"max_num_epochs": EPOCHS}
 

@@ -56,12 +56,14 @@ class Published:
         case: Its shape.
         head: The head to fine-tune, where it has several.
         aged: What is taken out of the file.
+        rare: What is new in it stands in others, too: with full counts only.
     """
 
     name: str
     case: Case
     head: str | None = None
     aged: Callable[[Untyped], None] | None = None
+    rare: bool = False
 
     def model(self) -> nn.Module:
         """Return the model, as this version of MACE makes it."""
@@ -115,16 +117,16 @@ EMBEDDED_HEADS = replace(EMBEDDED, name="embedded_heads", heads=("pbe", "wb97m")
 HEADS = replace(BASE, name="heads", heads=("pbe", "r2scan"))
 
 WORKING = (
-    Published("mp-0", MP_0),
+    Published("mp-0", MP_0, rare=True),
     Published("mp-0, as MACE 0.3.6 wrote it", MP_0, aged=as_of_0_3_6),
     Published("off23, as MACE 0.3.6 wrote it", replace(MP_0, cls="MACE"), aged=as_of_0_3_6),
     Published("mp-0b2", MP_0B2),
     Published("matpes, two heads", HEADS, head="r2scan"),
-    Published("mh-1", MH, head="omol"),
-    Published("mh-1, without edge_irreps", MH, head="oc20", aged=without_edges),
+    Published("mh-1", MH, head="omol", rare=True),
+    Published("mh-1, without edge_irreps", MH, head="oc20", aged=without_edges, rare=True),
     Published("mh-1 with biases", MH_BIAS, head="omol", aged=without_edges),
     Published("omol", OMOL),
-    Published("with a readout of embeddings", EMBEDDED),
+    Published("with a readout of embeddings", EMBEDDED, rare=True),
     Published("with embeddings and heads", EMBEDDED_HEADS, head="wb97m"),
 )
 # what is mended of a file, beside that of others above

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lora.mace.fast.convolution import fuse, message_width
 from lora.mace.graphs import graphs
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.loop import Fit
+from tests.support import forkserver
 from tests.support.models import make_model, structures
 from tests.support.packs import EPOCHS, POINTS, packed
 from tests.support.trainings import lines_of
@@ -81,16 +81,16 @@ def test_points_go_together_that_can() -> None:
 def test_killed_for_real(files: dict[str, Path], tmp_path: Path) -> None:
     """kill -9 in the middle of a pack, twice; then the same command: equal to the last byte."""
     points = {"a": {"rank": 1, "lr": 0.02}, "b": {"rank": 2, "alpha": 4.0, "max_num_epochs": 25}}
-    command = [sys.executable, "-m", "lora.cli", "train"]
+    command, env = ["mace-lora", "train"], os.environ | forkserver.environment()
     command += [str(files[x]) for x in ("train_file", "valid_file")]
     command += ["--foundation", str(files["foundation"]), "--e0s_file", str(files["e0s_file"])]
     command += ["--points", json.dumps(points), "--batch_size", "3", "--max_num_epochs", "30"]
     command += ["--threads", "1", "--out"]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True, env=env)
 
     out, killed = tmp_path / "killed", 0
     for epochs in (3, 12):
-        process = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL, env=env)
         metrics = out / "a/metrics.jsonl"
         while process.poll() is None:
             if metrics.is_file() and len(metrics.read_text().splitlines()) > epochs:
@@ -100,7 +100,7 @@ def test_killed_for_real(files: dict[str, Path], tmp_path: Path) -> None:
             time.sleep(0.01)
         process.wait()
     assert killed == 2 and not (out / "a/train.json").exists()
-    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    subprocess.run([*command, str(out)], check=True, capture_output=True, env=env)
     clock = ("seconds", "timestamp")
     for name in points:
         a, b = lines_of(tmp_path / "whole" / name), lines_of(out / name)
