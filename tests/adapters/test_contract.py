@@ -1,8 +1,8 @@
 """The contract: the numbers that must hold, each on every row of the table of architectures.
 
 Rows are the cases of `tests.support.models`, with adapters on the linear layers only or with those
-on skip connections and contractions too; `make test-long` has both of each.  Bounds are for float64;
-float32 has nine digits less.
+on skip connections and contractions too; `make test-long` has both of each.  Bounds are for
+float64; float32 has nine digits less.
 """
 
 import copy

@@ -129,6 +129,19 @@ def one_does_not_fit(rank: int) -> None:
     _from_step(4, wrong)
 
 
+def steps_last(seconds: float) -> None:
+    """Make every step of a training last."""
+    from lora.training.loop import Fit
+
+    step = Fit.train_step
+
+    def slow(self: Any, batch: Any, group: list[int]) -> list[Any]:
+        time.sleep(seconds)
+        return step(self, batch, group)
+
+    Fit.train_step = slow
+
+
 def steps_break(method: str) -> None:
     """All steps of a method fail, as with a bug or a broken GPU."""
 

@@ -24,12 +24,12 @@ from lora.files.sealed import read_json
 from tests.faults.test_snakemake import BROKEN
 from tests.slurm.cluster import NODES, Cluster, install, output, wait_for
 from tests.support import counts, forkserver
-from tests.support.sweep import ROOT, Sweep
+from tests.support.sweep import ROOT, Sweep, kept_sweep
 from tests.support.trainings import same
 
 pytestmark = pytest.mark.slow
 POINT, PACK = "lora_r1_a0.5_s3", "lora_s3_1"
-EPOCHS = 150  # some ten seconds alone
+EPOCHS = 40
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.stop()
 
 
+# What a training imports first: its steps last, without keeping a core busy that others need.
+SLOW = """
+import sys
+if "train" in sys.orig_argv:
+    import lora  # the copy's
+    sys.path.insert(0, "{root}")
+    from tests.faults.child import steps_last
+    steps_last({seconds})
+"""
+
+
 class SlurmSweep(Sweep):
     """A clone whose profile was filled in as docs/cluster.md says."""
 
     commands: tuple[str, ...] = forkserver.COMMANDS  # the others are the real ones
     process: subprocess.Popen
     printed: str
-    local: Sweep  # the same without Slurm
     failed: tuple[dict, int]  # how a point ended that failed, and after how many tries
 
     def __init__(self, home: Path, **resources: str) -> None:
@@ -151,12 +161,18 @@ def before_training(undisturbed: SlurmSweep, home: Path, **resources: str) -> Sl
     return sweep
 
 
+def slow(home: Path, seconds: float) -> None:
+    """Let each of the 2 x EPOCHS steps last."""
+    (home / "sitecustomize.py").write_text(SLOW.format(root=ROOT, seconds=seconds))
+
+
 def begun(undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     """A sweep whose training has come some way."""
     sweep = before_training(undisturbed, home)
+    slow(home, 0.25)
     sweep.process = sweep.start("--until", "train")
-    wait_for(lambda: sweep.epochs() > 10, "the training to begin", seconds=240)
-    assert sweep.epochs() < EPOCHS - 20
+    wait_for(lambda: sweep.epochs() > 2, "the training to begin", seconds=240)
+    assert sweep.epochs() < EPOCHS / 2
     return sweep
 
 
@@ -217,35 +233,18 @@ def over_memory(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmS
     return sweep
 
 
-# What a training imports first: each file that it writes takes a while, as on a slow disk.
-SLOW_DISK = """
-import os, sys, time
-fsync = os.fsync
-def slow(handle):
-    time.sleep(0.25)
-    fsync(handle)
-if "train" in sys.orig_argv:
-    os.fsync = slow
-"""
-
-
 def over_time(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     sweep = before_training(undisturbed, home, runtime="1 * attempt")
-    (home / "sitecustomize.py").write_text(SLOW_DISK)
+    slow(home, 1.2)
     sweep.finish(sweep.start("--until", "train"))
     return sweep
 
 
 def whole_sweep(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
-    remote = SlurmSweep(home)
-    remote.config["checks"]["quick"] = ["gradients"]
-    process = remote.start()
-    remote.local = Sweep(home.with_name("local"))
-    remote.local.config["checks"] = remote.config["checks"] | {"quick": []}
-    remote.local.config["export"] = {"engines": []}
-    remote.local.run()
-    remote.printed = remote.finish(process)
-    return remote
+    sweep = SlurmSweep(home)
+    sweep.config["checks"]["quick"] = ["gradients"]
+    sweep.printed = sweep.finish(sweep.start())
+    return sweep
 
 
 SIDE_BY_SIDE = (
@@ -285,13 +284,13 @@ def logs_of(sweep: SlurmSweep) -> list[Path]:
     return list((sweep.home / "slurm_logs/rule_train").rglob("*.log"))
 
 
-def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster) -> None:
+def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: Path) -> None:
     """All trainings on nodes with a GPU, nothing of it here; the same table to the last digits."""
     remote = started[whole_sweep].result()
     assert "plan: 3 of 3 points to train in 2 jobs" in remote.printed
     tables = [
-        pd.read_csv(sweep.home / "out/report/sweep.csv").set_index(["point", "test_set"])
-        for sweep in (remote.local, remote)
+        pd.read_csv(results / "report/sweep.csv").set_index(["point", "test_set"])
+        for results in (kept_sweep(tmp_path), remote.home / "out")
     ]
     numbers = [t.filter(regex="rmse|mae").sort_index() for t in tables]
     assert numbers[0].notna().all(axis=None) and len(numbers[0]) == 15

@@ -94,23 +94,29 @@ class Sweep:
         return {k: v for k, v in counts.items() if k not in ("all", "total")}
 
 
-def ran(home: Path) -> Sweep:
-    """Return a sweep that has run, with what it printed.
+def kept_sweep(home: Path) -> Path:
+    """Return the results of a sweep, which the first that asks in a test session runs.
 
-    The first that asks in a test session runs it; the others get its results, and fill a store of
-    MLflow of their own.
+    Args:
+        home: The folder in which it runs, if it must.
+    """
+    kept = Path(os.environ[forkserver.HOME], "sweep")
+    with kept.with_name("sweep.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.is_dir():
+            sweep = Sweep(home / "first")
+            kept.with_suffix(".txt").write_text(sweep.run())
+            shutil.copytree(sweep.home / "out", kept)
+    return kept
+
+
+def ran(home: Path) -> Sweep:
+    """Return a sweep that has run, with what it printed; its store of MLflow is its own.
 
     Args:
         home: Its folder.
     """
-    sweep, kept = Sweep(home), Path(os.environ[forkserver.HOME], "sweep")
-    with kept.with_name("sweep.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.is_dir():
-            sweep.printed = sweep.run()
-            kept.with_suffix(".txt").write_text(sweep.printed)
-            shutil.copytree(home / "out", kept)
-            return sweep
+    sweep, kept = Sweep(home), kept_sweep(home.parent)
     shutil.copytree(kept, home / "out", ignore=shutil.ignore_patterns("track"))
     sweep.printed = kept.with_suffix(".txt").read_text() + sweep.run()
     return sweep
