@@ -4,8 +4,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
-# four processes for two cores: those with Slurm, a server or a browser wait most of the time
-SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
+# three processes for two cores: those with Slurm, a server or a browser wait most of the time
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 sweep: .venv/ready
 	snakemake --cores all

@@ -6,6 +6,7 @@ Imported before any test module: e3nn imports only after our door to it was open
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tests.support import counts, forkserver
 from tests.support.trainings import files, inputs  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).parents[1]
+# hundreds of processes shall not compile the library anew, whatever the shell says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 
 

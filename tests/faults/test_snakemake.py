@@ -28,7 +28,7 @@ class Short(Sweep):
         none: dict = {"quick": [], "standard": [], "thorough": [], "holdout_file": None}
         self.config |= {"checks": none, "export": {"engines": []}, "baselines": []}
         self.config |= {"rank_curve": False, "select": {"limits": {}}}
-        self.config["train"] = {"max_num_epochs": 40, "batch_size": 3, "lr": 0.01}
+        self.config["train"] = {"max_num_epochs": 12, "batch_size": 3, "lr": 0.01}
 
     def start(self) -> subprocess.Popen:
         """Snakemake in the background, in a process group of its own."""

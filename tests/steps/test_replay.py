@@ -38,7 +38,8 @@ def energies_of(model: torch.nn.Module, structures: list[Atoms]) -> tuple[np.nda
     return out["energy"], out["forces"]
 
 
-@pytest.mark.parametrize("case", SCALE_SHIFT, ids=lambda c: c.name)
+@pytest.mark.long
+@pytest.mark.parametrize("case", SCALE_SHIFT[:: counts.of(2, 1)], ids=lambda c: c.name)
 def test_both_heads_start_as_the_model_and_part(case: Case) -> None:
     base = make_model(case)
     structures = [molecule("CH3CHO"), molecule("HCN")]

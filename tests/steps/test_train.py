@@ -27,8 +27,12 @@ from lora.training.loop import Fit
 from lora.training.setup import nested, prepare
 from lora.training.state import TrainingState
 from lora.training.trainees import Single
+from tests.support import counts
 from tests.support.models import BASE, make_model
 from tests.support.trainings import EPOCHS, QUICK, lines_of, teacher_data, with_files
+
+SCHEDULERS = ["constant", "ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR"]
+ROWS = counts.covering(SCHEDULERS, ["lora", "full"])
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "freeze"])
@@ -105,10 +109,8 @@ def test_whole_modules_train_in_no_pack(inputs: dict, tmp_path: Path) -> None:
         replace(one, enable_cueq=True).resolved()
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize(
-    "scheduler", ["ReduceLROnPlateau", "ExponentialLR", "CosineAnnealingLR", "constant"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("scheduler", "method"), ROWS, ids=counts.named(ROWS))
 def test_resumed_equals_undisturbed(
     inputs: dict, tmp_path: Path, scheduler: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

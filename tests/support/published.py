@@ -120,14 +120,14 @@ WORKING = (
     Published("mp-0", MP_0, rare=True),
     Published("mp-0, as MACE 0.3.6 wrote it", MP_0, aged=as_of_0_3_6),
     Published("off23, as MACE 0.3.6 wrote it", replace(MP_0, cls="MACE"), aged=as_of_0_3_6),
-    Published("mp-0b2", MP_0B2),
+    Published("mp-0b2", MP_0B2, rare=True),
     Published("matpes, two heads", HEADS, head="r2scan"),
     Published("mh-1", MH, head="omol", rare=True),
     Published("mh-1, without edge_irreps", MH, head="oc20", aged=without_edges, rare=True),
     Published("mh-1 with biases", MH_BIAS, head="omol", aged=without_edges),
     Published("omol", OMOL),
-    Published("with a readout of embeddings", EMBEDDED, rare=True),
-    Published("with embeddings and heads", EMBEDDED_HEADS, head="wb97m"),
+    Published("with a readout of embeddings", EMBEDDED),
+    Published("with embeddings and heads", EMBEDDED_HEADS, head="wb97m", rare=True),
 )
 # what is mended of a file, beside that of others above
 MENDED = (

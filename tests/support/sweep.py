@@ -32,7 +32,7 @@ class Sweep:
         home.mkdir(exist_ok=True)
         for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
             source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__", "quickstart")
+            ignore = shutil.ignore_patterns("quickstart")
             if source.is_dir():
                 shutil.copytree(source, home / name, ignore=ignore)
             else:

@@ -16,6 +16,7 @@ from lora.plan.settings import TrainSettings
 from lora.training.loop import Fit
 from lora.training.state import TrainingState
 from lora.training.trainees import make_trainee
+from tests.support import counts
 from tests.support.models import make_model, structures
 
 METHODS = {
@@ -24,6 +25,7 @@ METHODS = {
     "lora": {"rank": 3, "alpha": 8.0, "start": "upstream"},
 }
 # clipping binds, the rate falls, the average and the decay are strong enough to be seen
+ROWS = counts.covering(METHODS, ["adam", "adamw"])
 SETTINGS = {"lr": 0.01, "ema_decay": 0.7, "clip_grad": 0.5, "weight_decay": 0.05, "batch_size": 2}
 SETTINGS |= {"lr_factor": 0.3, "scheduler_patience": 0, "beta": 0.8, "drop_last": True, "seed": 5}
 LOSSES = [1.0, 2.0, 0.5, 3.0]  # of validation, made up: the rate falls twice
@@ -127,8 +129,8 @@ def gap(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs if b is not None)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.long
+@pytest.mark.parametrize(("method", "optimizer"), ROWS, ids=counts.named(ROWS))
 def test_steps_are_those_of_mace_run_train(method: str, optimizer: str) -> None:
     """With EMA, clipping that binds, a schedule that steps and weight decay: to 1e-9."""
     one = settings(method, optimizer=optimizer)
