@@ -73,7 +73,7 @@ class Pack(nn.Module):
         for layer, values in zip(self.packed.values(), columns, strict=True):
             layer.values, layer.active = values, places
         out = self.model(repeated(batch, len(points)), **options)
-        return [_copy_of(out, i, len(points)) for i in range(len(points))]
+        return _copies(out, len(points))
 
     def layers(self, point: int) -> Layers:
         """Return the adapters of one point, as they stand now.
@@ -206,13 +206,14 @@ def repeated(batch: dict[str, Tensor], n: int) -> dict[str, Tensor]:
     return out
 
 
-def _copy_of(out: dict[str, Tensor | None], i: int, n: int) -> dict[str, Tensor]:
-    """Return the part of an output that belongs to copy i of n."""
-    return {
-        key: value.chunk(n)[i]
+def _copies(out: dict[str, Tensor | None], n: int) -> list[dict[str, Tensor]]:
+    """Return the part of an output that belongs to each of n copies."""
+    parts = {  # split once: the gradient of each split fills a whole tensor
+        key: value.chunk(n)
         for key, value in out.items()
         if isinstance(value, Tensor) and value.dim() and len(value) % n == 0
     }
+    return [{key: pieces[i] for key, pieces in parts.items()} for i in range(n)]
 
 
 def _check_alike(points: list[Layers]) -> None:

@@ -205,9 +205,9 @@ class Fit:
             point.optimizer.zero_grad(set_to_none=True)
         outs = self._outputs(batch, group, training=True)
         losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
-        torch.autograd.backward(
-            torch.stack(losses).sum()
-        )  # no point's loss has a part of another's
+        # no point's loss has a part of another's; of positions nobody wants the gradient
+        trained = [parameter for point in points for parameter in point.trained.values()]
+        torch.autograd.backward(torch.stack(losses).sum(), inputs=trained)
         return [loss.detach() for loss in losses]
 
     def _outputs(self, batch: Any, group: list[int], training: bool) -> list[dict[str, Tensor]]:

@@ -202,7 +202,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         place: The place of each edge among all places, [n_edges].
-        edge: The edge at each place, any where there is none, [n_atoms * most].
+        edge: The edge at each place, one of the same row where there is none, [n_atoms * most].
         most: The number of places in a row.
     """
 
@@ -221,10 +221,12 @@ def neighbours(receiver: Tensor, n_atoms: int) -> Neighbours:
     counts = torch.bincount(receiver, minlength=n_atoms)  # [n_atoms]
     most = int(counts.max()) if len(receiver) else 0
     order = torch.argsort(receiver, stable=True)
-    before = (counts.cumsum(0) - counts)[receiver[order]]
-    within = torch.arange(len(order), device=order.device) - before
+    start = counts.cumsum(0) - counts
+    within = torch.arange(len(order), device=order.device) - start[receiver[order]]
     place = torch.empty_like(order)
     place[order] = receiver[order] * most + within
-    edge = place.new_zeros(n_atoms * most)
+    # not the same edge everywhere: a GPU adds up what one atom gets from many places one by one
+    first = order[start.clamp(max=len(order) - 1)] if len(order) else start
+    edge = first[:, None].expand(-1, most).flatten()
     edge[place] = torch.arange(len(order), device=order.device)
     return Neighbours(place, edge, most)
