@@ -4,8 +4,9 @@
 
 Each dataset is split at random (100 structures to train on, 50 to validate); the E0s are estimated
 once and given to both.  On the quickstart's base, from three seeds: LoRA of rank 8 and alpha 32 and
-full fine-tuning by mace_run_train, and by us with each start and schedule.  Rate, moving
-average and clipping are those of `RATES` for both, batches of 5, 15 epochs, float64.
+full fine-tuning by mace_run_train, and by us with each start, schedule and rate.  Moving average
+and clipping are those of `RATES` for both, and so is mace_run_train's rate; batches of 5, 15
+epochs, float64.
 
 Goes on where it was stopped.  Prints the lowest force RMSE on the validation set among the epochs
 (meV/Å), mean ± standard deviation over the seeds, and Welch's p against mace_run_train.
@@ -45,14 +46,20 @@ SCHEDULES = {
 STARTS = ("documented", "upstream")
 
 
-def variants(method: str, schedules: list[str]) -> dict[str, dict]:
+def variants(method: str, schedules: list[str], rates: list[float]) -> dict[str, dict]:
     """What we train of a method, by name."""
-    if method == "full":
-        return {name: SCHEDULES[name] for name in schedules}
-    return {
-        f"{start}, {name}": LORA | {"start": start} | SCHEDULES[name]
-        for start in STARTS
+    plain = {
+        name if rate == RATES[method]["lr"] else f"{name} lr {rate:g}": SCHEDULES[name]
+        | {"lr": rate}
         for name in schedules
+        for rate in rates
+    }
+    if method == "full":
+        return plain
+    return {
+        f"{start}, {name}": LORA | {"start": start} | own
+        for start in STARTS
+        for name, own in plain.items()
     }
 
 
@@ -71,9 +78,8 @@ def prepare(data: Path, keys: list[str], folder: Path) -> None:
     command("e0s", folder / "data/train.xyz", "--foundation", BASE, "--out", folder / "e0s.json")
 
 
-def ours(method: str, schedules: list[str], folder: Path) -> dict[str, list[float]]:
+def ours(method: str, own_settings: dict[str, dict], folder: Path) -> dict[str, list[float]]:
     """Train our variants of a method; return the lowest errors, one a seed."""
-    own_settings = variants(method, schedules)
     points = {
         f"{method}/{name}/{seed}": SETTINGS | RATES[method] | own | {"method": method, "seed": seed}
         for name, own in own_settings.items()
@@ -138,6 +144,7 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", help="NAME=FILE or NAME=FILE:ENERGY_KEY:FORCES_KEY")
     parser.add_argument("--methods", nargs="+", default=["lora", "full"], choices=[*RATES])
     parser.add_argument("--schedules", nargs="+", default=[*SCHEDULES], choices=[*SCHEDULES])
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.01], help="of ours")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -150,7 +157,8 @@ def main() -> None:
         for method in args.methods:
             upstream = theirs(method, folder)
             print(f"{name} {method} | mace_run_train | {cell(upstream)} |", flush=True)
-            for variant, found in ours(method, args.schedules, folder).items():
+            own = variants(method, args.schedules, args.rates)
+            for variant, found in ours(method, own, folder).items():
                 p = ttest_ind(found, upstream, equal_var=False).pvalue
                 print(f"{name} {method} | {variant} | {cell(found)} | p {p:.2f}", flush=True)
 

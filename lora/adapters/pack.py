@@ -149,12 +149,7 @@ class PackedLayer(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the base computes with each weight for its copy, [K * n, ...]."""
-        weights, host = self.weights(), self.template.host
-        return (
-            host.run(weights[0], *inputs)
-            if len(weights) == 1
-            else host.run_packed(weights, *inputs)
-        )
+        return self.template.host.run_packed(self.weights(), *inputs)
 
     def layer(self, row: Tensor, point: int) -> Adapter:
         """Return the adapter of one point.

@@ -23,6 +23,7 @@ from lora.training.checkpoint import read_checkpoint, write_checkpoint
 from lora.training.distributed import average, rank_and_size
 from lora.training.state import TrainingState
 from lora.training.streams import streams
+from lora.training.together import step_together
 from lora.training.trainees import Trainee
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class Fit:
         average(losses)
         for i in group:
             average(p.grad for p in self.points[i].trained.values() if p.grad is not None)
-            self.points[i].step()
+        step_together([self.points[i] for i in group])
         return losses
 
     def _in_parts(self, group: list[int], compute: Callable[[list[int]], list[T]]) -> list[T]:
