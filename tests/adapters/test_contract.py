@@ -83,9 +83,10 @@ def two_heads(case: Case) -> list:
     return atoms
 
 
-def test_untrained_is_the_base(case: Case, base: nn.Module, targets: dict) -> None:
+@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
+def test_untrained_is_the_base(case: Case, base: nn.Module, targets: dict, scaling: str) -> None:
     model = copy.deepcopy(base)
-    inject_lora(model, rank=3, alpha=2.0, scaling="rank_stable", targets=targets)
+    inject_lora(model, rank=3, alpha=2.0, scaling=scaling, targets=targets)
     before, start = outputs(base, two_heads(case)), outputs(model, two_heads(case))
     for key in OUTPUTS:
         scale = np.abs(before[key]).max()
@@ -180,7 +181,7 @@ def test_point_in_a_pack_is_the_point_alone(case: Case, base: nn.Module, targets
         for key in OUTPUTS:
             scale = np.abs(b[key]).max()
             assert np.abs(a[key] - b[key]).max() <= bound(case, 1e-8) * scale, (i, key)
-        assert difference(b, start) > 1e-5  # it has learnt something
+        assert difference(b, start) > 1e-4  # it has learnt something
         assert points[i].epoch == point.epoch == one["max_num_epochs"]
         for x, y in zip(points[i].history, point.history, strict=True):
             assert x["valid_loss"] == pytest.approx(y["valid_loss"], rel=bound(case, 1e-8))

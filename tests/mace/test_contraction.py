@@ -64,7 +64,7 @@ def test_training_of_a_changed_pack(case: Case, name: str) -> None:
     for a, b in zip(*results, strict=True):
         for key in OUTPUTS:
             assert np.abs(a[key] - b[key]).max() <= 1e-8 * np.abs(b[key]).max(), key
-    assert difference(results[0][0], outputs(base)) > 1e-5
+    assert difference(results[0][0], outputs(base)) > 1e-4
 
 
 def test_what_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:

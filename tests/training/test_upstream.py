@@ -24,8 +24,8 @@ METHODS = {
     "freeze": {"freeze_level": 1},
     "lora": {"rank": 3, "alpha": 8.0, "start": "upstream"},
 }
-# clipping binds, the rate falls, the average and the decay are strong enough to be seen
 ROWS = counts.covering(METHODS, ["adam", "adamw"])
+# clipping binds, the rate falls, the average and the decay are strong enough to be seen
 SETTINGS = {"lr": 0.01, "ema_decay": 0.7, "clip_grad": 0.5, "weight_decay": 0.05, "batch_size": 2}
 SETTINGS |= {"lr_factor": 0.3, "scheduler_patience": 0, "beta": 0.8, "drop_last": True, "seed": 5}
 LOSSES = [1.0, 2.0, 0.5, 3.0]  # of validation, made up: the rate falls twice
