@@ -49,15 +49,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 LONGEST = [
     "test_slurm.py",
     "test_sweep.py",
+    "test_contract.py",
     "test_browser.py",
     "test_processes.py",
     "test_snakemake.py",
     "test_damage.py",
     "test_export.py",
+    "test_foundation.py",
+    "test_replay.py",
     "test_strangers.py",
     "test_tracking.py",
     "test_train.py",
     "test_interrupt.py",
+    "test_change.py",
+    "test_forkserver.py",
 ]
 
 

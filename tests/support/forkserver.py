@@ -37,7 +37,9 @@ ROOT = Path(__file__).parents[2]
 HOME, SOCKET = "MACE_LORA_FORK_HOME", "MACE_LORA_FORK_SERVER"
 COMMANDS = ("mace-lora", "snakemake")
 PRELOADED = [f"lora.steps.{x.stem}" for x in sorted((ROOT / "lora/steps").glob("[a-z]*.py"))]
-PRELOADED += ["snakemake.cli", "pandas", "scipy.stats", "ase.io"]
+PRELOADED += ["snakemake.cli", "snakemake.report.html_reporter", "snakemake.profiles"]
+PRELOADED += ["dpath", "jinja2", "mlflow.store.tracking.sqlalchemy_store", "platformdirs", "yte"]
+PRELOADED += ["matplotlib.figure", "pandas", "pyarrow.compute", "scipy.stats", "ase.io"]
 OF_MACE = ["modules", "data", "tools.train", "tools.scripts_utils", "calculators"]
 
 # --- what tests use
