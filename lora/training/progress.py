@@ -60,7 +60,7 @@ class Progress:
         last = now["epoch"] == self.epochs
         if self.aloud and (last or time.monotonic() - self.printed.get(name, -EVERY) >= EVERY):
             self.printed[name] = time.monotonic()
-            print(text, flush=True)
+            _print(text)
 
     def _left(self, name: str, epoch: int) -> str:
         """Say how long it takes to the last epoch, at the pace so far."""
@@ -87,7 +87,13 @@ def say(text: str) -> None:
         text: The line, which the log has, too.
     """
     if not _same_file(sys.stdout, sys.stderr):
-        print(text, flush=True)
+        _print(text)
+
+
+def _print(text: str) -> None:
+    """Print a line in one piece; in an unbuffered output, `print` writes its end alone."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _same_file(one: Any, other: Any) -> bool:

@@ -127,7 +127,7 @@ def test_a_broken_export_is_caught_in_every_engine(
     merged: Path, tmp_path: Path, broken: object
 ) -> None:
     files = written(broken(merged), tmp_path, ALL)
-    for row in verify(files, Proof(merged, systems()[1:2], torch.float64, steps=20)):
+    for row in verify(files, Proof(merged, systems()[1:2], torch.float64, steps=50)):
         assert row["verdict"] == "failed", row
         if broken is without_e0s:
             assert row["why"].startswith("energy over")
@@ -152,7 +152,7 @@ def test_the_chosen_head_of_several(tmp_path: Path) -> None:
         "ase": Path(found["folder"], "m.model"),
         "lammps": Path(found["folder"], "m.model-lammps.pt"),
     }
-    for row in verify(files, Proof(tmp_path / "m.model", structures, torch.float64, "pbe0", 20)):
+    for row in verify(files, Proof(tmp_path / "m.model", structures, torch.float64, "pbe0", 50)):
         assert row["verdict"] == "failed"
 
 
