@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 # hundreds of processes shall not compile the library anew, whatever the shell says
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+forkserver.remember_annotations()
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 
 
