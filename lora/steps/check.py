@@ -15,7 +15,8 @@ from lora.data.labels import Keys
 from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json, write_sealed
-from lora.mace.device import check_device, set_threads
+from lora.mace.device import check_device
+from lora.mace.processes import side_by_side
 from lora.plan.commands import Run
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def check(
         files: The files that they work on.
         settings: {check: {argument: value}} over the defaults of each.
         device: The device: cpu, cuda or cuda:N.
-        run: Threads, and the receipt for the contents of all JSON files.
+        run: Threads, which models share, and the receipt for the contents of all JSON files.
 
     Returns:
         The content of each JSON file: {"point"} and what `lora.checks.run.run_checks` returns.
@@ -63,7 +64,6 @@ def check(
     Raises:
         UserError: A check does not exist, or does not take one of its settings.
     """
-    set_threads(run.threads)
     check_device(device)
     for name in [*names, *(settings or {})]:
         if name not in NAMES:
@@ -76,12 +76,15 @@ def check(
     e0s = read_json(files.e0s)["foundation_E0s"]
     sample = make_sample(found, holdout, e0s, settings or {})
     numbers = elements_of([*found, *holdout])
-    results = []
-    for out, model_file in models.items():
-        potential = Potential(model_file, numbers, device)
-        result = {"point": Path(out).stem} | run_checks(potential, sample, names)
+
+    def found_of(out: Path) -> dict[str, Any]:
+        potential = Potential(models[out], numbers, device)
+        return {"point": Path(out).stem} | run_checks(potential, sample, names)
+
+    threads = run.threads if device == "cpu" else 1
+    results = side_by_side(found_of, list(models), threads)
+    for out, result in zip(models, results, strict=True):
         write_sealed(out, result)
-        results.append(result)
     if run.receipt:
         run.receipt.write_points(results)
     return results

@@ -1,6 +1,7 @@
 """Each check passes a sound potential and catches one that is broken for it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
 from lora.plan.commands import Run
 from lora.steps.check import CheckFiles, check
-from tests.support.models import make_model
+from tests.support.models import BASE, make_model
 from tests.support.morse import Morse, sample
 from tests.support.trainings import teacher_data
 
@@ -220,6 +221,25 @@ def test_a_mace_model_from_files(tmp_path: Path) -> None:
         check(models, ["hole"], files)
     with pytest.raises(UserError, match=r"checks\.settings\.nve: there is no setting step; use st"):
         check(models, ["nve"], files, {"nve": {"step": 3}})
+
+
+def test_models_side_by_side_are_found_the_same(tmp_path: Path) -> None:
+    write_structures(tmp_path / "valid.xyz", teacher_data(4, seed=0))
+    write_sealed(tmp_path / "e0s.json", {"foundation_E0s": {}})
+    files = CheckFiles(tmp_path / "valid.xyz", tmp_path / "e0s.json")
+    models = {}
+    for i in range(3):
+        models[tmp_path / f"m{i}.json"] = tmp_path / f"m{i}.model"
+        torch.save(make_model(replace(BASE, name=f"m{i}", seed=i)), tmp_path / f"m{i}.model")
+
+    def found(threads: int) -> list[dict]:
+        results = check(models, ["dimers", "symmetry"], files, run=Run(threads))
+        assert results == [read_json(out) for out in models]
+        return [{k: x["detail"] | {k: x["value"]} for k, x in r["checks"].items()} for r in results]
+
+    one_by_one = found(1)
+    assert found(2) == one_by_one
+    assert one_by_one[0] != one_by_one[1] != one_by_one[2]
 
 
 def test_potential_is_the_model_in_ase(tmp_path: Path) -> None:
