@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lora.mace.device import set_threads
 
@@ -83,7 +83,7 @@ def _work(
             to.send((None, error))
 
 
-def _answer(connection: Connection) -> Result:
+def _answer(connection: Connection) -> Any:
     """Wait for the next answer of a process."""
     try:
         result, error = connection.recv()
