@@ -9,7 +9,7 @@ rule export:
         LAYOUT.log("export"),
     conda:
         ENV
-    threads: 1
+    threads: 2  # engines at a time
     params:
         plan=PLAN,
     shell:

@@ -18,6 +18,7 @@ from lora.data.structures import bare
 from lora.export.engines.ase import Ase
 from lora.export.engines.base import EVERY, Answer, CannotError, Engine, name_of
 from lora.mace.kernels import rounded
+from lora.mace.processes import side_by_side
 
 N_STRUCTURES = 5
 # eV/atom; eV/Å and eV/Å^3
@@ -86,12 +87,13 @@ def missing(row: Row) -> list[str]:
     return [name for name in row.modules if find_spec(name) is None]
 
 
-def verify(files: dict[str, Path], proof: Proof) -> list[dict[str, Any]]:
+def verify(files: dict[str, Path], proof: Proof, processes: int = 1) -> list[dict[str, Any]]:
     """Run structures through each engine and compare with the merged model in ASE.
 
     Args:
         files: {engine: its exported file}.
         proof: What to compare on.
+        processes: How many engines run at once.
 
     Returns:
         A row for each engine: {"engine", "file", "verdict": passed, failed or not checked, "why",
@@ -99,7 +101,11 @@ def verify(files: dict[str, Path], proof: Proof) -> list[dict[str, Any]]:
         differences, "drift" (meV/atom/ps), "bounds"}.
     """
     reference = _refer(proof)
-    return [_row(name, path, proof, reference) for name, path in files.items()]
+
+    def row_of(name: str) -> dict[str, Any]:
+        return _row(name, files[name], proof, reference)
+
+    return side_by_side(row_of, list(files), processes)
 
 
 def _refer(proof: Proof) -> Reference:

@@ -73,7 +73,7 @@ class Source(NamedTuple):
 
 
 DEFAULTS = ExportSettings()
-ONE_THREAD = Run(threads=1)  # tiny structures, one at a time: more threads only cost
+ONE_THREAD = Run(threads=1)
 
 
 def export(
@@ -86,7 +86,8 @@ def export(
     Args:
         source: The results folder of a sweep, or a .model file.
         settings: What to export, and how.
-        run: Threads, and the receipt for what is returned.
+        run: Threads, one for each engine that is run at a time, and the receipt for what is
+            returned.
 
     Returns:
         {"folder", "card", "verified": rows of `verify` and of files that could not be written, or
@@ -96,7 +97,7 @@ def export(
         UserError: There is nothing to export, an engine does not exist, or one disagrees with the
             merged model.
     """
-    set_threads(run.threads)
+    set_threads(1)  # tiny structures, one at a time: more threads only cost
     names = list(settings.engines) or [row.name for row in ROWS if not row.optional]
     for name in names:
         if name not in NAMES:
@@ -120,7 +121,7 @@ def export(
     if settings.check:
         kind = next(model.parameters()).dtype
         proof = Proof(found.model_file, structures, kind, settings.head, settings.steps)
-        rows = [*verify(files, proof), *unwritten]
+        rows = [*verify(files, proof, run.threads or 1), *unwritten]
         write_sealed(folder / "verify.json", {"verified": rows})
         Console(width=120).print(table_of(rows, found.point, name_of(kind)))
         _refuse_failed(rows, folder)
