@@ -4,9 +4,13 @@ e3nn 0.4.4 unpickles a constants file that torch >= 2.6 refuses.  MACE's answer 
 variable, set when it is imported, that turns safe loading off for the whole process.  Here the
 one type that e3nn needs is allowed instead, and MACE is imported only when a step needs it;
 what we load ourselves says `weights_only` each time.
+
+MACE imports torch's compiler, too, where it is installed.  That takes as long as torch itself, and
+of our steps only a training's optimiser asks for it; so MACE finds none, until it uses it.
 """
 
 import importlib
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -30,9 +34,35 @@ def upstream(module: str) -> ModuleType:
     Args:
         module: Its name, for example "mace.data".
     """
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), _compiler_later():
         warnings.simplefilter("ignore")
         return importlib.import_module(module)
+
+
+COMPILER, ITS_USER = "torch._dynamo", "mace.tools.compile"
+
+
+class _Compiler:
+    """Torch's compiler, imported when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(COMPILER), name)
+
+
+@contextmanager
+def _compiler_later() -> Iterator[None]:
+    """Let MACE find no compiler while it is imported, and a `_Compiler` afterwards."""
+    if COMPILER in sys.modules or ITS_USER in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules
+    modules[COMPILER] = None  # what is None there is not found
+    try:
+        yield
+    finally:
+        del sys.modules[COMPILER]
+        if ITS_USER in modules:
+            modules[ITS_USER].dynamo = _Compiler()
 
 
 def is_cueq(module: torch.nn.Module) -> bool:
