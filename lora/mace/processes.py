@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+import torch
+
 from lora.mace.device import set_threads
 
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
@@ -28,7 +30,8 @@ def side_by_side(
 
     With several threads and several items, the items are shared out among forked processes of one
     thread.  They end when this process ends, however it does.  Call it before torch has computed
-    with several threads, or on a GPU: neither survives a fork.
+    with several threads, which do not survive a fork.  Nor do those of autograd where there is a
+    GPU, used or not: there, all items are worked on in this process.
 
     Args:
         work: The function; what it returns, or raises, has to be pickled.
@@ -40,7 +43,7 @@ def side_by_side(
         RuntimeError: A process ended without an answer.
     """
     n = min(threads or 1, len(items))
-    if n <= 1 or sys.platform != "linux":
+    if n <= 1 or sys.platform != "linux" or torch.accelerator.is_available():
         set_threads(threads)
         return [work(item) for item in items]
     started = [_start(work, items[i::n]) for i in range(n)]

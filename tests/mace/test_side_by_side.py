@@ -47,6 +47,15 @@ def test_one_model_or_one_thread_needs_no_other_process(items: int, threads: int
         torch.set_num_threads(before)
 
 
+def test_where_there_is_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    before = torch.get_num_threads()
+    try:
+        assert {x[1:] for x in side_by_side(facts, range(3), 2)} == {(os.getpid(), 2)}
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_none() -> None:
     assert side_by_side(facts, [], 2) == []
 
