@@ -1,0 +1,158 @@
+"""Replay races on the curves of full grids: what they would have saved, and what they would miss.
+
+    python benchmarks/race.py collect RESULTS benchmarks/curves/NAME.csv
+    python benchmarks/race.py replay benchmarks/curves/*.csv
+
+`collect` takes the curves of all LoRA points from the results of a sweep: the force RMSE on the
+validation set of the best epoch so far.  `replay` races them by the rules of the library, with many
+settings, from every ordered sample of the seeds with replacement.  It prints, of each setting: the
+epochs of the race as a share of the grid's; in how many samples the chosen group's error, the mean
+over all seeds, is at most 1 % above that of the choice of the whole grid; and the worst of them.
+Settings come by the second number, in the worst of the grids, and then by the first.
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lora.plan.sweep import Sweep
+from lora.selection.race import Curves, Rules, compare, score
+
+ERROR = "valid_rmse_f_mev_per_a"
+REGRET = 0.01
+RUNGS = [(), (0.07,), (0.13,), (0.2,), (0.33,), (0.07, 0.33), (0.13, 0.33), (0.13, 0.5), (0.2, 0.5)]
+RUNGS += [(0.1, 0.4), (0.15, 0.4), (0.2, 0.4), (0.2, 0.33), (0.07, 0.2, 0.5), (0.13, 0.33, 0.67)]
+FOUND = ("epochs", "within 1 %", "worst")
+KEEP, FINALISTS, MARGIN = (0.25, 0.34, 0.5, 0.67), (2, 3), (0.0, 0.5, 1.0, 2.0)
+
+Grid = dict[str, Curves]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One replayed race.
+
+    chosen: the group
+    epochs: that were trained, of all points
+    """
+
+    chosen: str
+    epochs: int
+
+
+def collect(results: Path, out: Path) -> None:
+    """Write the curves of a sweep's LoRA points, a row a point."""
+    sweep, rows = Sweep.load(results / "plan.json"), []
+    for point in sweep.trained_points.values():
+        if point.is_lora and point.settings:
+            lines = (sweep.layout.training(point.name) / "metrics.jsonl").read_text().splitlines()
+            errors = best_so_far([json.loads(line) for line in lines])
+            rows.append([point.group, point.settings.seed, *(f"{x:.3f}" for x in errors)])
+    width = max(len(row) for row in rows)
+    columns = ["group", "seed", *range(width - 2)]
+    pd.DataFrame(rows, columns=columns).to_csv(out, index=False)
+    print(f"{out}: {len(rows)} points, {width - 3} epochs")
+
+
+def best_so_far(history: list[dict]) -> list[float]:
+    """Return, after each epoch, the error of the epoch with the lowest loss until then."""
+    errors, best = [], history[0]
+    for line in history:
+        if line["valid_loss"] < best["valid_loss"]:
+            best = line
+        errors.append(best[ERROR])
+    return errors
+
+
+def read(path: Path) -> Grid:
+    """Return the curves of a file."""
+    grid: Grid = {}
+    for row in pd.read_csv(path).to_numpy():
+        curve = [float(x) for x in row[2:] if not np.isnan(x)]
+        grid.setdefault(str(row[0]), {})[int(row[1])] = curve
+    return grid
+
+
+def race(grid: Grid, seeds: tuple[int, ...], rules: Rules) -> Outcome:
+    """Race a grid.  Seeds come in by their order; one that was drawn twice counts twice."""
+    longest = max(len(c) for x in grid.values() for c in x.values()) - 1
+    left, spent = list(grid), dict.fromkeys(grid, 0)
+    for i, epoch in enumerate(rules.epochs(longest)):
+        curves = {group: {0: grid[group][seeds[0]]} for group in left}
+        rung = compare(curves, epoch, rules.room(len(left), i), rules.margin)
+        for group in left:
+            spent[group] = min(epoch, len(grid[group][seeds[0]]) - 1)
+        left = list(rung.kept)
+    for group in left:
+        spent[group] = sum(len(grid[group][s]) - 1 for s in seeds)
+    chosen = min(left, key=lambda g: final(grid[g], seeds, longest))
+    return Outcome(chosen, sum(spent.values()))
+
+
+def final(curves: Curves, seeds: Iterable[int], longest: int) -> float:
+    """Return the score of a group at the end, over some seeds."""
+    return score({i: curves[s] for i, s in enumerate(seeds)}, longest)
+
+
+def samples(grid: Grid) -> list[tuple[int, ...]]:
+    """Return every ordered sample of the seeds, with replacement, as long as there are seeds."""
+    seeds = sorted(set.intersection(*(set(x) for x in grid.values())))
+    return list(itertools.product(seeds, repeat=len(seeds)))
+
+
+def replay(grid: Grid, rules: Rules) -> tuple[float, float, float]:
+    """Return the share of epochs, the share of samples within `REGRET`, and the largest regret."""
+    longest = max(len(c) for x in grid.values() for c in x.values()) - 1
+    truth = {g: final(x, x, longest) for g, x in grid.items()}
+    every = Rules((), 1.0, len(grid), 0.0)
+    shares, regrets = [], []
+    for seeds in samples(grid):
+        whole, short = race(grid, seeds, every), race(grid, seeds, rules)
+        shares.append(short.epochs / whole.epochs)
+        regrets.append(np.expm1(truth[short.chosen] - truth[whole.chosen]))
+    return float(np.mean(shares)), float(np.mean(np.array(regrets) <= REGRET)), max(regrets)
+
+
+def table(files: list[Path]) -> pd.DataFrame:
+    """Return a row for each setting, with the worst of the grids."""
+    grids, rows = [read(path) for path in files], []
+    for rungs, keep, finalists, margin in itertools.product(RUNGS, KEEP, FINALISTS, MARGIN):
+        found = [replay(grid, Rules(rungs, keep, finalists, margin)) for grid in grids]
+        row = {"rungs": " ".join(map(str, rungs)), "keep": keep}
+        row |= {"finalists": finalists, "margin": margin}
+        for path, numbers in zip(files, found, strict=True):
+            row |= {f"{path.stem}: {x}": n for x, n in zip(FOUND, numbers, strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Collect or replay."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("collect")
+    one.add_argument("results", type=Path)
+    one.add_argument("out", type=Path)
+    other = commands.add_parser("replay")
+    other.add_argument("files", type=Path, nargs="+")
+    other.add_argument("--rows", type=int, default=20, help="settings to print, the best first")
+    given = parser.parse_args()
+    if given.command == "collect":
+        collect(given.results, given.out)
+    else:
+        found = table(given.files)
+        most = found[[x for x in found if x.endswith(FOUND[0])]].max(axis=1)
+        least = found[[x for x in found if x.endswith(FOUND[1])]].min(axis=1)
+        order = found.assign(_least=-least, _most=most).sort_values(["_least", "_most"])
+        best = order.drop(columns=["_least", "_most"]).head(given.rows)
+        print(best.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
