@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Curves = Mapping[int, Sequence[float]]  # {seed: error of the best epoch so far, after each epoch}
+WINDOW = 5  # epochs before a rung whose steps tell of the noise
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,6 @@ def noise_of(curves: Mapping[str, Curves], epoch: int) -> float:
             if len(errors) > 2:
                 jumps.append(np.diff(errors).std(ddof=1))
     return float(np.sqrt(2) * np.median(jumps)) if jumps else 0.0
-
-
-WINDOW = 5  # epochs before a rung whose steps tell of the noise
 
 
 def _at(curve: Sequence[float], epoch: int) -> float:
