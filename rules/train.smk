@@ -7,10 +7,10 @@ rule train:
         LAYOUT.receipt("train", "{pack}"),
     log:
         LAYOUT.log("train", "{pack}"),
+    priority: 1  # all else can wait for it, and be done while the last one trains
     conda:
         ENV
     threads: 1
-    priority: 1  # all else can wait for it, and be done while the last one trains
     resources:
         gpu=SWEEP.gpus,  # on one machine with one GPU: snakemake --resources gpu=1
         runtime=minutes,
