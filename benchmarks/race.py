@@ -13,7 +13,6 @@ Settings come by the second number, in the worst of the grids, and then by the f
 
 import argparse
 import itertools
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,11 @@ import pandas as pd
 
 from lora.plan.sweep import Sweep
 from lora.selection.race import Curves, Rules, compare, score
+from lora.tracking.run import read_history
 
 ERROR = "valid_rmse_f_mev_per_a"
 REGRET = 0.01
-RUNGS = [(), (0.07,), (0.13,), (0.2,), (0.33,), (0.07, 0.33), (0.13, 0.33), (0.13, 0.5), (0.2, 0.5)]
+RUNGS = [(0.07,), (0.13,), (0.2,), (0.33,), (0.07, 0.33), (0.13, 0.33), (0.13, 0.5), (0.2, 0.5)]
 RUNGS += [(0.1, 0.4), (0.15, 0.4), (0.2, 0.4), (0.2, 0.33), (0.07, 0.2, 0.5), (0.13, 0.33, 0.67)]
 FOUND = ("epochs", "within 1 %", "worst")
 KEEP, FINALISTS, MARGIN = (0.25, 0.34, 0.5, 0.67), (2, 3), (0.0, 0.5, 1.0, 2.0)
@@ -51,8 +51,8 @@ def collect(results: Path, out: Path) -> None:
     sweep, rows = Sweep.load(results / "plan.json"), []
     for point in sweep.trained_points.values():
         if point.is_lora and point.settings:
-            lines = (sweep.layout.training(point.name) / "metrics.jsonl").read_text().splitlines()
-            errors = best_so_far([json.loads(line) for line in lines])
+            history = read_history(sweep.layout.training(point.name) / "metrics.jsonl")
+            errors = best_so_far(history)
             rows.append([point.group, point.settings.seed, *(f"{x:.3f}" for x in errors)])
     width = max(len(row) for row in rows)
     columns = ["group", "seed", *range(width - 2)]
@@ -79,11 +79,15 @@ def read(path: Path) -> Grid:
     return grid
 
 
+def longest(grid: Grid) -> int:
+    """Return the epochs of the longest training."""
+    return max(len(curve) for curves in grid.values() for curve in curves.values()) - 1
+
+
 def race(grid: Grid, seeds: tuple[int, ...], rules: Rules) -> Outcome:
     """Race a grid.  Seeds come in by their order; one that was drawn twice counts twice."""
-    longest = max(len(c) for x in grid.values() for c in x.values()) - 1
-    left, spent = list(grid), dict.fromkeys(grid, 0)
-    for i, epoch in enumerate(rules.epochs(longest)):
+    end, left, spent = longest(grid), list(grid), dict.fromkeys(grid, 0)
+    for i, epoch in enumerate(rules.epochs(end)):
         curves = {group: {0: grid[group][seeds[0]]} for group in left}
         rung = compare(curves, epoch, rules.room(len(left), i), rules.margin)
         for group in left:
@@ -91,13 +95,13 @@ def race(grid: Grid, seeds: tuple[int, ...], rules: Rules) -> Outcome:
         left = list(rung.kept)
     for group in left:
         spent[group] = sum(len(grid[group][s]) - 1 for s in seeds)
-    chosen = min(left, key=lambda g: final(grid[g], seeds, longest))
+    chosen = min(left, key=lambda g: final(grid[g], seeds, end))
     return Outcome(chosen, sum(spent.values()))
 
 
-def final(curves: Curves, seeds: Iterable[int], longest: int) -> float:
+def final(curves: Curves, seeds: Iterable[int], end: int) -> float:
     """Return the score of a group at the end, over some seeds."""
-    return score({i: curves[s] for i, s in enumerate(seeds)}, longest)
+    return score({i: curves[s] for i, s in enumerate(seeds)}, end)
 
 
 def samples(grid: Grid) -> list[tuple[int, ...]]:
@@ -108,8 +112,8 @@ def samples(grid: Grid) -> list[tuple[int, ...]]:
 
 def replay(grid: Grid, rules: Rules) -> tuple[float, float, float]:
     """Return the share of epochs, the share of samples within `REGRET`, and the largest regret."""
-    longest = max(len(c) for x in grid.values() for c in x.values()) - 1
-    truth = {g: final(x, x, longest) for g, x in grid.items()}
+    end = longest(grid)
+    truth = {g: final(x, x, end) for g, x in grid.items()}
     every = Rules((), 1.0, len(grid), 0.0)
     shares, regrets = [], []
     for seeds in samples(grid):

@@ -81,8 +81,7 @@ def check(
         potential = Potential(models[out], numbers, device)
         return {"point": Path(out).stem} | run_checks(potential, sample, names)
 
-    threads = run.threads if device == "cpu" else 1
-    results = side_by_side(found_of, list(models), threads)
+    results = side_by_side(found_of, list(models), run.threads)
     for out, result in zip(models, results, strict=True):
         write_sealed(out, result)
     if run.receipt:

@@ -153,7 +153,7 @@ def test_the_chosen_head_of_several(tmp_path: Path) -> None:
         "ase": Path(found["folder"], "m.model"),
         "lammps": Path(found["folder"], "m.model-lammps.pt"),
     }
-    for row in verify(files, Proof(tmp_path / "m.model", structures, torch.float64, "pbe0", 50)):
+    for row in verify(files, Proof(tmp_path / "m.model", structures, torch.float64, "pbe0")):
         assert row["verdict"] == "failed"
 
 
