@@ -21,6 +21,8 @@ from lora.mace.kernels import rounded
 from lora.mace.processes import side_by_side
 
 N_STRUCTURES = 5
+REPEATED = 2  # cells of one atom, along each periodic axis
+STIRRED = 0.05  # Å, the standard deviation of their displacements
 # eV/atom; eV/Å and eV/Å^3
 BOUNDS = {torch.float64: (1e-10, 1e-9), torch.float32: (1e-6, 1e-5)}
 ROUNDED = (1e-7, 1e-6)  # couplings in float32 against cuEquivariance's own, in float64
@@ -181,14 +183,37 @@ def choose(structures: list[Atoms]) -> list[Atoms]:
     """Return a few structures from all over a list, periodic ones first, wrapped into their cells.
 
     Args:
-        structures: The structures; free atoms are left out.
+        structures: The structures; free atoms are left out, and a cell of one atom is repeated,
+            with its atoms moved a little, so that there are forces.
     """
-    found = [bare(atoms) for atoms in structures if len(atoms) > 1]
+    found = [several(bare(atoms)) for atoms in structures if not is_free(atoms)]
     found.sort(key=lambda atoms: -atoms.pbc.sum())
     few = found[:: max(1, len(found) // N_STRUCTURES)][:N_STRUCTURES]
     for atoms in few:
         atoms.wrap()  # does nothing where it is not periodic
     return few
+
+
+def is_free(atoms: Atoms) -> bool:
+    """Return True for a free atom; the only atom of a periodic cell is none.
+
+    Args:
+        atoms: The structure.
+    """
+    return len(atoms) == 1 and not atoms.pbc.any()
+
+
+def several(atoms: Atoms) -> Atoms:
+    """Return a structure, or of a periodic cell of one atom a supercell off its minimum.
+
+    Args:
+        atoms: The structure.
+    """
+    if len(atoms) > 1:
+        return atoms
+    found: Atoms = atoms.repeat([REPEATED if periodic else 1 for periodic in atoms.pbc])
+    found.rattle(STIRRED, seed=0)
+    return found
 
 
 def warm(atoms: Atoms) -> Atoms:

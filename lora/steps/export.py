@@ -18,7 +18,7 @@ from lora.errors import UserError
 from lora.export.card import Licences, make_card, untuned
 from lora.export.engines.base import name_of
 from lora.export.formats import plain
-from lora.export.verify import Proof, verify
+from lora.export.verify import Proof, is_free, verify
 from lora.export.write import write
 from lora.files.sealed import digest, read_json, write_sealed
 from lora.mace.device import set_threads
@@ -140,7 +140,7 @@ def _structures(source: Source, settings: ExportSettings) -> list[Atoms]:
     if not path:
         raise UserError("export: --verify on a model file needs --structures_file")
     structures = load_structures(path)
-    if not any(len(atoms) > 1 for atoms in structures):
+    if all(is_free(atoms) for atoms in structures):
         raise UserError(f"{path}: has only free atoms; give structures to run")
     return structures
 

@@ -423,3 +423,14 @@ def test_a_model_of_charges_goes_to_engines_that_know_them(tmp_path: Path) -> No
     }
     assert all("total_spin and total_charge" in row["why"] for row in found["verified"][1:])
     assert any('atoms.info["charge"]' in line for line in found["card"]["warnings"])
+
+
+def test_a_cell_of_one_atom_is_no_free_atom() -> None:
+    """It is repeated and stirred, so that engines have neighbours, forces and a run to compare."""
+    cell = Atoms("Cu", cell=[[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]], pbc=True)
+    chain = Atoms("Cu", cell=[9, 9, 2.5], pbc=[False, False, True])
+    found = choose([Atoms("Cu"), cell, chain])
+    assert [len(atoms) for atoms in found] == [8, 2]
+    assert found[0].get_volume() == pytest.approx(8 * cell.get_volume())
+    ideal = cell.repeat(2).get_all_distances(mic=True)
+    assert 0.01 < np.abs(found[0].get_all_distances(mic=True) - ideal).max() < 0.5
