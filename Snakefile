@@ -29,6 +29,7 @@ include: "rules/export.smk"
 localrules:
     all,
     foundation,
+    rung,
     shortlist,
     choose,
     summary,

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lora.plan.config_race import Rules
 from lora.plan.sweep import Sweep
-from lora.selection.race import Curves, Rules, compare, score
+from lora.selection.race import Curves, best_so_far, compare, score
 from lora.tracking.run import read_history
 
 ERROR = "valid_rmse_f_mev_per_a"
@@ -52,22 +53,12 @@ def collect(results: Path, out: Path) -> None:
     for point in sweep.trained_points.values():
         if point.is_lora and point.settings:
             history = read_history(sweep.layout.training(point.name) / "metrics.jsonl")
-            errors = best_so_far(history)
+            errors = best_so_far(history, ERROR)
             rows.append([point.group, point.settings.seed, *(f"{x:.3f}" for x in errors)])
     width = max(len(row) for row in rows)
     columns = ["group", "seed", *range(width - 2)]
     pd.DataFrame(rows, columns=columns).to_csv(out, index=False)
     print(f"{out}: {len(rows)} points, {width - 3} epochs")
-
-
-def best_so_far(history: list[dict]) -> list[float]:
-    """Return, after each epoch, the error of the epoch with the lowest loss until then."""
-    errors, best = [], history[0]
-    for line in history:
-        if line["valid_loss"] < best["valid_loss"]:
-            best = line
-        errors.append(best[ERROR])
-    return errors
 
 
 def read(path: Path) -> Grid:
@@ -89,7 +80,9 @@ def race(grid: Grid, seeds: tuple[int, ...], rules: Rules) -> Outcome:
     end, left, spent = longest(grid), list(grid), dict.fromkeys(grid, 0)
     for i, epoch in enumerate(rules.epochs(end)):
         curves = {group: {0: grid[group][seeds[0]]} for group in left}
-        rung = compare(curves, epoch, rules.room(len(left), i), rules.margin)
+        rung = compare(
+            curves, epoch, rules.room(len(left), i), rules.margin, rules.most(len(left), i)
+        )
         for group in left:
             spent[group] = min(epoch, len(grid[group][seeds[0]]) - 1)
         left = list(rung.kept)

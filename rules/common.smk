@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT))  # this clone's library, not another's
 
-from lora.plan.sweep import Start, Sweep
+from lora.plan.start import Start
+from lora.plan.sweep import Sweep
 
 START = Start(
     main=workflow.is_main_process,
@@ -61,3 +62,4 @@ def this_try(wildcards, attempt):
 wildcard_constraints:
     point="[A-Za-z0-9_.+-]+",
     pack="[A-Za-z0-9_.+-]+",
+    rung="[0-9]+",

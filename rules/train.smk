@@ -25,6 +25,23 @@ rule train:
         " || (tail -n 1 {log:q}; exit 1)"
 
 
+rule rung:
+    # of a race: compare the settings so far, and pack those that go on
+    input:
+        mark("rung"),
+        needs("rung"),
+    output:
+        LAYOUT.receipt("rung", "{rung}"),
+    log:
+        LAYOUT.log("rung", "{rung}"),
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora rung {params.plan:q} {wildcards.rung} 2> {log:q}"
+
+
 rule truncate:
     # the adapter of the highest rank cut to a lower one by SVD (rank_curve)
     input:

@@ -75,6 +75,14 @@ class Pack(nn.Module):
         out = self.model(repeated(batch, len(points)), **options)
         return _copies(out, len(points))
 
+    def places(self, point: int) -> Tensor:
+        """Return which of the padded parameters are a point's own, [n], True or False.
+
+        Args:
+            point: Its place in the pack.
+        """
+        return torch.cat([layer.places(point) for layer in self.packed.values()])
+
     def layers(self, point: int) -> Layers:
         """Return the adapters of one point, as they stand now.
 
@@ -133,6 +141,16 @@ class PackedLayer(nn.Module):
             layer: An adapter of this layer.
         """
         return torch.cat([x.flatten() for x in layer.resized(self.template.rank).values()])
+
+    def places(self, point: int) -> Tensor:
+        """Return which of the padded parameters are a point's own, [size], True or False.
+
+        Args:
+            point: Its place in the pack.
+        """
+        own = self.template.like(self.adapters[point][0])
+        own.set_values({name: torch.ones_like(x) for name, x in own.values().items()})
+        return self.row(own) != 0
 
     def _named(self, values: Tensor) -> dict[str, Tensor]:
         """Return flat parameters [..., size] by name, [..., *stored shape]."""

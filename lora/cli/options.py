@@ -23,13 +23,13 @@ JOBS: tuple[str, ...] = (
     "audit",
     "e0s",
     "train",
+    "rung",
     "truncate",
     "merge",
     "evaluate",
     "check",
-    "shortlist",
 )
-JOBS += ("thorough", "choose", "report", "export", "track")
+JOBS += ("shortlist", "thorough", "choose", "report", "export", "track")
 PLAN = "plan.json"
 PACKAGE = "mace-lora-sweep"
 RESULTS = Config.model_fields["results"].default
@@ -47,7 +47,7 @@ def job_parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="mace-lora", description="Run one job of a sweep.")
     p.add_argument("step", choices=JOBS)
     p.add_argument("plan", type=Path, help="plan.json in the results folder of the sweep")
-    p.add_argument("name", nargs="?", default="", help="of the pack, cut point or page")
+    p.add_argument("name", nargs="?", default="", help="of the pack, rung, cut point or page")
     p.add_argument("--threads", type=int, help="CPU threads")
     p.add_argument("--minutes", type=float, help="stop a training before, with a checkpoint")
     p.add_argument(

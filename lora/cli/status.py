@@ -15,12 +15,13 @@ from lora.errors import UserError
 from lora.files.lock import STALE
 from lora.files.sealed import read_json
 from lora.plan.layout import Layout
+from lora.plan.packs import Pack
 from lora.plan.points import Point
 from lora.plan.sweep import Sweep
 from lora.tracking.run import read_history
 
 # in the order in which a point goes through them
-STATES = ["waiting", "failed", "stopped", "training", "trained", "merged", "evaluated"]
+STATES = ["waiting", "failed", "stopped", "out", "training", "trained", "merged", "evaluated"]
 DONE = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}
 LOG = re.compile(r"mace-lora train: (.*)|([\w.]*(?:Error|Exception)\b.*)")
 
@@ -43,21 +44,25 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     if not plan.is_file():
         raise UserError(f"status: {plan} is missing; no sweep has begun there")
     sweep = Sweep.load(plan)
-    return [
-        {"point": point.name} | _state(sweep.layout, pack.name, point)
-        for pack in sweep.packs.values()
-        for point in pack.points
-    ]
+    last = {point.name: (pack, point) for pack in sweep.packs.values() for point in pack.points}
+    rows = [{"point": name} | _state(sweep.layout, *x) for name, x in last.items()]
+    stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
+    for row in rows:
+        if row["point"] in stopped and row["state"] != "failed":
+            row |= {"state": "out", "note": f"stopped at rung {stopped[row['point']]} of the race"}
+    return rows
 
 
-def _state(layout: Layout, pack: str, point: Point) -> dict[str, Any]:
-    folder, work = layout.training(point.name), layout.work(pack)
+def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:
+    """Return what the files say of a point in a pack: of a race, of the last it has come to."""
+    rung = pack.leg.number if pack.leg and pack.leg.until is not None else 0
+    folder, work = layout.training(point.name, rung), layout.work(pack.name)
     history = read_history(folder / "metrics.jsonl")
     result = read_json(folder / "train.json") if (folder / "train.json").is_file() else {}
     row: dict[str, Any] = {"epoch": None, "epochs": None, "seconds_left": None, "note": ""}
     if history:
         row |= _progress(history, result, point.settings.max_num_epochs if point.settings else None)
-    made = [state for step, state in DONE.items() if layout.receipt(step, pack).is_file()]
+    made = [state for step, state in DONE.items() if layout.receipt(step, pack.name).is_file()]
     state, note = "waiting", ""
     if _is_fresh(work / "lock"):
         state = "training"
@@ -65,7 +70,7 @@ def _state(layout: Layout, pack: str, point: Point) -> dict[str, Any]:
         state, note = "failed", result["reason"]
     elif made:
         state = made[-1]
-    elif reason := _failure(layout.log("train", pack)):
+    elif reason := _failure(layout.log("train", pack.name)):
         state, note = "failed", reason
     elif (work / "checkpoint.pt").is_file():
         state, note = "stopped", "goes on when the sweep is started again"

@@ -3,8 +3,9 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lora.errors import UserError
 from lora.files.sealed import read_json
@@ -12,13 +13,14 @@ from lora.plan.freshness import Verdict, Why
 from lora.plan.job import key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
+from lora.plan.race import Heat, raced
 
 MINUTES_UNKNOWN = 240  # of a training whose speed is not known yet
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that trained points took, by point."""
+    """Seconds that trained points took, by point; of stopped ones, would have taken."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -29,7 +31,7 @@ class Times:
         for pack in packs:
             receipt = layout.receipt("train", pack)
             results = read_json(receipt) if receipt.is_file() else {}
-            found |= {name: float(result["seconds"]) for name, result in results.items()}
+            found |= {name: _seconds(result) for name, result in results.items()}
         return cls(found)
 
     def median(self, points: Iterable[str]) -> float | None:
@@ -42,7 +44,7 @@ def minutes_of(packs: Mapping[str, Pack], times: Times) -> dict[str, int]:
     """Return the minutes of a job for each pack: three times what trained points took, or 240."""
     usual = times.median(x.name for pack in packs.values() for x in pack.points if x.is_lora)
     return {
-        name: math.ceil(10 + 3 * usual * len(pack.points) / 60) if usual else MINUTES_UNKNOWN
+        name: math.ceil(10 + 3 * usual * pack.places / 60) if usual else MINUTES_UNKNOWN
         for name, pack in packs.items()
         if pack.trains
     }
@@ -84,8 +86,9 @@ class Forecast:
         todo = [packs[name] for name, verdict in training.items() if verdict.runs]
         points = {x.name: training[pack.name] for pack in todo for x in pack.points}
         stand = [packs[name] for name, verdict in training.items() if not verdict.runs]
-        kept = sum(len(x.points) for x in stand if training[x.name].kept)
-        return cls(todo, points, known, sum(len(x.points) for x in stand), kept)
+        standing = {x.name: pack for pack in stand for x in pack.points if x.name not in points}
+        kept = sum(training[pack.name].kept for pack in standing.values())
+        return cls(todo, points, known, len(standing), kept)
 
     @property
     def upgraded(self) -> list[str]:
@@ -120,6 +123,34 @@ class Forecast:
             f"plan: {len(self.points)} of {total} points to train in {len(self.packs)} jobs: "
             f"{whys}{detail}; {takes}{kept}"
         )
+
+
+def race_line(heat: Heat, known: Times, device: str) -> str:
+    """Return how a race goes, and what it trains at least and at most.
+
+    Args:
+        heat: the race of one method
+        known: seconds that points took
+        device: what trains, as hours are counted
+    """
+    least, most = heat.epochs(), heat.epochs(most=True)
+    usual = known.median(raced({heat.name: heat}))
+
+    def both(text: Callable[[int], str]) -> str:
+        return text(least) if least == most else f"{text(least)} to {text(most)}"
+
+    line = f"race: {heat.in_words()}; {both('{:,}'.format)} of {heat.whole:,} epochs"
+    if usual is None:
+        return line
+    return f"{line}, about {both(lambda x: _hours(x * usual / heat.longest / 3600))} {device} hours"
+
+
+def _seconds(result: Mapping[str, Any]) -> float:
+    """Return the seconds of a training; of a part of one, by its epochs, those of the whole."""
+    seconds = float(result["seconds"])
+    if result.get("rung") and result["epochs"] > 0:
+        return seconds * float(result["settings"]["max_num_epochs"]) / float(result["epochs"])
+    return seconds
 
 
 def _hours(hours: float) -> str:

@@ -1,6 +1,6 @@
 """Hold what commands give to several steps: the foundation model, threads, a receipt, limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lora.files.sealed import Receipt
@@ -40,13 +40,34 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a training: in a race, from one rung to the next.
+
+    Attributes:
+        rung: The rung at which it stops, from 1; 0 for the end.
+        until: The epoch of the rung, None for the end.
+        begun: {folder of the point: the folder in which its training stands so far}; a point
+            without one begins.
+        code: What the results of an earlier run must have been made by, so that they are taken as
+            they are; "" takes none.
+    """
+
+    rung: int = 0
+    until: int | None = None
+    begun: dict[Path, Path] = field(default_factory=dict)
+    code: str = ""
+
+
+@dataclass(frozen=True)
 class Limits:
     """When a training ends before it is done.
 
     Attributes:
         minutes: After how many it stops with a checkpoint, None for no limit.
         give_up: True at the last try, at which points that fail are marked and left behind.
+        part: The part of the training that is wanted, None for all of it.
     """
 
     minutes: float | None = None
     give_up: bool = False
+    part: Part | None = None

@@ -12,6 +12,7 @@ from lora.catalogue import engines as engine_rows
 from lora.catalogue.bounds import Bounds
 from lora.catalogue.methods import BASELINES, BY_NAME, DTYPES
 from lora.plan.config_data import Audit, Data, E0s, Foundation, Split
+from lora.plan.config_race import RACE, Race, Rules
 from lora.plan.sections import SWEPT, CheckSettings, Limits, Methods, Section, Training
 from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
 from lora.plan.values import (
@@ -225,6 +226,12 @@ class Config(Section):
     audit: Audit = Field(default_factory=Audit)
     e0s: E0s = Field(default_factory=E0s)
     grid: Grid = Field(default_factory=Grid)
+    race: Annotated[bool | Race, As(RACE)] = Field(
+        default=False,
+        description="Whether the settings of a method race: all begin with one seed, the better "
+        "part goes on at each rung, and the finalists train with all seeds to the end. on takes "
+        "the defaults of the section race; a mapping of its keys turns it on, too.",
+    )
     pack: Pack = Field(default_factory=Pack)
     rank_curve: bool = Field(
         default=False,
@@ -250,6 +257,13 @@ class Config(Section):
         "ask stops before anything runs and names them with their cost; retrain trains them again; "
         "keep uses them as they are.",
     )
+
+    @property
+    def rules(self) -> Rules | None:
+        """Return how settings race; None where all train to the end."""
+        if isinstance(self.race, bool):
+            return Race().rules() if self.race else None
+        return self.race.rules()
 
     def settings_of(self, name: str) -> dict[str, Any]:
         """Return the training settings that the user wrote for a method.

@@ -33,6 +33,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _e0s(config, folder)
     yield from _replay(config)
     yield from _training(config)
+    yield from _race(config)
     yield from _checks(config)
     yield from _tracking(config)
 
@@ -196,6 +197,20 @@ def _training(config: Config) -> Iterator[Problem]:
             yield Problem(key, str(error), (("train",), ("methods", name)))
             if not own:
                 return  # the others say the same
+
+
+def _race(config: Config) -> Iterator[Problem]:
+    """Yield what wants every point of the grid, which a race does not train."""
+    if config.rules is None:
+        return
+    key: Key = ("race",)
+    shares: Key = ("grid", "train_fraction")
+    if len(config.grid.train_fraction) > 1:
+        text = "stops settings early, and a curve over several train_fraction wants all of them"
+        yield Problem(key, f"{text}; turn it off, or give one train_fraction", (shares,))
+    if config.rank_curve:
+        text = "stops settings early, and rank_curve wants all of the highest rank"
+        yield Problem(key, f"{text}; turn one of them off", (("rank_curve",),))
 
 
 def _checks(config: Config) -> Iterator[Problem]:

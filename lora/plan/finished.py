@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from lora.catalogue.endings import Ending
+from lora.catalogue.endings import NO_MODEL
 from lora.files.sealed import read_json
 
 
 def finished(receipt: str | Path) -> list[str]:
-    """Return the points of a pack whose training did not fail, in the order of the pack.
+    """Return the points of a pack that have a model, in the order of the pack.
 
     Later steps merge, evaluate and check these alone; the table has the others as failed.
 
@@ -18,4 +18,4 @@ def finished(receipt: str | Path) -> list[str]:
         UserError: The receipt is missing or damaged.
     """
     results = read_json(receipt)
-    return [point for point, result in results.items() if result["ended_by"] != Ending.FAILED]
+    return [point for point, result in results.items() if result["ended_by"] not in NO_MODEL]

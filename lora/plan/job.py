@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 # steps that compute nothing with torch, MACE and e3nn, so that their versions do not count
-PLAIN = ("split", "shortlist", "choose", "report", "track")
+PLAIN = ("split", "rung", "shortlist", "choose", "report", "track")
 FOUNDATION_ROLE = "foundation"  # of the foundation model, among files and settings
 
 

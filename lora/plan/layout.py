@@ -44,11 +44,13 @@ class Layout:
         return self.results / "train" / "tries.json"
 
     def receipt(self, step: str, name: str = "") -> Path:
-        """Return the receipt of a step; of a pack, a cut point or a page where it has several."""
+        """Return the receipt of a step: of a pack, cut, rung or page where it has several."""
         if step in BY_PACK:
             return self.results / step / "packs" / f"{name}.json"
         if step == "truncate":
             return self.results / "truncate" / name / "spectrum.json"
+        if step == "rung":
+            return self.results / "train" / "rungs" / f"{name}.json"
         if step == "report":
             return self.results / "report" / "pages" / f"{name}.json"
         return self.results / RECEIPTS[step]
@@ -75,9 +77,16 @@ class Layout:
         """Return the labelled structures that trainings replay."""
         return self.results / "replay" / "replay.xyz"
 
-    def training(self, point: str) -> Path:
-        """Return the folder of a training: train.json, metrics.jsonl, adapter/."""
-        return self.results / "train" / point
+    def training(self, point: str, rung: int = 0) -> Path:
+        """Return the folder of a training: train.json, metrics.jsonl, adapter/.
+
+        Args:
+            point: The point.
+            rung: Of a race, where the training stands after that rung: state.pt lies there, too;
+                0 is the whole training.
+        """
+        folder = self.results / "train"
+        return folder / "rungs" / str(rung) / point if rung else folder / point
 
     def work(self, pack: str) -> Path:
         """Return the folder of a pack's checkpoint and lock."""
@@ -135,11 +144,16 @@ class Layout:
         folder, *below = path.relative_to(self.results).parts
         if not below:
             return None
+        rung = 0
+        if below[0] == "rungs" and len(below) > 1:
+            if len(below) == 2:
+                return path if path.is_file() else None
+            rung, below = int(below[1]), below[2:]
         first = below[0] if len(below) > 1 else Path(below[0]).stem
         step = FOLDERS.get(folder, folder)
         if step in BY_PACK and first != "thorough":
             receipts = sorted((self.results / step / "packs").glob("*.json"))
-            return next((x for x in receipts if x == path or _names(x, first)), None)
+            return next((x for x in receipts if x == path or _names(x, first, rung)), None)
         if step == "truncate":
             found = self.receipt(step, first)
         elif first in ("pages", "thorough"):
@@ -169,10 +183,11 @@ def find_receipt(path: Path) -> Path | None:
     return None
 
 
-def _names(receipt: Path, point: str) -> bool:
-    """Return True if the receipt of a pack holds a result of a point."""
+def _names(receipt: Path, point: str, rung: int) -> bool:
+    """Return True if the receipt of a pack holds a result of a point, of a race at that rung."""
     try:
-        return point in json.loads(receipt.read_text())
+        results = json.loads(receipt.read_text())
+        return point in results and results[point].get("rung", 0) == rung
     except ValueError:  # it is damaged itself
         return False
 

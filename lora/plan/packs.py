@@ -21,15 +21,55 @@ MOST_ON_GPU = 8
 
 
 @dataclass(frozen=True)
+class Leg:
+    """What a pack trains of its points in a race: from one rung to the next.
+
+    heat:    the method whose settings race
+    number:  of the leg, from 1
+    after:   the epoch of the rung before it, 0 for the first leg
+    until:   the epoch of the rung after it; None for the last leg, which goes to the end
+    seed:    of its points
+    places:  how many points it has at most
+    replays: whether they replay old structures
+    """
+
+    heat: str
+    number: int
+    after: int
+    until: int | None
+    seed: int
+    places: int
+    replays: bool
+
+
+@dataclass(frozen=True)
 class Pack:
     """Points that one process trains, merges, evaluates and checks.
 
+    points: where a race has not yet decided who goes on, none
     trains: False for the foundation model and for cuts, which are not trained
+    leg:    its part of a race, None outside of races
     """
 
     name: str
     points: tuple[Point, ...]
     trains: bool = True
+    leg: Leg | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Return True where its points have a model that is merged: not at a rung of a race."""
+        return self.leg is None or self.leg.until is None
+
+    @property
+    def replays(self) -> bool:
+        """Return True where old structures are replayed beside the new data."""
+        return self.leg.replays if self.leg else self.points[0].replays
+
+    @property
+    def places(self) -> int:
+        """Return how many points it has at most."""
+        return self.leg.places if self.leg else len(self.points)
 
 
 def make_packs(
@@ -58,7 +98,7 @@ def make_packs(
         packs |= {name: pack for name, pack in kept.items() if pack.points[0].peers == peers}
         new = [x for x in lora if x.peers == peers and x.name not in placed]
         numbers = (n for n in itertools.count(1) if f"{stem}{n}" not in kept)
-        size = 1 if any(x.alone for x in new) else _size(config, len(new), cores)
+        size = 1 if any(x.alone for x in new) else size_of(config, len(new), cores)
         for i in range(0, len(new), size):
             name = f"{stem}{next(numbers)}"
             packs[name] = Pack(name, tuple(new[i : i + size]))
@@ -104,8 +144,14 @@ def on_gpu(config: Config) -> bool:
     return str(config.settings_of("lora").get("device", DEFAULTS["device"])).startswith("cuda")
 
 
-def _size(config: Config, n: int, cores: int) -> int:
-    """Return how many of n points share a process; how many share a step, the training decides."""
+def size_of(config: Config, n: int, cores: int) -> int:
+    """Return how many of n LoRA points share a process; how many a step, the training decides.
+
+    Args:
+        config: the config
+        n: the points that could share
+        cores: of this machine
+    """
     if config.pack.size != "auto":
         return int(config.pack.size)
     if on_gpu(config):

@@ -82,8 +82,11 @@ def filled(text: str, tables: dict[str, str]) -> str:
 def _tables() -> dict[str, str]:
     """Return every table by the name of its marker."""
     whole = schema()
-    sections = {name: _resolve(x, whole) for name, x in whole["properties"].items() if "$ref" in x}
+    sections = {k: _resolve(x, whole) for k, x in whole["properties"].items() if "$ref" in x}
     single = {k: x for k, x in whole["properties"].items() if "$ref" not in x}
+    for name, node in single.items():  # a section that a single value can stand for
+        parts = [x for x in node.get("anyOf", ()) if "$ref" in x]
+        sections |= {name: _resolve(parts[0], whole)} if parts else {}
     tables = {"top": _keys(single, (), whole)}
     for name, section in sections.items():
         tables[name] = _keys(section["properties"], section.get("required", ()), whole)

@@ -6,7 +6,7 @@ every command of the sweep reads it there.
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
 from lora.plan.checking import resolve
-from lora.plan.cluster import Forecast, Times, check_profile, minutes_of
+from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_line
 from lora.plan.config import Config
 from lora.plan.finished import finished
 from lora.plan.freshness import Files, Verdict, judge, mark
@@ -22,31 +22,13 @@ from lora.plan.job import Job
 from lora.plan.jobs import make_jobs
 from lora.plan.labels import check_data_keys
 from lora.plan.layout import Layout
-from lora.plan.packs import Pack, make_packs, on_gpu
+from lora.plan.packs import Leg, Pack, make_packs, on_gpu
 from lora.plan.points import Point, make_points
+from lora.plan.race import Heat, fill, heats_of, race_packs, raced, stops
 from lora.plan.settings import TrainSettings
+from lora.plan.start import Start, refuse_old
 
 NAMED = 12  # points that a message lists
-
-
-@dataclass(frozen=True)
-class Start:
-    """How snakemake was started, in plain values.
-
-    main:      True in the process that the user started, False in jobs
-    dry:       True where nothing will run
-    locked:    True where another snakemake works in this folder
-    cores:     of this machine that may be used
-    nodes:     jobs at a time on a cluster, None where all runs here
-    resources: default resources of the profile
-    """
-
-    main: bool = True
-    dry: bool = False
-    locked: bool = False
-    cores: int = 1
-    nodes: int | None = None
-    resources: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +61,12 @@ class Sweep:
             cores: of this machine
         """
         points = make_points(config)
-        return cls(config, points, make_packs(config, points, dict(known or {}), cores))
+        heats = heats_of(config, points)
+        racing = raced(heats)
+        single = {x: point for x, point in points.items() if x not in racing}
+        packs = make_packs(config, single, dict(known or {}), cores)
+        packs |= fill(race_packs(config, heats, cores), points, Layout(Path(config.results)))
+        return cls(config, points, packs)
 
     @classmethod
     def begin(cls, raw: dict[str, Any], start: Start) -> "Sweep":
@@ -96,7 +83,7 @@ class Sweep:
             raise UserErrors(wrong)
         layout = Layout(Path(config.results))
         check_profile(start.resources)
-        _refuse_old(layout)
+        refuse_old(layout)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
         sweep = cls.from_config(config, earlier.get("packs"), start.cores)
         times = Times.of(layout, sweep.packs)
@@ -109,7 +96,9 @@ class Sweep:
             sweep.refuse_upgrade(forecast)
             sweep.write(verdicts, files, start.dry)
         sweep.note(verdicts)
-        _say(forecast, sweep, start, warnings)
+        said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
+        said += [race_line(heat, times, sweep.device) for heat in sweep.heats.values()]
+        print(*warnings, *said, sep="\n", file=sys.stderr)
         return sweep
 
     @classmethod
@@ -129,10 +118,17 @@ class Sweep:
         found = read_json(path)
         config = Config.model_validate(found["config"] | {"results": str(Path(path).parent)})
         points = make_points(config)
+        legs = {name: Leg(**leg) for name, leg in found.get("legs", {}).items()}
         packs = {
-            name: Pack(name, tuple(_member(x, s, points) for x, s in members.items()), trains)
+            name: Pack(
+                name,
+                tuple(_member(x, s, points) for x, s in members.items()),
+                trains,
+                legs.get(name),
+            )
             for name, (trains, members) in found["members"].items()
         }
+        packs = fill(packs, points, Layout(Path(config.results)))
         return cls(config, points, packs, found["minutes"])
 
     def write(self, verdicts: dict[str, Verdict], files: Files, dry: bool) -> None:
@@ -154,7 +150,12 @@ class Sweep:
         }
         content = {
             "config": self.config.to_dict(),
-            "packs": {x: members for x, members in settings.items() if self.packs[x].trains},
+            "packs": {
+                x: members
+                for x, members in settings.items()
+                if self.packs[x].trains and not self.packs[x].leg
+            },
+            "legs": {x: asdict(pack.leg) for x, pack in self.packs.items() if pack.leg},
             "members": {x: [self.packs[x].trains, members] for x, members in settings.items()},
             "minutes": self.minutes,
             "files": files.known,
@@ -227,11 +228,29 @@ class Sweep:
     @property
     def tracked(self) -> list[str]:
         """Return the points that MLflow gets a run of."""
-        return [x.name for x in self.points.values() if not x.cut_from]
+        return [x.name for x in self.points.values() if not x.cut_from and self.began(x.name)]
+
+    @cached_property
+    def heats(self) -> dict[str, Heat]:
+        """Return the races of the sweep, one a method, by name; none where all train to the end."""
+        return heats_of(self.config, self.points)
+
+    @cached_property
+    def stopped(self) -> dict[str, int]:
+        """Return the points that a race has stopped, with the rung; 0 for those never begun."""
+        return stops(self.heats, self.layout)
+
+    def began(self, point: str) -> bool:
+        """Return False for a point that a race has stopped before it began."""
+        return self.stopped.get(point) != 0
+
+    def training(self, point: str) -> Path:
+        """Return the folder in which a training ended: at a rung, or as a whole."""
+        return self.layout.training(point, self.stopped.get(point, 0))
 
     @cached_property
     def pack_of(self) -> dict[str, str]:
-        """Return the pack of every point."""
+        """Return the pack of every point; in a race the last that it has come to."""
         return {x.name: pack.name for pack in self.packs.values() for x in pack.points}
 
     def sound(self, pack: str) -> list[str]:
@@ -276,6 +295,16 @@ class Sweep:
         last = [x for x in self.jobs.values() if x.step in ("foundation", "report", "track")]
         return [str(x.receipt) for x in last if exports or x.name != "card_page"]
 
+    def asked(self, forecast: Forecast, start: Start) -> str:
+        """Return what the jobs ask a cluster for; "" on one machine."""
+        if start.nodes is None or not forecast.packs:
+            return ""
+        hours = sum(self.minutes[pack.name] for pack in forecast.packs) / 60
+        return (
+            f"; at most {start.nodes} jobs at a time, limits of {hours:.0f} hours in all "
+            "(pack.size in the config: more points a job, fewer GPUs)"
+        )
+
     def time_limit(self, pack: str, attempt: int) -> int:
         """Return the minutes of a try of a training, more at each; 0, no limit, on one machine."""
         return self.minutes.get(pack, 0) * attempt
@@ -309,24 +338,3 @@ def _member(name: str, settings: dict[str, Any] | None, points: dict[str, Point]
         return points[name]
     assert settings is not None
     return Point(name, name, "lora", TrainSettings.from_dict(settings))
-
-
-def _refuse_old(layout: Layout) -> None:
-    """Raise UserError for results of 0.1, which had no plan and no stamps."""
-    if (layout.results / "train" / "packs.json").is_file() and not layout.plan.is_file():
-        raise UserError(
-            f"config: results: {layout.results} was made by version 0.1, whose results this "
-            "version cannot go on with; name another folder, or delete it"
-        )
-
-
-def _say(forecast: Forecast, sweep: Sweep, start: Start, warnings: list[str]) -> None:
-    """Print warnings and the plan's line, and on a cluster what its jobs ask for."""
-    line = forecast.line(sweep.device)
-    if start.nodes is not None and forecast.packs:
-        hours = sum(sweep.minutes[pack.name] for pack in forecast.packs) / 60
-        line += (
-            f"; at most {start.nodes} jobs at a time, limits of {hours:.0f} hours in all "
-            "(pack.size in the config: more points a job, fewer GPUs)"
-        )
-    print(*warnings, line, sep="\n", file=sys.stderr)

@@ -230,8 +230,12 @@ def _element(value: str) -> str:
     return value
 
 
-def _kind(value: Any) -> str:
-    """Return the tag of a union: what kind of value it is."""
+def kind_of(value: Any) -> str:
+    """Return the tag of a union: what kind of value it is.
+
+    Args:
+        value: What the config holds.
+    """
     return (
         "<dict>" if isinstance(value, dict) else "<text>" if isinstance(value, str) else "<other>"
     )
@@ -279,7 +283,7 @@ def name_or(choices: Iterable[str], other: Any, more: str, mapping: bool = False
         Annotated[names, Tag("<text>")]
         | Annotated[other if mapping else names, Tag("<dict>")]
         | Annotated[names if mapping else other, Tag("<other>")],
-        Discriminator(_kind),
+        Discriminator(kind_of),
     ]
 
 

@@ -12,11 +12,11 @@ import pandas as pd
 from matplotlib import ticker
 
 from lora.catalogue.columns import VALID
-from lora.catalogue.endings import Ending
+from lora.catalogue.endings import NO_MODEL
 from lora.files.sealed import write_sealed
 from lora.plan.sweep import Sweep
 from lora.report.figures import COLOURS, save
-from lora.selection.results import intact, read_receipts
+from lora.selection.results import intact, read_trained
 
 ENOUGH = 0.5  # rank correlation that has to be exceeded, to be called an uncertainty
 RESAMPLED = 200  # bootstrap samples of structures
@@ -44,10 +44,10 @@ def write(sweep: Sweep) -> list[Path]:
 
 
 def sound(sweep: Sweep) -> list[str]:
-    """Return the members of the committee: the points of its job whose training did not fail."""
-    trained = read_receipts(sweep, JOB, "train")
+    """Return the members of the committee: the points of its job that have a model."""
+    trained = read_trained(sweep, JOB)
     members: list[str] = sweep.jobs[JOB].settings["points"]
-    return [x for x in members if trained[x]["ended_by"] != Ending.FAILED]
+    return [x for x in members if x in trained and trained[x]["ended_by"] not in NO_MODEL]
 
 
 NONE = pd.DataFrame(columns=["test_set", "structure", "quantity", "atom", "spread", "error"])

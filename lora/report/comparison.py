@@ -157,8 +157,14 @@ class Errors:
         return [group for group in self.groups if group in members]
 
     def tried(self, group: str) -> int:
-        """Return the number of settings that a group is the best of, or one of."""
-        return max(1, len(self.of_kind(self.kind_of(group))))
+        """Return the number of settings that a group is the best of, or one of.
+
+        Those that a race has stopped count: the best was chosen among them, too.
+        """
+        whole = of_all_data(self.table)
+        whole = whole[whole["method"] == self.kind_of(group)]
+        stopped = set(whole.loc[whole["ended_by"] == Ending.STOPPED, "group"])
+        return max(1, len(stopped.union(self.of_kind(self.kind_of(group)))))
 
     def improving(self, *groups: str) -> tuple[int, int]:
         """Return how many trainings had their lowest error in the last epoch, and of how many."""

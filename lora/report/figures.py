@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora.catalogue.columns import ENERGY, FORCE, VALID
+from lora.catalogue.endings import Ending
 from lora.plan.sweep import Sweep
 from lora.selection.choose import Choice, read_choice
 from lora.selection.results import intact, read_receipts
@@ -50,10 +51,12 @@ def write(sweep: Sweep) -> list[Path]:
     Returns:
         The files.
     """
-    table, choice, layout = sound(read_table(sweep)), read_choice(sweep), sweep.layout
+    table, choice, layout = read_table(sweep), read_choice(sweep), sweep.layout
+    seen = set(table.loc[table["ended_by"] != Ending.FAILED, "point"])
+    trained = [x for x in sweep.trained_points if x in seen]
+    curves = {x: sweep.training(x) / "metrics.jsonl" for x in trained}
+    table = sound(table)
     whole, path = of_all_data(table), layout.report
-    trained = [x for x in sweep.trained_points if x in set(table["point"])]
-    curves = {x: layout.training(x) / "metrics.jsonl" for x in trained}
     of_best = pd.read_parquet(intact(layout.parity(choice.point)))
     result = read_receipts(sweep, "report/figures", "train").get(choice.lora or "", {})
     dashed = {x for x in trained if not sweep.points[x].is_lora}

@@ -20,46 +20,12 @@ A group here is a setting with its seeds, and an error is that of the validation
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 Curves = Mapping[int, Sequence[float]]  # {seed: error of the best epoch so far, after each epoch}
 WINDOW = 5  # epochs before a rung whose steps tell of the noise
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How groups race.
-
-    Attributes:
-        rungs: Where groups are compared, in shares of the longest training, rising.
-        keep: The share of groups that goes on at each rung but the last.
-        finalists: How many go on at the last rung, and at least at each.
-        margin: What lies within this many times the noise of the cut goes on, too.
-    """
-
-    rungs: tuple[float, ...]
-    keep: float
-    finalists: int
-    margin: float
-
-    def epochs(self, longest: int) -> list[int]:
-        """Return the epochs of the rungs.
-
-        Args:
-            longest: The epochs of a whole training.
-        """
-        return [min(longest, max(1, round(share * longest))) for share in self.rungs]
-
-    def room(self, n: int, rung: int) -> int:
-        """Return how many of n groups go on at a rung, noise apart.
-
-        Args:
-            n: The number of groups.
-            rung: The index of the rung, from 0.
-        """
-        last = rung == len(self.rungs) - 1
-        return min(n, max(self.finalists, 0 if last else math.ceil(self.keep * n)))
 
 
 @dataclass(frozen=True)
@@ -85,7 +51,9 @@ class Rung:
         return math.exp(self.scores[group] - min(self.scores.values())) - 1
 
 
-def compare(curves: Mapping[str, Curves], epoch: int, room: int, margin: float) -> Rung:
+def compare(
+    curves: Mapping[str, Curves], epoch: int, room: int, margin: float, most: int | None = None
+) -> Rung:
     """Decide which groups go on after an epoch.
 
     Args:
@@ -94,13 +62,14 @@ def compare(curves: Mapping[str, Curves], epoch: int, room: int, margin: float) 
         epoch: The epoch.
         room: How many go on, noise apart.
         margin: What lies within this many times the noise of the last of them goes on, too.
+        most: How many go on at most, with those; None is no limit.
     """
     unsorted = {group: score(seeds, epoch) for group, seeds in curves.items()}
     scores = dict(sorted(unsorted.items(), key=lambda item: item[1]))
     noise = noise_of(curves, epoch)
     cut = list(scores.values())[room - 1] + margin * noise
-    kept = tuple(group for i, (group, s) in enumerate(scores.items()) if i < room or s <= cut)
-    return Rung(epoch, scores, noise, cut, kept)
+    kept = [group for i, (group, s) in enumerate(scores.items()) if i < room or s <= cut]
+    return Rung(epoch, scores, noise, cut, tuple(kept[:most]))
 
 
 def score(seeds: Curves, epoch: int) -> float:
@@ -142,6 +111,21 @@ def noise_of(curves: Mapping[str, Curves], epoch: int) -> float:
             if len(errors) > 2:
                 jumps.append(np.diff(errors).std(ddof=1))
     return float(np.sqrt(2) * np.median(jumps)) if jumps else 0.0
+
+
+def best_so_far(history: Sequence[Mapping[str, Any]], error: str) -> list[float]:
+    """Return, after each epoch, the error of the epoch with the lowest loss until then.
+
+    Args:
+        history: A line an epoch, as metrics.jsonl holds them.
+        error: Its key; not a number where the validation set has no such label.
+    """
+    errors, best = [], history[0]
+    for line in history:
+        if line["valid_loss"] < best["valid_loss"]:
+            best = line
+        errors.append(math.nan if best[error] is None else float(best[error]))
+    return errors
 
 
 def _at(curve: Sequence[float], epoch: int) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.endings import Ending
+from lora.catalogue.endings import NO_MODEL, Ending
 from lora.files.sealed import check_file, read_json
 from lora.plan.sweep import Sweep
 
@@ -13,7 +13,7 @@ Found = dict[str, dict[str, Any]]  # {point: what a step found}
 
 @dataclass(frozen=True)
 class Results:
-    """What the steps found.  Trainings that failed are in `trained` alone.
+    """What the steps found.  Trainings that failed or were stopped are in `trained` alone.
 
     trained:   {point: contents of train.json}
     evaluated: {point: {set: {error: value}}}
@@ -42,19 +42,39 @@ def read_results(sweep: Sweep, job: str) -> Results:
     Raises:
         UserError: A receipt is missing or damaged.
     """
-    trained = read_receipts(sweep, job, "train")
-    failed = {name for name, result in trained.items() if result["ended_by"] == Ending.FAILED}
+    trained = read_trained(sweep, job)
+    failed = {name for name, result in trained.items() if result["ended_by"] in NO_MODEL}
     failed |= {cut.name for cut in sweep.cuts.values() if cut.cut_from in failed}
     evaluated = read_receipts(sweep, job, "evaluate")
     thorough = read_receipts(sweep, job, "thorough")
     tiers = [read_receipts(sweep, job, "check"), thorough]
-    sound = [name for name in sweep.points if name not in failed]
+    sound = [name for name in sweep.points if name not in failed and sweep.began(name)]
     return Results(
         trained,
         {name: evaluated[name]["sets"] for name in sound},
         {name: gather(tiers, name) for name in sound},
         frozenset(thorough),
     )
+
+
+def read_trained(sweep: Sweep, job: str) -> Found:
+    """Return what the trainings that a job needs gave, and of those that a race stopped, why.
+
+    Args:
+        sweep: The sweep.
+        job: The key of the job.
+
+    Raises:
+        UserError: A receipt is missing or damaged.
+    """
+    trained = read_receipts(sweep, job, "train")
+    for name, rung in sweep.stopped.items():
+        if rung and trained[name]["ended_by"] != Ending.FAILED:
+            point = sweep.points[name]
+            heats = read_json(sweep.layout.receipt("rung", str(rung)))["heats"]
+            why = heats[point.kind]["stopped"][point.group]
+            trained[name] |= {"ended_by": Ending.STOPPED, "reason": why}
+    return trained
 
 
 def read_receipts(sweep: Sweep, job: str, step: str) -> Found:

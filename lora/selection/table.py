@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FORCE, ROWS, VALID
-from lora.catalogue.endings import Ending
+from lora.catalogue.endings import NO_MODEL
 from lora.catalogue.methods import ADAPTERS
 from lora.files.sealed import write_text
 from lora.plan.points import FOUNDATION, Point
@@ -29,7 +29,7 @@ NAMES = ["group", "plain", "family"]  # columns that sweep.csv does not have
 def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> pd.DataFrame:
     """Return a row a point and set, the validation set among them as `valid`.
 
-    A training that failed has rows with its reason and without errors.
+    A training that failed or was stopped has rows with its reason and without errors.
 
     Args:
         points: The points of the sweep, by name.
@@ -42,6 +42,8 @@ def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> 
     rows = []
     sets = results.sets or [VALID]
     for point in points.values():
+        if point.settings and (point.cut_from or point.name) not in results.trained:
+            continue  # a race stopped its settings before it began
         row = _row(point, results.trained, gpus)
         errors = results.evaluated.get(point.name, {})
         rows += [row | {"test_set": x} | _numbers(errors.get(x, {})) for x in sets]
@@ -99,8 +101,8 @@ def read_table(sweep: Sweep) -> pd.DataFrame:
 
 
 def sound(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of points whose training did not fail."""
-    return table.loc[table["ended_by"] != Ending.FAILED]
+    """Return the rows of points that have a model."""
+    return table.loc[~table["ended_by"].isin(NO_MODEL)]
 
 
 def trained(table: pd.DataFrame) -> pd.DataFrame:

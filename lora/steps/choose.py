@@ -4,7 +4,7 @@ report/sweep.csv, report/best.json
 """
 
 from lora.catalogue.columns import VALID
-from lora.catalogue.endings import Ending
+from lora.catalogue.endings import NO_MODEL, Ending
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.plan.sweep import Sweep
@@ -31,8 +31,9 @@ def choose(sweep: Sweep, receipt: Receipt) -> None:
     write_table(table, layout.table)
     metric = config.select.metric
     candidates = trained(table[table["test_set"] == VALID])
-    if candidates["ended_by"].eq(Ending.FAILED).all():
-        raise UserError(f"every training failed: {candidates['reason'].iloc[0]}")
+    if candidates["ended_by"].isin(NO_MODEL).all():
+        failed = candidates[candidates["ended_by"] == Ending.FAILED]
+        raise UserError(f"every training failed: {failed['reason'].iloc[0]}")
     if candidates[metric].isna().all():
         raise UserError(
             f"select.metric: the validation set has no labels for {metric}; add some, or choose by "

@@ -4,15 +4,17 @@
 reads and writes, by the paths of the layout.  The functions that it calls know nothing of plans.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora.data.labels import Keys
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
-from lora.plan.commands import Base, Limits, Run
-from lora.plan.freshness import Files, stamp
+from lora.plan.commands import Base, Limits, Part, Run
+from lora.plan.freshness import Files, Why, stamp
 from lora.plan.job import FOUNDATION_ROLE, Job, key_of
+from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 
@@ -138,16 +140,44 @@ def _train(call: Call) -> None:
     from lora.tracking.live import Live
 
     sweep, layout, pack = call.sweep, call.sweep.layout, call.sweep.packs[call.job.name]
-    points = {layout.training(x.name): x.settings for x in pack.points if x.settings}
-    replayed = layout.replayed if pack.points[0].replays else None
+    part = _part(call, pack)
+    rung = part.rung if part else 0
+    points = {layout.training(x.name, rung): x.settings for x in pack.points if x.settings}
+    replayed = layout.replayed if pack.replays else None
     files = TrainFiles(
         layout.split("train"), layout.split("valid"), layout.receipt("e0s"), replayed
     )
     last = bool(call.given.attempt) and call.given.attempt >= sweep.tries
-    limits = Limits(call.given.minutes or None, give_up=last)
+    limits = Limits(call.given.minutes or None, last, part)
+    if not points:  # fewer went on at the rung than there was room for
+        call.receipt.write({})
+        return
     with Live(sweep) as live:
         work = layout.work(pack.name)
         train_pack(points, call.base, files, work, call.run, limits, watch=live)
+
+
+def _part(call: Call, pack: Pack) -> Part | None:
+    """Return which part of its points' trainings a pack is, in a race."""
+    layout, leg = call.sweep.layout, pack.leg
+    if leg is None:
+        return None
+    rung = leg.number if leg.until is not None else 0
+    begun = {}
+    for point in pack.points:
+        so_far = layout.training(point.name, leg.number - 1)
+        if leg.number > 1 and so_far.is_dir():
+            begun[layout.training(point.name, rung)] = so_far
+    mark = layout.mark("train", pack.name)
+    forced = mark.is_file() and mark.read_text().startswith(Why.FORCED)
+    made_of = json.dumps([call.receipt.stamp[x] for x in ("code", "versions")])
+    return Part(rung, leg.until, begun, "" if forced else made_of)
+
+
+def _rung(call: Call) -> None:
+    from lora.steps.rung import rung
+
+    rung(call.sweep, int(call.job.name), call.receipt)
 
 
 def _truncate(call: Call) -> None:
@@ -253,6 +283,7 @@ STEPS = {
     "audit": _audit,
     "e0s": _e0s,
     "train": _train,
+    "rung": _rung,
     "truncate": _truncate,
     "merge": _merge,
     "evaluate": _evaluate,

@@ -14,9 +14,10 @@ from lora.plan.commands import Base, Limits, Run
 from lora.plan.settings import TrainSettings
 from lora.training.checkpoint import FILE
 from lora.training.distributed import any_of, is_first, leave, rank_and_size
+from lora.training.inputs import Inputs, TrainFiles, Watch
 from lora.training.interrupt import Interrupt
 from lora.training.results import note_failures
-from lora.training.session import Inputs, Session, TrainFiles, Watch
+from lora.training.session import Session
 
 __all__ = ["Base", "Limits", "Run", "TrainFiles", "train", "train_pack"]
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def train_pack(
         Paused: It stopped early; run it again.
     """
     set_threads(run.threads)
-    inputs = Inputs(points, base, files, Path(work), limits.give_up, watch)
+    inputs = Inputs(points, base, files, Path(work), limits, watch)
     try:
         if not is_first():  # of several processes: the first one locks and writes for all
             with Interrupt(None, agree=any_of) as stop:
@@ -113,13 +114,16 @@ def _train(session: Session, waited: bool) -> list[dict[str, Any]]:
         waited: True where another process was at work in the folder before.
     """
     try:
-        session.load()
-        made = session.made_meanwhile() if any_of(waited) else []
-        return made or session.resume().run().save()
+        made = session.load().made_before()
+        if session.folders:
+            whole = not session.inputs.limits.part
+            meanwhile = session.made_meanwhile() if any_of(waited) and whole else []
+            made += meanwhile or session.resume().run().save()
+        return made
     except (UserError, Paused, OSError):
         raise
     except Exception as error:  # of torch, a driver, a bug: it may be of these points alone
-        if not session.inputs.give_up or rank_and_size()[1] > 1:
+        if not session.inputs.limits.give_up or rank_and_size()[1] > 1:
             raise
         results = session.fail(_in_a_line(error))
         if not results:  # there is no checkpoint to go by

@@ -32,7 +32,7 @@ def fill_store(store: Store, sweep: Sweep, model: str) -> dict[str, Any]:
     known = store.runs()
     runs, metrics = {}, set()
     for point in sweep.tracked:
-        run = read_run(sweep.layout, point, point == chosen)
+        run = read_run(sweep.layout, point, point == chosen, sweep.stopped.get(point, 0))
         metrics |= {name for name, *_ in run.metrics}
         runs[point] = _log_point(store, sweep, point, run, known.pop(point, []))
     for gone in known.values():  # of points that are no longer in the sweep

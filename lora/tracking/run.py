@@ -58,19 +58,21 @@ class _Training:
         return ended - int(1000 * self.result["seconds"]), ended
 
 
-def read_run(layout: Layout, point: str, chosen: bool) -> Run:
+def read_run(layout: Layout, point: str, chosen: bool, rung: int = 0) -> Run:
     """Read what the steps wrote about a point.
 
     Args:
         layout: The paths of the sweep.
         point: Its name.
         chosen: Whether it is the chosen one, whose run gets the report, too.
+        rung: The rung of a race at which it was stopped, 0 where it was not.
 
     Raises:
         UserError: A file is missing, damaged or edited.
     """
-    training = _read_training(layout, point)
-    result, files = training.result, _files(layout, point)
+    folder = layout.training(point, rung)
+    training = _read_training(folder)
+    result, files = training.result, _files(layout, point, folder)
     started, ended = training.times(files[:1])
     prints = {
         "provenance/base": result.get("base_fingerprint"),
@@ -79,7 +81,7 @@ def read_run(layout: Layout, point: str, chosen: bool) -> Run:
     params = params_of(result.get("settings", {"method": "foundation"}))
     params |= {k: v for k, v in prints.items() if v}
     metrics: list[Metric] = []
-    if not training.failed:
+    if not (training.failed or rung):
         metrics += _errors(read_json(layout.errors(point))["sets"], ended)
         metrics += _checks(layout, point, ended)
     metrics += [
@@ -89,12 +91,12 @@ def read_run(layout: Layout, point: str, chosen: bool) -> Run:
     if chosen:
         files += sorted(x for x in layout.table.parent.glob("*") if x.is_file())
     tags = _tags(result) | {"chosen": str(chosen)}
+    tags |= {"race": f"stopped at rung {rung}"} if rung else {}
     key = result.get("key", "")
     return Run(key, params, metrics, tags, files, digest(*files), started, ended)
 
 
-def _read_training(layout: Layout, point: str) -> _Training:
-    folder = layout.training(point)
+def _read_training(folder: Path) -> _Training:
     if not (folder / "train.json").is_file():
         return _Training({}, [])
     result = read_json(folder / "train.json")
@@ -148,9 +150,8 @@ def _checks(layout: Layout, point: str, stamp: int) -> list[Metric]:
     return [(f"check/{name}", float(x["value"]), stamp, 0) for name, x in found.items()]
 
 
-def _files(layout: Layout, point: str) -> list[Path]:
+def _files(layout: Layout, point: str, folder: Path) -> list[Path]:
     """Return what a run is made of, in a fixed order."""
-    folder = layout.training(point)
     candidates = [
         layout.errors(point),
         layout.checks(point),

@@ -51,6 +51,14 @@ class Course:
         waited = self.epoch - self.best_epoch
         return Ending.PATIENCE if waited >= self.settings.patience else None
 
+    def rests(self, until: int | None) -> bool:
+        """Return True where the training has ended, or has come to an epoch at which it stops.
+
+        Args:
+            until: The epoch, None for its end.
+        """
+        return bool(self.ended()) or (until is not None and self.epoch >= until)
+
     def fail(self, why: str) -> None:
         """End the training for a reason that is not its own."""
         self.failed, self.reason = True, why

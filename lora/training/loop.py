@@ -57,6 +57,7 @@ class Fit:
     Attributes:
         together: How many points may go through a step at once; see `capacity`.
         inside: Where a checkpoint is of the middle of an epoch: group, steps, sums of losses.
+        until: The epoch after which every point stops, None for its end.
         notes: Plain values that are kept in the checkpoint, beside the trainings.
     """
 
@@ -74,6 +75,7 @@ class Fit:
         self.valid_batches: dict[int, list[Any]] = {}  # by batch size, where graphs are held
         self.together = len(points)
         self.inside: dict[str, Any] = {}
+        self.until: int | None = None
         self.notes: dict[str, Any] = {}
 
     def run(
@@ -81,7 +83,7 @@ class Fit:
         each_epoch: Callable[[list[TrainingState]], None],
         each_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """Train every point to its end and load its best weights.
+        """Train every point to its end and load its best weights; with `until`, only so far.
 
         Points of one epoch, seed and batch size go through an epoch together; those that lag
         behind catch up first, those that have ended cost nothing.  A point that cannot go on is
@@ -103,6 +105,11 @@ class Fit:
                 except PointError as error:
                     group = self._without(group, error)
             each_epoch([self.points[i] for i in group])
+        if self.until is None:
+            self.load_best()
+
+    def load_best(self) -> None:
+        """Load the best weights of every point."""
         for point in self.points:
             point.load_best()
 
@@ -128,7 +135,7 @@ class Fit:
 
     def _next_group(self) -> list[int]:
         """Return the places of the points to advance by one epoch, together."""
-        active = [i for i, point in enumerate(self.points) if not point.ended()]
+        active = [i for i, point in enumerate(self.points) if not point.rests(self.until)]
         active.sort(key=lambda i: (self.points[i].epoch, i))
         return [i for i in active if self._alike(i) == self._alike(active[0])][: self.together]
 

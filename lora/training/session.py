@@ -10,8 +10,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ from lora.mace.graphs import graphs
 from lora.mace.heads import mark_replay, two_heads
 from lora.mace.kernels import to_kernel
 from lora.mace.modules import count_parameters
-from lora.plan.commands import Base
-from lora.plan.settings import TrainSettings
+from lora.training import parts
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.checkpoint import FILE, read_checkpoint
 from lora.training.course import Course
 from lora.training.distributed import is_first, join_others
+from lora.training.inputs import Inputs
 from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
 from lora.training.progress import Progress
@@ -52,47 +52,6 @@ from lora.training.trainees import make_trainee
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 600.0  # seconds between checkpoints within a long epoch
-
-# (name of the point, key of its training, settings, line of metrics.jsonl)
-Watch = Callable[[str, str, TrainSettings, dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainFiles:
-    """The files that a training reads.
-
-    Attributes:
-        train: Training set of a split; free atoms in it are not trained on.
-        valid: Validation set of a split; free atoms in it are left out.
-        e0s: e0s.json.
-        replay: Labelled structures of the foundation model's own kind, where points replay.
-    """
-
-    train: str | Path
-    valid: str | Path
-    e0s: str | Path
-    replay: str | Path | None = None
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is trained, and on what.
-
-    Attributes:
-        points: {folder of the point: its settings}.
-        base: The foundation model.
-        files: The data.
-        work: The folder of the checkpoint.
-        give_up: True at the last try: points that fail are marked, and the session ends well.
-        watch: Called after each epoch of a point, in the first process.
-    """
-
-    points: dict[Path, TrainSettings]
-    base: Base
-    files: TrainFiles
-    work: Path
-    give_up: bool = False
-    watch: Watch | None = None
 
 
 class Session:
@@ -108,6 +67,7 @@ class Session:
         self.folders = list(inputs.points)
         self.checkpoint = inputs.work / FILE
         self.keys: list[str] = []
+        self.own: list[str] = []  # as `keys`, whoever trains beside a point
         self.running: list[TrainingState] = []
         self.saved = time.monotonic()
 
@@ -139,27 +99,44 @@ class Session:
             if not files.replay:
                 raise UserError("replay: true needs structures to replay; set replay.file")
             self.replayed = mark_replay(load_structures(files.replay), s.replay_weight)
-        self.keys = self._keys()
+        self._set_keys()
         return self
+
+    def made_before(self) -> list[dict[str, Any]]:
+        """Return what an earlier run has left of this part of a race, and train only the rest."""
+        if not self.inputs.part.code:
+            return []
+        made = parts.made(self.folders, map(self._part_key, self.own))
+        left = [i for i, out in enumerate(self.folders) if out not in made]
+        self.folders = [self.folders[i] for i in left]
+        self.settings = [self.settings[i] for i in left]
+        self.keys, self.own = [self.keys[i] for i in left], [self.own[i] for i in left]
+        return list(made.values())
 
     def made_meanwhile(self) -> list[dict[str, Any]]:
         """Return the results, if another process has just made them; else []."""
-        return results_of(self.folders, self.keys)
+        return results_of(self.folders, self._named())
 
     def resume(self) -> "Session":
         """Build the model, and go on from the checkpoint, if there is one."""
         self._build(self.device)
-        fit = self.fit
+        fit, part = self.fit, self.inputs.part
         fit.notes["machine"] = facts(self.shared.device)
+        fit.until = part.until
         if not fit.resume(self.checkpoint):
             if self.shared.device.startswith("cuda"):
                 fit_memory(fit)
             else:
                 fit_cache(fit, message_width(self.model))
+        for i, (out, point) in enumerate(zip(self.folders, self.running, strict=True)):
+            if out in part.begun and point.epoch < 0:  # the checkpoint does not have it
+                parts.begin(part.begun[out], i, self.trainee, point, self.own[i])
         return self
 
     def run(self) -> "Session":
         """Train to the end, with a checkpoint at every epoch, every `SAVE_EVERY` and at a stop.
+
+        In a race, to the end of the part, where the state of each point is left.
 
         Raises:
             Paused: It stopped early, with a checkpoint.
@@ -172,6 +149,9 @@ class Session:
                 if not self.stop.lost():
                     self._save_checkpoint()
                 raise
+        if self.inputs.part.until is not None:
+            self._leave(range(len(self.running)))
+            self.fit.load_best()
         return self
 
     def save(self) -> list[dict[str, Any]]:
@@ -184,7 +164,7 @@ class Session:
             return []
         named = zip(self.folders, self.running, strict=True)
         failed = {out.name: point.reason for out, point in named if point.failed}
-        if failed and not self.inputs.give_up:
+        if failed and not self.inputs.limits.give_up:
             raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))
         notes = self._notes()
         return [self._write(i, point, notes) for i, point in enumerate(self.running)]
@@ -210,28 +190,47 @@ class Session:
         if not state or not self.keys or courses.keys() != set(self.keys):
             return []
         for course in courses.values():
-            if not course.ended():
+            if not course.rests(self.inputs.part.until):
                 course.fail(why)
         if not all(course.failed for course in courses.values()):
             self._build("cpu")
-            for key, point in zip(self.keys, self.running, strict=True):
+            for i, key in enumerate(self.keys):
                 if key in state:
-                    point.load_state(state[key])
-                    point.load_best()
+                    self.running[i].load_state(state[key])
+                    self._leave([i] if not courses[key].failed else [])
+                    self.running[i].load_best()
         notes = state["notes"]
         return [self._write(i, courses[key], notes) for i, key in enumerate(self.keys)]
 
     # --- the parts of it
 
-    def _keys(self) -> list[str]:
-        """Return a digest of what each training is of: settings, foundation model, data."""
+    def _set_keys(self) -> None:
+        """Make digests of what each training is of: settings, foundation model, data."""
         files, s = self.inputs.files, self.shared
         replay = [files.replay] if s.replay and files.replay else []
         self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
         rank = str(max(one.rank for one in self.settings))  # a pack pads to it
-        parts = " ".join([rank, self.base_digest, self.data_digest])
-        texts = [json.dumps(asdict(one), sort_keys=True) + parts for one in self.settings]
-        return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+        texts = [json.dumps(asdict(one), sort_keys=True) for one in self.settings]
+        digests = " ".join([self.base_digest, self.data_digest])
+        self.keys = [_digest(f"{text}{rank} {digests}") for text in texts]
+        self.own = [_digest(f"{text}{digests}") for text in texts]
+
+    def _named(self) -> list[str]:
+        """Return the keys by which others know the trainings; packs of a race come and go."""
+        return self.own if self.inputs.limits.part else self.keys
+
+    def _part_key(self, own: str) -> str:
+        """Return a digest of a part of a training and of the code that trains it."""
+        part = self.inputs.part
+        return _digest(f"{own} {part.until} {part.code}")
+
+    def _leave(self, places: Iterable[int]) -> None:
+        """Leave the states of some points at a rung of a race, in the first process."""
+        if self.inputs.part.until is None or not is_first():
+            return
+        for i in places:
+            if not (point := self.running[i]).failed:
+                parts.leave(self.folders[i], i, self.trainee, point, self.own[i])
 
     def _build(self, device: str) -> None:
         """Make the model with its new E0s on the data's elements, its graphs, and their `Fit`."""
@@ -278,7 +277,7 @@ class Session:
             write_history(out, point)
             self.progress.show(out.name, point.history)
             if self.inputs.watch:
-                self.inputs.watch(out.name, self.keys[i], point.settings, point.history[-1])
+                self.inputs.watch(out.name, self._named()[i], point.settings, point.history[-1])
         self.stop.check()
 
     def _save_checkpoint(self) -> None:
@@ -304,7 +303,14 @@ class Session:
         trainable, total = notes["parameters"][i]
         counted = {"trainable_parameters": trainable, "total_parameters": total}
         shared = {name: value for name, value in notes.items() if name != "parameters"}
-        return write_result(out, point, counted | shared | {"key": self.keys[i]} | spectra)
+        shared |= {"key": self._named()[i]}
+        if self.inputs.limits.part:
+            shared |= {"part": self._part_key(self.own[i]), "rung": self.inputs.part.rung}
+        return write_result(out, point, counted | shared | spectra)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _without_atoms(path: str | Path) -> list[Atoms]:

@@ -1,7 +1,7 @@
 """What the loop trains: a module that computes the outputs of several points for one batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,24 @@ class Trainee(nn.Module, ABC):
     @abstractmethod
     def decayed(self) -> list[dict[str, Tensor]]:
         """Return, of what `trained` returns, where weight decay acts: a factor of 1 or 0 each."""
+
+    def own(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of one point as it is alone, whoever trains beside it.
+
+        Args:
+            i: Place of the point in the pack.
+            state: What its `TrainingState` returns.
+        """
+        return state
+
+    def shared(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of one point as it is in this pack.
+
+        Args:
+            i: Place of the point in the pack.
+            state: What `own` returned, of this pack or another.
+        """
+        return state
 
     @abstractmethod
     def save(
@@ -102,6 +120,22 @@ class AdapterPack(Trainee):
         layers = self.pack.packed.items()
         parts = [layer.scales.new_full([layer.size], is_decayed(name)) for name, layer in layers]
         return [{"factors": torch.cat(parts)}] * len(self.pack.rows)
+
+    def own(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a state without what pads it to the highest rank of the pack."""
+        places = self.pack.places(i)
+        return _mapped(state, len(places), lambda row: row[places])
+
+    def shared(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a state padded with zeros to the highest rank of the pack."""
+        places = self.pack.places(i)
+
+        def padded(own: Tensor) -> Tensor:
+            row = own.new_zeros(len(places))
+            row[places] = own
+            return row
+
+        return _mapped(state, int(places.sum()), padded)
 
     def save(
         self,
@@ -188,6 +222,15 @@ def make_trainee(
     pack = Pack(model, layers).to(next(model.parameters()).device)
     fold(pack.model)
     return AdapterPack(pack), counted
+
+
+def _mapped(state: Any, size: int, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a state with a change of every tensor of parameters, which have that size."""
+    if isinstance(state, dict):
+        return {key: _mapped(x, size, change) for key, x in state.items()}
+    if isinstance(state, list):
+        return [_mapped(x, size, change) for x in state]
+    return change(state) if isinstance(state, Tensor) and state.shape == (size,) else state
 
 
 def _e0s_of(model: nn.Module, elements: list[str]) -> dict[str, float]:

@@ -18,7 +18,8 @@ from jsonschema import Draft202012Validator
 
 from lora.errors import UserError
 from lora.plan.settings import TrainSettings
-from lora.plan.sweep import Start, Sweep
+from lora.plan.start import Start
+from lora.plan.sweep import Sweep
 from tests.support import counts
 
 pytestmark = pytest.mark.long

@@ -13,7 +13,7 @@ from lora.catalogue import checks
 from lora.catalogue.atoms import EDITION
 from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up, read_json, read_seal, write_sealed
-from lora.plan import freshness, jobs
+from lora.plan import data_jobs, freshness
 from lora.plan.sweep import Sweep
 from tests.support.plans import FRAME, begin, config, pretend, running
 
@@ -388,8 +388,8 @@ def test_code_of_the_audit_trains_nothing(done: Path, monkeypatch: pytest.Monkey
 def test_a_changed_row_of_a_finding_runs_the_audit(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = tuple(replace(row, remedy="look") for row in jobs.FINDINGS)
-    monkeypatch.setattr(jobs, "FINDINGS", rows)
+    rows = tuple(replace(row, remedy="look") for row in data_jobs.FINDINGS)
+    monkeypatch.setattr(data_jobs, "FINDINGS", rows)
     assert set(running(begin(config(done)))) == SHOWN
 
 
@@ -470,7 +470,7 @@ def test_forced_rules_take_what_follows_with_them(done: Path) -> None:
 
 
 def freshness_start() -> Any:
-    from lora.plan.sweep import Start
+    from lora.plan.start import Start
 
     return Start(cores=2)
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lora.selection.race import Rules, compare, noise_of, score
+from lora.plan.config_race import Rules
+from lora.selection.race import compare, noise_of, score
 
 FALL = [100.0, 80.0, 64.0, 51.2, 40.96]  # a fifth less at each epoch: no jumps
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from lora.selection.race import Rules
+from lora.plan.config_race import Rules
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FILES = sorted((BENCHMARKS / "curves").glob("*.csv"))
@@ -49,7 +49,7 @@ def test_a_race_of_one_epoch_may_miss_the_best(race: ModuleType, path: Path) -> 
 def test_the_error_is_that_of_the_epoch_with_the_lowest_loss(race: ModuleType) -> None:
     losses, errors = [4.0, 2.0, 3.0, 1.0], [40.0, 25.0, 20.0, 22.0]
     history = [{"valid_loss": a, race.ERROR: b} for a, b in zip(losses, errors, strict=True)]
-    assert race.best_so_far(history) == [40.0, 25.0, 25.0, 22.0]
+    assert race.best_so_far(history, race.ERROR) == [40.0, 25.0, 25.0, 22.0]
 
 
 def test_epochs_are_counted_of_all_who_ran(race: ModuleType) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 from lora.catalogue.methods import BY_NAME
 from lora.files.sealed import Receipt
 from lora.plan.freshness import Files, Verdict, stamp
-from lora.plan.sweep import Start, Sweep
+from lora.plan.start import Start
+from lora.plan.sweep import Sweep
 
 FRAME = (
     "2\n"
@@ -60,6 +61,8 @@ def pretend(sweep: Sweep, seconds: float = 90.0, model: bytes = b"") -> None:
         if job.step == "train":
             points = job.settings["points"]
             content = {x: {"point": x, "seconds": seconds, "ended_by": "patience"} for x in points}
+        if job.step == "rung":
+            content = {"heats": {}, "packs": {}}
         needed = {x: sweep.jobs[x] for x in job.needs}
         for path in job.copies:
             path.parent.mkdir(parents=True, exist_ok=True)

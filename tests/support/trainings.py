@@ -17,7 +17,7 @@ from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.commands import Base
-from lora.training.session import TrainFiles
+from lora.training.inputs import TrainFiles
 from tests.support.models import make_model, perturb
 
 EPOCHS = 4

@@ -1,0 +1,130 @@
+"""The section `race` of the config: how settings race, and how many of them go on."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from lora.catalogue.bounds import Bounds
+from lora.plan.sections import Section
+from lora.plan.values import As, NotNegative, integer, kind_of, number, said, tuple_of
+from lora.plan.words import shown
+
+LEAST = 2  # settings that go on until all seeds have run
+SHARE = number(Bounds(gt=0, lt=1))
+MORE = 2  # times the room, at most, goes on because it is within the noise
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the settings of a method race, as the section `race` has it.
+
+    Attributes:
+        rungs: Where settings are compared, in shares of the longest training, rising.
+        keep: The share of settings that goes on at each rung but the last.
+        finalists: How many go on at the last rung, and at least at each.
+        margin: What lies within this many times the noise of the cut goes on, too.
+        seeds_after: After how many rungs all seeds train; None means all.
+    """
+
+    rungs: tuple[float, ...]
+    keep: float
+    finalists: int
+    margin: float
+    seeds_after: int | None = None
+
+    def epochs(self, longest: int) -> list[int]:
+        """Return the epochs of the rungs.
+
+        Args:
+            longest: The epochs of a whole training.
+        """
+        return [min(longest, max(1, round(share * longest))) for share in self.rungs]
+
+    def room(self, n: int, rung: int) -> int:
+        """Return how many of n settings go on at a rung, noise apart.
+
+        Args:
+            n: The number of settings.
+            rung: The index of the rung, from 0.
+        """
+        last = rung == len(self.rungs) - 1
+        return min(n, max(self.finalists, 0 if last else math.ceil(self.keep * n)))
+
+    def most(self, n: int, rung: int) -> int:
+        """Return how many of n settings go on at a rung at most, those within the noise included.
+
+        Args:
+            n: The number of settings.
+            rung: The index of the rung, from 0.
+        """
+        room = self.room(n, rung)
+        return min(n, MORE * room) if self.margin else room
+
+    def has_all_seeds(self, leg: int) -> bool:
+        """Return True for a leg in which all seeds of a setting train.
+
+        Args:
+            leg: Its number, from 1; as many rungs as one less lie before it.
+        """
+        return leg > (len(self.rungs) if self.seeds_after is None else self.seeds_after)
+
+
+class Race(Section):
+    """How the settings of a method race: most are stopped early, and the finalists get all."""
+
+    rungs: Annotated[tuple[float, ...], As(tuple_of(SHARE, least=1))] = Field(
+        default=(0.2, 0.4),
+        description="Where settings are compared, as rising shares of the epochs of a training.",
+    )
+    keep: Annotated[float, As(number(Bounds(gt=0, le=1)))] = Field(
+        default=0.5, description="The share of the settings that goes on at each rung but the last."
+    )
+    finalists: Annotated[int, As(integer(Bounds(ge=LEAST, le=10**9)))] = Field(
+        default=2,
+        description="The number of settings that go on at the last rung, and the least at each. A "
+        "method with no more settings than that does not race.",
+    )
+    seeds_after: Annotated[int | None, As(integer(Bounds(ge=0, le=10**9)) | None)] = Field(
+        default=None,
+        description="The number of rungs after which all seeds of a setting train; before that, "
+        "its first alone. null means all rungs.",
+    )
+    margin: NotNegative = Field(
+        default=0,
+        description="What lies within this many times the noise of the last that goes on, goes on, "
+        f"too, up to {MORE} times as many. The noise is that of the seeds where several have run, "
+        "else that of the steps from epoch to epoch.",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Race":
+        if list(self.rungs) != sorted(self.rungs):
+            raise said(f"the rungs {list(self.rungs)} do not rise; put them in order")
+        if (self.seeds_after or 0) > len(self.rungs):
+            raise said(f"seeds_after: {self.seeds_after} is more than the {len(self.rungs)} rungs")
+        return self
+
+    def rules(self) -> Rules:
+        """Return the rules that the section writes down."""
+        return Rules(self.rungs, self.keep, self.finalists, self.margin, self.seeds_after)
+
+
+def _switch(value: Any) -> bool:
+    """Return whether to race; `--config race=on` gives a text."""
+    words = {"on": True, "off": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in words:
+        return words[value]
+    raise said(f"{shown(value)} is not on, off or a mapping; write for example race: on")
+
+
+SWITCH = Annotated[bool, BeforeValidator(_switch)]
+RACE = Annotated[
+    Annotated[SWITCH, Tag("<text>")]
+    | Annotated[Race, Tag("<dict>")]
+    | Annotated[SWITCH, Tag("<other>")],
+    Discriminator(lambda value: "<dict>" if isinstance(value, Race) else kind_of(value)),
+]

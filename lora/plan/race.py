@@ -1,0 +1,209 @@
+"""Lay out a race: which settings compete, in which legs, and which processes each leg has.
+
+    leg 1     every setting of a method, with its first seed, from the start to the first rung
+    rung 1    compares them; train/rungs/1.json says who goes on, and in which packs
+    leg 2     those, to the second rung
+    ...
+    the end   the finalists, with all seeds, to the last epoch
+
+How many go on is known before who does, so that the packs of all legs are in the plan, and in
+snakemake's graph, from the first; the file of a rung fills those of the next leg.  Each method has
+a race of its own, a heat, so that the best of each is trained to the end.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from lora.catalogue.methods import ADAPTERS
+from lora.files.sealed import read_json
+from lora.plan.config import Config
+from lora.plan.config_race import Rules
+from lora.plan.layout import Layout
+from lora.plan.packs import Leg, Pack, size_of
+from lora.plan.points import Point
+
+
+@dataclass(frozen=True)
+class Heat:
+    """The settings of one method, which race against each other.
+
+    name:    the kind of the points
+    groups:  {group: {seed: point}}, in the order of the grid
+    rules:   how they race
+    longest: the epochs of a whole training
+    """
+
+    name: str
+    groups: dict[str, dict[int, Point]]
+    rules: Rules
+    longest: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """Return all seeds, the first one of which begins."""
+        return list(next(iter(self.groups.values())))
+
+    @property
+    def legs(self) -> int:
+        """Return how many legs there are: one more than rungs."""
+        return len(self.rules.rungs) + 1
+
+    def epoch(self, leg: int) -> int:
+        """Return the epoch at which a leg ends; 0 for the leg before the first."""
+        return [0, *self.rules.epochs(self.longest), self.longest][leg]
+
+    def seeds_of(self, leg: int) -> list[int]:
+        """Return the seeds that train in a leg."""
+        return self.seeds if self.rules.has_all_seeds(leg) else self.seeds[:1]
+
+    def sizes(self, most: bool = False) -> list[int]:
+        """Return how many settings each leg has, with those within the noise at most or without."""
+        sizes = [len(self.groups)]
+        for rung in range(len(self.rules.rungs)):
+            sizes.append((self.rules.most if most else self.rules.room)(sizes[-1], rung))
+        return sizes
+
+    def epochs(self, most: bool = False) -> int:
+        """Return the epochs of the race, of all points, if none ends early by itself."""
+        total, before = 0, 0
+        for leg, n in enumerate(self.sizes(most), start=1):
+            seeds = len(self.seeds_of(leg))
+            total += n * (seeds * self.epoch(leg) - before * self.epoch(leg - 1))
+            before = seeds
+        return total
+
+    @property
+    def whole(self) -> int:
+        """Return the epochs of the grid, without a race."""
+        return len(self.groups) * len(self.seeds) * self.longest
+
+    def in_words(self) -> str:
+        """Return how the race goes: how many settings train to which epoch."""
+        parts = []
+        for leg, (least, most) in enumerate(zip(self.sizes(), self.sizes(True), strict=True), 1):
+            n = f"{least}" if least == most else f"{least} to {most}"
+            seeds = len(self.seeds_of(leg))
+            with_seeds = f" with {seeds} seeds" if seeds > 1 else ""
+            parts.append(f"{n}{with_seeds} to epoch {self.epoch(leg)}")
+        return f"{self.name} settings race: {', '.join(parts)}"
+
+
+def heats_of(config: Config, points: Mapping[str, Point]) -> dict[str, Heat]:
+    """Return the heats of a sweep by name; none where all train to the end.
+
+    A method that has no more settings than finalists does not race.
+    """
+    if config.rules is None:
+        return {}
+    kinds: dict[str, dict[str, dict[int, Point]]] = {}
+    for point in points.values():
+        if point.settings and not point.cut_from:
+            groups = kinds.setdefault(point.kind, {})
+            groups.setdefault(point.group, {})[point.settings.seed] = point
+    heats = {}
+    for name, groups in kinds.items():
+        first = next(iter(next(iter(groups.values())).values())).settings
+        if first and len(groups) > config.rules.finalists:
+            heats[name] = Heat(name, groups, config.rules, first.max_num_epochs)
+    return heats
+
+
+def raced(heats: Mapping[str, Heat]) -> dict[str, Point]:
+    """Return the points that race, by name."""
+    return {
+        point.name: point
+        for heat in heats.values()
+        for seeds in heat.groups.values()
+        for point in seeds.values()
+    }
+
+
+def race_packs(config: Config, heats: Mapping[str, Heat], cores: int) -> dict[str, Pack]:
+    """Return the packs of all legs by name; those of the first legs have their points."""
+    packs = {}
+    for heat in heats.values():
+        for number, n in enumerate(heat.sizes(most=True), start=1):
+            for seed in heat.seeds_of(number):
+                for pack in _packs_of(config, heat, number, n, seed, cores):
+                    packs[pack.name] = pack
+    return packs
+
+
+def _packs_of(
+    config: Config, heat: Heat, number: int, n: int, seed: int, cores: int
+) -> Iterable[Pack]:
+    """Yield the packs of one leg and seed, for n points."""
+    example = next(iter(heat.groups.values()))[seed]
+    assert example.settings is not None
+    alone = example.alone or example.settings.method not in ADAPTERS
+    size = 1 if alone else size_of(config, n, cores)
+    last = number == heat.legs
+    until = None if last else heat.epoch(number)
+    first = [seeds[seed] for seeds in heat.groups.values()] if number == 1 else []
+    for i, start in enumerate(range(0, n, size), start=1):
+        places = min(size, n - start)
+        leg = Leg(heat.name, number, heat.epoch(number - 1), until, seed, places, example.replays)
+        name = f"{heat.name}_{'end' if last else f'rung{number}'}_s{seed}_{i}"
+        yield Pack(name, tuple(first[start : start + size]), leg=leg)
+
+
+def assign(
+    heat: Heat, leg: int, kept: Iterable[str], packs: Mapping[str, Pack]
+) -> dict[str, list[str]]:
+    """Return who fills the packs of a leg, {pack: points}.
+
+    Args:
+        heat: the heat
+        leg: the number of the leg
+        kept: the groups that go on
+        packs: the packs of the sweep
+    """
+    groups = [group for group in heat.groups if group in set(kept)]
+    filled = {}
+    for seed in heat.seeds_of(leg):
+        names = [heat.groups[group][seed].name for group in groups]
+        for pack in packs.values():
+            if pack.leg and (pack.leg.heat, pack.leg.number, pack.leg.seed) == (
+                heat.name,
+                leg,
+                seed,
+            ):
+                filled[pack.name] = names[: pack.places]
+                names = names[pack.places :]
+        assert not names
+    return filled
+
+
+def fill(packs: Mapping[str, Pack], points: Mapping[str, Point], layout: Layout) -> dict[str, Pack]:
+    """Return packs with the points that the rungs have given them, as far as they have."""
+    filled = {}
+    for name, pack in packs.items():
+        if pack.leg and pack.leg.number > 1:
+            receipt = layout.receipt("rung", str(pack.leg.number - 1))
+            found = read_json(receipt)["packs"] if receipt.is_file() else {}
+            members = tuple(points[x] for x in found.get(name, []) if x in points)
+            pack = replace(pack, points=members)
+        filled[name] = pack
+    return filled
+
+
+def stops(heats: Mapping[str, Heat], layout: Layout) -> dict[str, int]:
+    """Return the points that were stopped, with the rung; 0 for those that never began.
+
+    Args:
+        heats: the heats
+        layout: the paths of the sweep
+    """
+    found: dict[str, int] = {}
+    for heat in heats.values():
+        left = set(heat.groups)
+        for rung in range(1, heat.legs):
+            receipt = layout.receipt("rung", str(rung))
+            if not receipt.is_file():
+                break
+            kept = set(read_json(receipt)["heats"].get(heat.name, {}).get("kept", left))
+            for group in left - kept:
+                for seed, point in heat.groups[group].items():
+                    found[point.name] = rung if seed in heat.seeds_of(rung) else 0
+            left &= kept
+    return found

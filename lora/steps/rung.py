@@ -1,0 +1,88 @@
+"""Step `rung`: compare the settings of a race, and say who goes on, in which packs.
+
+train/rungs/{rung}.json
+"""
+
+import math
+from typing import Any
+
+from lora.catalogue.columns import ENERGY, FORCE
+from lora.catalogue.endings import Ending
+from lora.files.sealed import Receipt
+from lora.plan.race import Heat, assign
+from lora.plan.sweep import Sweep
+from lora.selection.race import Curves, Rung, best_so_far, compare
+from lora.selection.results import Found, intact, read_receipts
+from lora.tracking.run import read_history
+
+ERRORS = {"f": f"valid_{FORCE}", "e": f"valid_{ENERGY}"}  # by the quantity of select.metric
+LOSS = "valid_loss"
+
+
+def rung(sweep: Sweep, number: int, receipt: Receipt) -> None:
+    """Write who goes on.
+
+    Args:
+        sweep: The sweep.
+        number: Of the rung, from 1.
+        receipt: Where to write {"error": what was compared, "heats": {name: scores, noise, cut,
+            kept, stopped: {group: why}}, "packs": {pack of the next leg: its points}}.
+
+    Raises:
+        UserError: A receipt of a training, or its epochs, are missing or damaged.
+    """
+    trained = read_receipts(sweep, f"rung/{number}", "train")
+    error = ERRORS[sweep.config.select.metric.split("_")[1]]
+    if any(result["best"][error] is None for result in trained.values() if "best" in result):
+        error = LOSS  # the validation set has no such label
+    heats: dict[str, Any] = {}
+    packs: dict[str, list[str]] = {}
+    for name, heat in sweep.heats.items():
+        found = _compare(sweep, heat, number, trained, error)
+        kept = [group for group in heat.groups if group in found.kept]
+        stopped = {x: _why(found, heat, x, number) for x in found.scores if x not in kept}
+        heats[name] = {
+            "epoch": found.epoch,
+            "scores": {x: s if math.isfinite(s) else None for x, s in found.scores.items()},
+            "noise": found.noise,
+            "cut": found.cut if math.isfinite(found.cut) else None,
+            "kept": kept,
+            "stopped": stopped,
+        }
+        packs |= assign(heat, number + 1, kept, sweep.packs)
+    receipt.write({"error": error, "heats": heats, "packs": packs})
+
+
+def _compare(sweep: Sweep, heat: Heat, number: int, trained: Found, error: str) -> Rung:
+    """Compare the settings of a heat that have come to a rung."""
+    curves: dict[str, Curves] = {}
+    for group, points in heat.groups.items():
+        ran = {seed: x.name for seed, x in points.items() if x.name in trained}
+        if ran:
+            curves[group] = {
+                seed: _curve(sweep, x, number, trained[x], error) for seed, x in ran.items()
+            }
+    n, at = len(curves), number - 1
+    sizes = heat.rules.room(n, at), heat.rules.margin, heat.rules.most(n, at)
+    return compare(curves, heat.epoch(number), *sizes)
+
+
+def _curve(
+    sweep: Sweep, point: str, number: int, result: dict[str, Any], error: str
+) -> list[float]:
+    """Return the error of the best epoch so far, after each; of a failed training no number."""
+    if result["ended_by"] == Ending.FAILED:
+        return [math.inf]
+    epochs = intact(sweep.layout.training(point, number) / "metrics.jsonl")
+    return best_so_far(read_history(epochs), error)
+
+
+def _why(found: Rung, heat: Heat, group: str, number: int) -> str:
+    """Return why a setting was stopped, in words."""
+    at = f"at epoch {found.epoch} of {heat.longest}"
+    if not math.isfinite(found.scores[group]):
+        return f"{at} its training had failed"
+    return (
+        f"{at}, {100 * found.behind(group):.0f} % above the best of {len(found.scores)}, of which "
+        f"{len(found.kept)} went on"
+    )
