@@ -4,17 +4,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from safetensors.torch import load
 
 from lora.cli.status import status
-from tests.support.sweep import CORES, ROOT, Sweep
+from tests.support.sweep import ROOT, Sweep
 
 pytestmark = pytest.mark.slow
 CLOCKS = ["train_seconds", "gpu_hours", "peak_memory_mb", "atoms_per_second"]
@@ -29,23 +27,6 @@ class Short(Sweep):
         self.config |= {"checks": none, "export": {"engines": []}, "baselines": []}
         self.config |= {"rank_curve": False, "select": {"limits": {}}}
         self.config["train"] = {"max_num_epochs": 12, "batch_size": 3, "lr": 0.01}
-
-    def start(self) -> subprocess.Popen:
-        """Snakemake in the background, in a process group of its own."""
-        (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
-        log = (self.home / "snakemake.log").open("w")
-        env = self.environment(("mace-lora",))  # a group of processes is killed: a real snakemake
-        command = ["snakemake", *CORES]
-        return subprocess.Popen(
-            command, cwd=self.home, stdout=log, stderr=log, env=env, start_new_session=True
-        )
-
-    def wait_for(self, pattern: str) -> None:
-        for _ in range(1200):
-            if list(self.home.glob(pattern)):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"no {pattern}: {(self.home / 'snakemake.log').read_text()[-2000:]}")
 
     def outcome(self) -> tuple[pd.DataFrame, list[bytes]]:
         """The table without what clocks say, and the adapters."""

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import torch
@@ -84,6 +85,24 @@ class Sweep:
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
         return done.stdout + done.stderr
+
+    def start(self) -> subprocess.Popen:
+        """Run snakemake in the background, in a process group of its own."""
+        (self.home / "config/config.yaml").write_text(yaml.safe_dump(self.config))
+        log = (self.home / "snakemake.log").open("w")
+        env = self.environment(("mace-lora",))  # a group of processes is killed: a real snakemake
+        command = ["snakemake", *CORES]
+        return subprocess.Popen(
+            command, cwd=self.home, stdout=log, stderr=log, env=env, start_new_session=True
+        )
+
+    def wait_for(self, pattern: str) -> None:
+        """Wait until there is a file below the folder."""
+        for _ in range(1200):
+            if list(self.home.glob(pattern)):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"no {pattern}: {(self.home / 'snakemake.log').read_text()[-2000:]}")
 
     def todo(self) -> dict[str, int]:
         """What a dry run would do: {rule: number of jobs}."""
