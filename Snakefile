@@ -37,6 +37,7 @@ localrules:
     tables,
     figures,
     committee,
+    race_page,
     rank_curve,
     data_size,
     card,

@@ -170,6 +170,29 @@ rule figures:
         "mace-lora report {params.plan:q} figures 2> {log:q}"
 
 
+rule race_page:
+    # who was stopped when and why, and how sure the choice is
+    input:
+        mark("report", "race_page"),
+        needs("report", "race_page"),
+    output:
+        LAYOUT.receipt("report", "race_page"),
+        report(
+            LAYOUT.report("race.html"),
+            caption="../workflow/report/race.rst",
+            category="Choice",
+            labels={"what": "who was stopped in the race"},
+        ),
+    log:
+        LAYOUT.log("report", "race_page"),
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora report {params.plan:q} race_page 2> {log:q}"
+
+
 rule rank_curve:
     # trained ranks against cut ones
     input:

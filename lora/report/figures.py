@@ -113,7 +113,8 @@ def heatmap(table: pd.DataFrame, path: Path) -> list[Path]:
             middle = np.nanmean([np.nanmin(grid), np.nanmax(grid)])
             for (i, j), value in np.ndenumerate(grid.to_numpy()):
                 colour = "white" if value > middle else "black"
-                ax.text(j, i, f"{value:.3g}", ha="center", va="center", color=colour)
+                text = "" if np.isnan(value) else f"{value:.3g}"  # stopped in a race, or failed
+                ax.text(j, i, text, ha="center", va="center", color=colour)
             ax.set(xlabel="rank", ylabel="alpha", title=f"{test_set}: {label}")
             ax.spines[:].set_visible(False)
     return save(figure, lora.drop(columns=NAMES), path)

@@ -13,9 +13,11 @@ from lora.report.checks_page import write_checks
 from lora.report.comparison import Errors
 from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
+from lora.report.race_page import sentences as about_race
 from lora.report.rivals import forgetting, replay_and_lora
 from lora.report.words import words
 from lora.selection.choose import Choice, Verdicts, read_choice
+from lora.selection.raced import read_races
 from lora.selection.results import read_results
 from lora.selection.table import BASELINES, make_table
 
@@ -38,6 +40,8 @@ def write(sweep: Sweep) -> list[Path]:
     results = read_results(sweep, "choose")  # in full digits, where sweep.csv has six
     errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), choice.metric)
     sentences = words(errors, choice, _forgetting(errors, choice))
+    for race in read_races(sweep):
+        sentences += about_race(race, errors)
     sentences += warnings_of(read_json(layout.receipt("audit")))
     sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
     sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]

@@ -1,6 +1,7 @@
 """A race through the real workflow: survivors are the grid's, and kills change nothing."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -117,6 +118,26 @@ def test_the_choice_is_among_those_that_ran_to_the_end(raced: Raced, grid: Raced
     chosen = read_json(raced.out / "report/best.json")["point"]
     assert chosen in [*raced.trained(), "full_s1", "full_s2"]
     assert {x.name for x in (raced.out / "merge").glob("lora*")} == set(raced.trained())
+
+
+def test_the_report_says_who_was_stopped_when_and_why(raced: Raced) -> None:
+    race = (raced.out / "report/race.html").read_text()
+    found = raced.rung(1)["heats"]["lora"]
+    assert len(found["stopped"]) == 2
+    for group, why in found["stopped"].items():
+        assert group in race and why in race
+    said = (
+        "Race of 4 lora settings: 2 were stopped (2 after epoch 2 of 10); 2 were trained to the end "
+        "with all seeds. It took 44 epochs, 55% of the 80 of the grid."
+    )
+    for text in (race, raced.printed, (raced.out / "report/choice.html").read_text()):
+        assert said in text
+        assert re.search(r"In \d+% of 2,000 draws of seeds and rungs lora_\S+ is the best", text)
+    numbers = pd.read_csv(raced.out / "report/race.csv", index_col=0)
+    assert set(numbers.index) == {*found["stopped"], *found["kept"]}
+    curves = pd.read_csv(raced.out / "report/learning_curves.csv").groupby("point")["epoch"].max()
+    for group in found["stopped"]:
+        assert curves[f"{group}_s1"] == 2 and f"{group}_s2" not in curves
 
 
 def copied(raced: Raced, home: Path, **changes: object) -> Raced:

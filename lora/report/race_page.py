@@ -1,0 +1,116 @@
+"""Say who raced, who was stopped after which epoch and why, and how sure the choice is."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from lora.catalogue.columns import BY_KEY, VALID
+from lora.catalogue.endings import Ending
+from lora.files.sealed import write_text
+from lora.plan.sweep import Sweep
+from lora.report.comparison import Errors
+from lora.report.page import page, paragraph, rows_of
+from lora.selection.choose import read_choice
+from lora.selection.raced import DRAWS, Raced, read_races, sure
+from lora.selection.results import read_results
+from lora.selection.table import make_table
+
+NOTE = (
+    "Errors on the validation set, of the best epoch so far: at each rung where a setting was "
+    "compared, and at the end. Only what was trained to the end with all seeds is called better "
+    "than another."
+)
+
+
+def write(sweep: Sweep) -> list[Path]:
+    """Write race.html, with its numbers as csv beside it.
+
+    Args:
+        sweep: The sweep, with the choice.
+
+    Returns:
+        The files.
+    """
+    results = read_results(sweep, "choose")
+    metric = read_choice(sweep).metric
+    errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), metric)
+    races, parts = read_races(sweep), []
+    tables = [table(race, errors) for race in races]
+    for race, found in zip(races, tables, strict=True):
+        parts += [paragraph(line) for line in sentences(race, errors)]
+        best = best_of(race, errors)
+        parts.append(rows_of(found.astype(object).where(found.notna(), ""), chosen=best))
+    path = sweep.layout.report("race.html")
+    write_text(path, page("The race", *parts, paragraph(NOTE, note=True)))
+    numbers = path.with_suffix(".csv")
+    pd.concat(tables).to_csv(numbers)
+    return [path, numbers]
+
+
+def best_of(race: Raced, errors: Errors) -> str:
+    """Return the finalist with the lowest error; "" where all of them failed."""
+    return next((group for group in errors.groups if group in race.finalists), "")
+
+
+def sentences(race: Raced, errors: Errors) -> list[str]:
+    """Return what was stopped, what that saved, and how sure the choice is.
+
+    Args:
+        race: The race of one method.
+        errors: The errors of every group.
+    """
+    heat, points = race.heat, errors.table.drop_duplicates("point")
+    ours = points[points["method"] == heat.name]
+    spent = int(ours["epochs"].sum())
+    counts = {rung.epoch: sum(race.last(x) is rung for x in race.stopped) for rung in race.rungs}
+    when = " and ".join(f"{n} after epoch {epoch}" for epoch, n in counts.items() if n)
+    lines = [
+        f"Race of {len(heat.groups)} {heat.name} settings: {len(race.stopped)} were stopped"
+        f"{f' ({when} of {heat.longest})' if when else ''}; {len(race.finalists)} were trained to "
+        f"the end with all seeds. It took {spent:,} epochs, {spent / heat.whole:.0%} of the "
+        f"{heat.whole:,} of the grid."
+    ]
+    if not (best := best_of(race, errors)):
+        return lines
+    rows = errors.table[errors.table["test_set"] == VALID].dropna(subset=[errors.metric])
+    finals = {x: rows.loc[rows["group"] == x, errors.metric].to_list() for x in race.finalists}
+    chance = sure(race, finals, best)
+    lines.append(
+        f"In {chance.same:.0%} of {DRAWS:,} draws of seeds and rungs {best} is the best of them "
+        f"again, in {chance.missed:.0%} one that was stopped, as far as its error at the rung "
+        "tells of its end."
+    )
+    return lines
+
+
+def table(race: Raced, errors: Errors) -> pd.DataFrame:
+    """Return a row a group: its error at each rung and at the end, and why it was stopped.
+
+    Args:
+        race: The race of one method.
+        errors: The errors of every group.
+    """
+    column = BY_KEY.get(race.error.removeprefix("valid_"))
+    unit = column.heading if column else "loss"
+    rows = {}
+    for group in _in_order(race, errors):
+        row = {
+            f"{unit}, epoch {rung.epoch}": f"{math.exp(rung.scores[group]):.4g}"
+            if group in rung.scores and math.isfinite(rung.scores[group])
+            else ""
+            for rung in race.rungs
+        }
+        ended = errors.text(group, VALID, errors.metric, 1) if group in errors.groups else ""
+        rows[group] = row | {"at the end": ended, Ending.STOPPED: race.stopped.get(group, "")}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(None)
+
+
+def _in_order(race: Raced, errors: Errors) -> list[str]:
+    """Return the groups: finalists by their errors, then who was stopped, the last first."""
+    ended = [group for group in errors.groups if group in race.finalists]
+    ended += [group for group in race.finalists if group not in ended]
+    stopped = sorted(
+        race.stopped, key=lambda x: (-race.rungs.index(race.last(x)), race.last(x).scores[x])
+    )
+    return ended + stopped
