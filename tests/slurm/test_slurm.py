@@ -56,6 +56,15 @@ if "train" in sys.orig_argv:
 """
 
 
+RACE = {
+    "race": {"rungs": [0.25, 0.5]},
+    "grid": {"rank": [1, 2], "alpha": [0.5, 8]},
+    "baselines": [],
+    "rank_curve": False,
+    "train": {"max_num_epochs": 4, "batch_size": 3, "lr": 0.01},
+}
+
+
 class SlurmSweep(Sweep):
     """A clone whose profile was filled in as docs/cluster.md says."""
 
@@ -247,9 +256,17 @@ def whole_sweep(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmS
     return sweep
 
 
+def race(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
+    sweep = SlurmSweep(home)
+    sweep.config |= RACE
+    sweep.printed = sweep.finish(sweep.start("--until", "choose"))
+    return sweep
+
+
 SIDE_BY_SIDE = (
     over_time,
     whole_sweep,
+    race,
     cancelled,
     node_down,
     snakemake_killed,
@@ -307,6 +324,25 @@ def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: P
     remote.config["grid"]["rank"] = [1, 2, 3]
     printed = remote.finish(remote.start("--dry-run"))
     assert re.search(r"plan: 1 of 4 points to train in 1 jobs.* about 0\.0", printed)
+
+
+def test_a_race_equals_a_local_one(started: dict, tmp_path: Path) -> None:
+    """The same settings go on, in packs formed anew, and come to the same ends."""
+    local = Sweep(tmp_path / "local")
+    local.config |= started[whole_sweep].result().config | RACE
+    local.run("--until", "choose")
+    remote = started[race].result()
+    assert "race: lora settings race: 4 to epoch 1, 2 to epoch 2, 2 to epoch 4" in remote.printed
+    for n in ("1", "2"):
+        rungs = [read_json(x.home / f"out/train/rungs/{n}.json") for x in (remote, local)]
+        assert rungs[0]["heats"]["lora"]["kept"] == rungs[1]["heats"]["lora"]["kept"]
+        assert rungs[0]["packs"] == rungs[1]["packs"]
+    packs = ("lora_rung1_s3_1", "lora_rung1_s3_2", "lora_rung2_s3_1", "lora_end_s3_1")
+    names = {log.parent.name for log in logs_of(remote)}
+    assert all(any(pack in name for name in names) for pack in packs) and len(names) == 4
+    tables = [pd.read_csv(x.home / "out/report/sweep.csv") for x in (remote, local)]
+    numbers = [x.set_index(["point", "test_set"]).filter(regex="rmse|mae") for x in tables]
+    pd.testing.assert_frame_equal(*numbers, rtol=1e-6)
 
 
 def test_cancelled(started: dict, undisturbed: SlurmSweep) -> None:

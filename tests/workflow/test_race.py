@@ -4,18 +4,20 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep as Plan
 from tests.support import counts
 from tests.support.store import all_of
-from tests.support.sweep import Sweep
+from tests.support.sweep import CORES, Sweep
 from tests.support.trainings import lines_of
 
 pytestmark = pytest.mark.slow
@@ -127,8 +129,8 @@ def test_the_report_says_who_was_stopped_when_and_why(raced: Raced) -> None:
     for group, why in found["stopped"].items():
         assert group in race and why in race
     said = (
-        "Race of 4 lora settings: 2 were stopped (2 after epoch 2 of 10); 2 were trained to the end "
-        "with all seeds. It took 44 epochs, 55% of the 80 of the grid."
+        "Race of 4 lora settings: 2 were stopped (2 after epoch 2 of 10); 2 were trained to the "
+        "end with all seeds. It took 44 epochs, 55% of the 80 of the grid."
     )
     for text in (race, raced.printed, (raced.out / "report/choice.html").read_text()):
         assert said in text
@@ -183,6 +185,34 @@ def test_a_race_in_which_all_are_kept_is_the_grid(grid: Raced, tmp_path: Path) -
     for point in every.trained():
         assert apart(every.out / "train" / point, grid.out / "train" / point) < CLOSE
     pd.testing.assert_frame_equal(every.table(), grid.table(), rtol=1e-5)
+
+
+MODULE = """
+import yaml
+
+module sweep:
+    snakefile: "{home}/workflow/Snakefile"
+    config: yaml.safe_load(open("my.yaml"))
+
+use rule * from sweep
+"""
+
+
+def test_inside_a_module(raced: Raced, tmp_path: Path) -> None:
+    """A workflow of the user's own that uses ours, in a folder of its own."""
+    mine = Raced(tmp_path / "clone")
+    home = tmp_path / "mine"
+    home.mkdir()
+    (home / "Snakefile").write_text(MODULE.format(home=mine.home))
+    (home / "my.yaml").write_text(yaml.safe_dump(mine.config))
+    for name in ("base.model", "data.xyz", "hot.xyz"):
+        shutil.copy(mine.home / name, home)
+    command = ["snakemake", "--until", "choose", *CORES]
+    env = mine.environment()
+    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tables = [pd.read_csv(x / "out/report/sweep.csv") for x in (home, raced.home)]
+    pd.testing.assert_frame_equal(*(x.drop(columns=CLOCKS, errors="ignore") for x in tables))
 
 
 STAGES = [
