@@ -1,12 +1,13 @@
-"""The quickstart's grid three times in one run: our workflow, with a race, and a shell loop.
+"""The grid of the quickstart three times: our workflow, the same with a race, and a shell loop.
 
     python benchmarks/sweep.py                 # all 8 points, about half an hour on 2 cores
     python benchmarks/sweep.py --ranks 4 --alphas 8 32 --epochs 4
 
-The loop is over mace_run_train --lora. Same data, split, epochs, batch size, dtype, learning rate and loss; both may use all cores: the
-loop gives them to one training after the other, as a shell loop does, the workflow shares them
-out as it likes.  Prints one line of JSON: wall seconds in all and of the parts, the ratios, peak
-memory, and the errors of all on the test set (meV/atom, meV/Å), measured by one program.
+The loop is over mace_run_train --lora.  Same data, split, epochs, batch size, dtype, learning rate
+and loss; all may use all cores: the loop gives them to one training after the other, as a shell
+loop does, the workflow shares them out as it likes.  Prints one line of JSON: wall seconds in all
+and of the parts, the shares of the loop's, peak memory, and the errors of all on the test set
+(meV/atom, meV/Å), measured by one program.
 """
 
 import argparse
