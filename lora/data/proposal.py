@@ -176,6 +176,11 @@ def _grid(draft: Draft) -> None:
         "With fewer than three seeds the report cannot tell a difference from noise.",
     )
     draft.say(
+        "race",
+        "off, which trains every point to the end. on stops most of them early; the first lines of "
+        "a start (--dry-run, too) say how many epochs that saves.",
+    )
+    draft.say(
         "baselines",
         "The foundation model, and full and freeze at three learning rates; [] leaves them out.",
     )
