@@ -38,6 +38,7 @@ class Sweep:
     points:  by name: LoRA, baselines, foundation model, cuts
     packs:   by name: who shares a process
     minutes: of a training job on a cluster, by pack; {} on one machine
+    cores:   of the machine on which a race was laid out; later starts keep its packs
     forced:  rules that the user asked for, once they are known
     running: receipts that are made anew by this start
     """
@@ -46,27 +47,30 @@ class Sweep:
     points: dict[str, Point]
     packs: dict[str, Pack]
     minutes: dict[str, int] = field(default_factory=dict)
+    cores: int = 1
     forced: set[frozenset[str]] = field(default_factory=set, compare=False, repr=False)
     running: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
     def from_config(
-        cls, config: Config, known: Mapping[str, Any] | None = None, cores: int = 1
+        cls, config: Config, earlier: Mapping[str, Any] | None = None, cores: int = 1
     ) -> "Sweep":
         """Resolve a config.
 
         Args:
             config: the config
-            known: {pack: {point: settings}} of an earlier start
+            earlier: the plan of an earlier start, whose packs stay where they are trained
             cores: of this machine
         """
+        earlier = earlier or {}
         points = make_points(config)
         heats = heats_of(config, points)
         racing = raced(heats)
         single = {x: point for x, point in points.items() if x not in racing}
-        packs = make_packs(config, single, dict(known or {}), cores)
+        packs = make_packs(config, single, dict(earlier.get("packs", {})), cores)
+        cores = earlier["cores"] if earlier.get("legs") else cores
         packs |= fill(race_packs(config, heats, cores), points, Layout(Path(config.results)))
-        return cls(config, points, packs)
+        return cls(config, points, packs, cores=cores)
 
     @classmethod
     def begin(cls, raw: dict[str, Any], start: Start) -> "Sweep":
@@ -85,7 +89,7 @@ class Sweep:
         check_profile(start.resources)
         refuse_old(layout)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
-        sweep = cls.from_config(config, earlier.get("packs"), start.cores)
+        sweep = cls.from_config(config, earlier, start.cores)
         times = Times.of(layout, sweep.packs)
         if start.nodes is not None:
             sweep = replace(sweep, minutes=minutes_of(sweep.packs, times))
@@ -129,7 +133,7 @@ class Sweep:
             for name, (trains, members) in found["members"].items()
         }
         packs = fill(packs, points, Layout(Path(config.results)))
-        return cls(config, points, packs, found["minutes"])
+        return cls(config, points, packs, found["minutes"], found.get("cores", 1))
 
     def write(self, verdicts: dict[str, Verdict], files: Files, dry: bool) -> None:
         """Set the marks and, where jobs will run, write the plan.
@@ -158,6 +162,7 @@ class Sweep:
             "legs": {x: asdict(pack.leg) for x, pack in self.packs.items() if pack.leg},
             "members": {x: [self.packs[x].trains, members] for x, members in settings.items()},
             "minutes": self.minutes,
+            "cores": self.cores,
             "files": files.known,
         }
         write_sealed(self.layout.plan, content)

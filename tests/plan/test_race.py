@@ -11,6 +11,7 @@ from lora.errors import UserErrors
 from lora.files.sealed import Receipt, read_json, read_seal
 from lora.plan.layout import Layout, find_receipt
 from lora.plan.race import Heat, assign
+from lora.plan.start import Start
 from lora.plan.sweep import Sweep
 from tests.support import counts
 from tests.support.plans import begin, config, pretend, running
@@ -173,6 +174,15 @@ def test_after_a_race_nothing_runs_and_a_setting_of_it_runs_what_follows(tmp_pat
     assert not any("rung1" in x for x in again)
     assert {"rung/1", "rung/2", "train/lora_end_s1_1"} <= again
     assert not any("full" in x for x in again)
+
+
+def test_another_number_of_cores_leaves_the_packs_as_they_are(tmp_path: Path) -> None:
+    """`snakemake -n` has one core, and the machine that goes on may have many."""
+    raw = race(tmp_path, pack={"size": "auto"})
+    pretend(begin(raw))
+    for cores in (1, 16):
+        again = Sweep.begin(raw, Start(cores=cores))
+        assert not running(again)
 
 
 def test_a_larger_grid_keeps_the_packs_of_the_first_leg(tmp_path: Path) -> None:

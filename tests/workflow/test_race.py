@@ -13,6 +13,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from lora.cli.status import status
 from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep as Plan
 from tests.support import counts
@@ -122,6 +123,16 @@ def test_the_choice_is_among_those_that_ran_to_the_end(raced: Raced, grid: Raced
     assert {x.name for x in (raced.out / "merge").glob("lora*")} == set(raced.trained())
 
 
+def test_status_shows_who_is_out(raced: Raced) -> None:
+    rows = {row["point"]: row for row in status(raced.out)}
+    stopped = [f"{x}_s1" for x in raced.rung(1)["heats"]["lora"]["stopped"]]
+    assert {x for x, row in rows.items() if row["state"] == "out"} == set(stopped)
+    for x in stopped:
+        assert rows[x]["epoch"] == 2 and rows[x]["note"] == "stopped at rung 1 of the race"
+    assert {rows[x]["state"] for x in raced.trained()} == {"evaluated"}
+    assert {rows[x]["epoch"] for x in raced.trained()} == {EPOCHS}
+
+
 def test_the_report_says_who_was_stopped_when_and_why(raced: Raced) -> None:
     race = (raced.out / "report/race.html").read_text()
     found = raced.rung(1)["heats"]["lora"]
@@ -213,6 +224,15 @@ def test_inside_a_module(raced: Raced, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     tables = [pd.read_csv(x / "out/report/sweep.csv") for x in (home, raced.home)]
     pd.testing.assert_frame_equal(*(x.drop(columns=CLOCKS, errors="ignore") for x in tables))
+
+
+def test_packs_for_which_nobody_is_left(raced: Raced, tmp_path: Path) -> None:
+    """There is room for what is within the noise, and nothing is: the same race."""
+    room = Raced(tmp_path, race=RACE | {"margin": 1e-9})
+    room.run("--until", "choose")
+    empty = [x for x in room.out.glob("train/packs/*.json") if not read_json(x)]
+    assert len(empty) == 3  # of the second leg, and of the end for two seeds
+    pd.testing.assert_frame_equal(room.table(), raced.table())
 
 
 STAGES = [
