@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lora.files.history import read_history
 from lora.plan.config_race import Rules
 from lora.plan.sweep import Sweep
 from lora.selection.race import Curves, best_so_far, compare, score
-from lora.tracking.run import read_history
 
 ERROR = "valid_rmse_f_mev_per_a"
 REGRET = 0.01

@@ -12,13 +12,13 @@ from typing import Any
 from lora.catalogue.columns import ENERGY, FORCE
 from lora.catalogue.endings import Ending
 from lora.errors import UserError
+from lora.files.history import read_history
 from lora.files.lock import STALE
 from lora.files.sealed import read_json
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import Point
 from lora.plan.sweep import Sweep
-from lora.tracking.run import read_history
 
 # in the order in which a point goes through them
 STATES = ["waiting", "failed", "stopped", "out", "training", "trained", "merged", "evaluated"]
@@ -48,7 +48,7 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     rows = [{"point": name} | _state(sweep.layout, *x) for name, x in last.items()]
     stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
     for row in rows:
-        if row["point"] in stopped and row["state"] != "failed":
+        if row["point"] in stopped and row["state"] not in ("failed", "training"):
             row |= {"state": "out", "note": f"stopped at rung {stopped[row['point']]} of the race"}
     return rows
 

@@ -48,14 +48,15 @@ class Part:
         until: The epoch of the rung, None for the end.
         begun: {folder of the point: the folder in which its training stands so far}; a point
             without one begins.
-        code: What the results of an earlier run must have been made by, so that they are taken as
-            they are; "" takes none.
+        code: What trains: results of another are not taken.
+        take: Take what an earlier run has left of this part, where it is of the same.
     """
 
     rung: int = 0
     until: int | None = None
     begun: dict[Path, Path] = field(default_factory=dict)
     code: str = ""
+    take: bool = False
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,18 @@ def fill(packs: Mapping[str, Pack], points: Mapping[str, Point], layout: Layout)
     return filled
 
 
+def pack_at(packs: Mapping[str, Pack], point: str, rung: int) -> str:
+    """Return the pack in which a point trained to a rung.
+
+    Args:
+        packs: the packs of the sweep
+        point: the point
+        rung: the number of the rung
+    """
+    legs = (x for x in packs.values() if x.leg and x.leg.number == rung)
+    return next(x.name for x in legs if point in [one.name for one in x.points])
+
+
 def stops(heats: Mapping[str, Heat], layout: Layout) -> dict[str, int]:
     """Return the points that were stopped, with the rung; 0 for those that never began.
 

@@ -68,7 +68,7 @@ class Sweep:
         racing = raced(heats)
         single = {x: point for x, point in points.items() if x not in racing}
         packs = make_packs(config, single, dict(earlier.get("packs", {})), cores)
-        cores = earlier["cores"] if earlier.get("legs") else cores
+        cores = earlier.get("cores", cores) if earlier.get("legs") else cores
         packs |= fill(race_packs(config, heats, cores), points, Layout(Path(config.results)))
         return cls(config, points, packs, cores=cores)
 
@@ -101,7 +101,9 @@ class Sweep:
             sweep.write(verdicts, files, start.dry)
         sweep.note(verdicts)
         said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
-        said += [race_line(heat, times, sweep.device) for heat in sweep.heats.values()]
+        running = {pack.leg.heat for pack in forecast.packs if pack.leg}
+        heats = [heat for name, heat in sweep.heats.items() if name in running]
+        said += [race_line(heat, times, sweep.device) for heat in heats]
         print(*warnings, *said, sep="\n", file=sys.stderr)
         return sweep
 

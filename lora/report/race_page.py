@@ -63,18 +63,20 @@ def sentences(race: Raced, errors: Errors) -> list[str]:
     heat, points = race.heat, errors.table.drop_duplicates("point")
     ours = points[points["method"] == heat.name]
     spent = int(ours["epochs"].sum())
-    counts = {rung.epoch: sum(race.last(x) is rung for x in race.stopped) for rung in race.rungs}
-    when = " and ".join(f"{n} after epoch {epoch}" for epoch, n in counts.items() if n)
+    counts = [(sum(race.last(x) is rung for x in race.stopped), rung.epoch) for rung in race.rungs]
+    when = " and ".join(f"{n} after epoch {epoch}" for n, epoch in counts if n)
     lines = [
         f"Race of {len(heat.groups)} {heat.name} settings: {len(race.stopped)} were stopped"
         f"{f' ({when} of {heat.longest})' if when else ''}; {len(race.finalists)} were trained to "
         f"the end with all seeds. It took {spent:,} epochs, {spent / heat.whole:.0%} of the "
-        f"{heat.whole:,} of the grid."
+        f"{heat.whole:,} of the grid at full length."
     ]
     if not (best := best_of(race, errors)):
         return lines
     rows = errors.table[errors.table["test_set"] == VALID].dropna(subset=[errors.metric])
     finals = {x: rows.loc[rows["group"] == x, errors.metric].to_list() for x in race.finalists}
+    if max(len(errors) for errors in finals.values()) < 2:
+        return [*lines, "With one seed, how sure the choice of the race is cannot be told."]
     chance = sure(race, finals, best)
     lines.append(
         f"In {chance.same:.0%} of {DRAWS:,} draws of seeds and rungs {best} is the best of them "
@@ -96,10 +98,10 @@ def table(race: Raced, errors: Errors) -> pd.DataFrame:
     rows = {}
     for group in _in_order(race, errors):
         row = {
-            f"{unit}, epoch {rung.epoch}": f"{math.exp(rung.scores[group]):.4g}"
+            f"{unit}, rung {number} (epoch {rung.epoch})": f"{math.exp(rung.scores[group]):.4g}"
             if group in rung.scores and math.isfinite(rung.scores[group])
             else ""
-            for rung in race.rungs
+            for number, rung in enumerate(race.rungs, start=1)
         }
         ended = errors.text(group, VALID, errors.metric, 1) if group in errors.groups else ""
         rows[group] = row | {"at the end": ended, Ending.STOPPED: race.stopped.get(group, "")}

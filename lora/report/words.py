@@ -113,7 +113,9 @@ def _others(errors: Errors, choice: Choice) -> list[str]:
 
 def _next(errors: Errors, first: str, second: str) -> str:
     best, value = (errors.of(x, VALID, errors.metric) for x in (first, second))
-    verdict = compare(best, value, max(1, len(errors.groups) - 1))
+    table = errors.table
+    stopped = table.loc[table["ended_by"] == Ending.STOPPED, "group"].nunique()
+    verdict = compare(best, value, max(1, len(errors.groups) + stopped - 1))
     close = errors.close(first, second, VALID, errors.metric)
     remark = {
         "equal": "; the difference is within the spread over seeds",

@@ -98,9 +98,10 @@ def sure(race: Raced, finals: Mapping[str, list[float]], best: str, draws: int =
     """
     rng = np.random.default_rng(0)
     ends = {group: np.log(errors) for group, errors in finals.items() if len(errors)}
+    failed = set(race.finalists) - ends.keys()
     winners = []
     for _ in range(draws):
-        left = _survivors(race, rng)
+        left = [x for x in _survivors(race, rng) if x not in failed]
         drawn = {x: rng.choice(ends[x], len(ends[x])).mean() for x in left if x in ends}
         for group in left:
             if group not in ends:
@@ -108,8 +109,8 @@ def sure(race: Raced, finals: Mapping[str, list[float]], best: str, draws: int =
                 behind = rung.scores[group] - min(rung.scores[x] for x in ends)
                 at = ends[min(ends, key=rung.scores.__getitem__)].mean()
                 drawn[group] = at + behind + rng.normal(scale=rung.noise)
-        winners.append(min(drawn, key=drawn.__getitem__))
-    return Sure(winners.count(best) / draws, sum(x not in ends for x in winners) / draws)
+        winners.append(min(drawn, key=drawn.__getitem__) if drawn else "")
+    return Sure(winners.count(best) / draws, sum(x in race.stopped for x in winners) / draws)
 
 
 def _survivors(race: Raced, rng: np.random.Generator) -> list[str]:
@@ -120,6 +121,9 @@ def _survivors(race: Raced, rng: np.random.Generator) -> list[str]:
         known = {x: race.last(x).scores[x] - min(race.last(x).scores.values()) for x in left}
         known |= {x: s - min(rung.scores.values()) for x, s in rung.scores.items() if x in left}
         noisy = {x: s + rng.normal(scale=rung.noise / math.sqrt(2)) for x, s in known.items()}
-        room = race.heat.rules.room(len(left), number)
-        left = sorted(left, key=noisy.__getitem__)[:room]
+        rules, n = race.heat.rules, len(left)
+        room, most = rules.room(n, number), rules.most(n, number)
+        order = sorted(left, key=noisy.__getitem__)
+        cut = noisy[order[room - 1]] + rules.margin * rung.noise
+        left = [x for i, x in enumerate(order) if i < room or noisy[x] <= cut][:most]
     return left

@@ -14,6 +14,7 @@ from lora.files.sealed import Receipt, read_json
 from lora.plan.commands import Base, Limits, Part, Run
 from lora.plan.freshness import Files, Why, stamp
 from lora.plan.job import FOUNDATION_ROLE, Job, key_of
+from lora.plan.layout import BY_PACK
 from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
@@ -138,6 +139,7 @@ def _e0s(call: Call) -> None:
 def _train(call: Call) -> None:
     from lora.steps.train import TrainFiles, train_pack
     from lora.tracking.live import Live
+    from lora.training.distributed import is_first
 
     sweep, layout, pack = call.sweep, call.sweep.layout, call.sweep.packs[call.job.name]
     part = _part(call, pack)
@@ -150,11 +152,29 @@ def _train(call: Call) -> None:
     last = bool(call.given.attempt) and call.given.attempt >= sweep.tries
     limits = Limits(call.given.minutes or None, last, part)
     if not points:  # fewer went on at the rung than there was room for
-        call.receipt.write({})
+        if is_first():
+            call.receipt.write({})
         return
+    if is_first():
+        _take_over(call, pack, rung)
     with Live(sweep) as live:
         work = layout.work(pack.name)
         train_pack(points, call.base, files, work, call.run, limits, watch=live)
+
+
+def _take_over(call: Call, pack: Pack, rung: int) -> None:
+    """Delete what packs that are no longer in the plan say of points that train anew here.
+
+    A grid and a race have other packs and the same folders of points.
+    """
+    names, results = {x.name for x in pack.points}, call.sweep.layout.results
+    for step in BY_PACK if not rung else ("train",):
+        for receipt in (results / step / "packs").glob("*.json"):
+            if receipt.stem not in call.sweep.packs:
+                found = read_json(receipt)
+                same = {x for x in found if step != "train" or found[x].get("rung", 0) == rung}
+                if names & same:
+                    receipt.unlink()
 
 
 def _part(call: Call, pack: Pack) -> Part | None:
@@ -171,7 +191,7 @@ def _part(call: Call, pack: Pack) -> Part | None:
     mark = layout.mark("train", pack.name)
     forced = mark.is_file() and mark.read_text().startswith(Why.FORCED)
     made_of = json.dumps([call.receipt.stamp[x] for x in ("code", "versions")])
-    return Part(rung, leg.until, begun, "" if forced else made_of)
+    return Part(rung, leg.until, begun, made_of, take=not forced)
 
 
 def _rung(call: Call) -> None:

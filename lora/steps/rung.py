@@ -8,12 +8,13 @@ from typing import Any
 
 from lora.catalogue.columns import ENERGY, FORCE
 from lora.catalogue.endings import Ending
+from lora.errors import UserError
+from lora.files.history import read_history
 from lora.files.sealed import Receipt
-from lora.plan.race import Heat, assign
+from lora.plan.race import Heat, assign, pack_at
 from lora.plan.sweep import Sweep
 from lora.selection.race import Curves, Rung, best_so_far, compare
 from lora.selection.results import Found, intact, read_receipts
-from lora.tracking.run import read_history
 
 ERRORS = {"f": f"valid_{FORCE}", "e": f"valid_{ENERGY}"}  # by the quantity of select.metric
 LOSS = "valid_loss"
@@ -74,7 +75,10 @@ def _curve(
     if result["ended_by"] == Ending.FAILED:
         return [math.inf]
     epochs = intact(sweep.layout.training(point, number) / "metrics.jsonl")
-    return best_so_far(read_history(epochs), error)
+    if not (history := read_history(epochs)):
+        receipt = sweep.layout.receipt("train", pack_at(sweep.packs, point, number))
+        raise UserError(f"{epochs}: no such file. Delete {receipt}, then run snakemake again.")
+    return best_so_far(history, error)
 
 
 def _why(found: Rung, heat: Heat, group: str, number: int) -> str:

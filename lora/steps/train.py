@@ -113,12 +113,13 @@ def _train(session: Session, waited: bool) -> list[dict[str, Any]]:
         session: The training.
         waited: True where another process was at work in the folder before.
     """
+    made: list[dict[str, Any]] = []
     try:
-        made = session.load().made_before()
+        made += session.load().made_before()
         if session.folders:
             whole = not session.inputs.limits.part
             meanwhile = session.made_meanwhile() if any_of(waited) and whole else []
-            made += meanwhile or session.resume().run().save()
+            return made + (meanwhile or session.resume().run().save())
         return made
     except (UserError, Paused, OSError):
         raise
@@ -129,7 +130,7 @@ def _train(session: Session, waited: bool) -> list[dict[str, Any]]:
         if not results:  # there is no checkpoint to go by
             raise
         log.exception("this was the last try")
-        return results
+        return made + results
 
 
 def _in_a_line(error: Exception) -> str:

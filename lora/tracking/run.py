@@ -1,6 +1,5 @@
 """Read what the files of a sweep say of a point, in the form that MLflow takes."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from lora.catalogue.columns import FINAL, FORCE, ROWS
 from lora.catalogue.endings import Ending
+from lora.files.history import read_history
 from lora.files.sealed import check_file, digest, read_json
 from lora.plan.layout import Layout
 from lora.tracking.names import Metric, epoch_metrics, params_of
@@ -102,13 +102,6 @@ def _read_training(folder: Path) -> _Training:
     result = read_json(folder / "train.json")
     check_file(epochs := folder / "metrics.jsonl")
     return _Training(result, read_history(epochs))
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the epochs of a training, a line each; [] where there is no file yet."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @cache

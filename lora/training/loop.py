@@ -263,6 +263,11 @@ class Fit:
         state = read_checkpoint(path, self.device)
         if not state:
             return 0
+        had = state.keys() - {"together", "inside", "notes"}
+        if had != set(self.keys) and state["inside"].get("steps"):
+            # others train beside them now: who stands within an epoch cannot go on
+            log.warning("%s is of other points, within an epoch: starting again", path)
+            return 0
         resumed = 0
         for key, point in zip(self.keys, self.points, strict=True):
             if key in state:

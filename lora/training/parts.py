@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from lora.catalogue.endings import Ending
-from lora.files.sealed import read_json
+from lora.errors import UserError
+from lora.files.sealed import check_file, read_json
 from lora.training.checkpoint import read_checkpoint, write_checkpoint
-from lora.training.results import RESULT
+from lora.training.results import ADAPTER, HISTORY, RESULT
 from lora.training.state import TrainingState
 from lora.training.trainees import Trainee
 
@@ -34,11 +35,25 @@ def made(folders: Iterable[Path], keys: Iterable[str]) -> dict[Path, dict[str, A
     """
     found = {}
     for out, key in zip(folders, keys, strict=True):
-        result = read_json(out / RESULT) if (out / RESULT).is_file() else {}
+        result = _whole(out)
         if result.get("part") == key and result["ended_by"] != Ending.FAILED:
             log.info("%s has been trained so far before", out.name)
             found[out] = result
     return found
+
+
+def _whole(out: Path) -> dict[str, Any]:
+    """Return the result of a training, whose files are all there as they were written; else {}."""
+    try:
+        result: dict[str, Any] = read_json(out / RESULT)
+        adapter = read_json(out / ADAPTER / "adapter.json")
+        for path in (out / HISTORY, out / ADAPTER / "adapter.safetensors"):
+            check_file(path)
+    except UserError:
+        return {}
+    there = (out / HISTORY).is_file() and (out / ADAPTER / "adapter.safetensors").is_file()
+    left = not result.get("rung") or (out / STATE).is_file()
+    return result if adapter and there and left else {}
 
 
 def leave(folder: Path, i: int, trainee: Trainee, point: TrainingState, key: str) -> None:

@@ -104,13 +104,14 @@ class Session:
 
     def made_before(self) -> list[dict[str, Any]]:
         """Return what an earlier run has left of this part of a race, and train only the rest."""
-        if not self.inputs.part.code:
+        if not self.inputs.part.take:
             return []
         made = parts.made(self.folders, map(self._part_key, self.own))
         left = [i for i, out in enumerate(self.folders) if out not in made]
         self.folders = [self.folders[i] for i in left]
         self.settings = [self.settings[i] for i in left]
-        self.keys, self.own = [self.keys[i] for i in left], [self.own[i] for i in left]
+        if left:
+            self._set_keys()  # the highest rank may be another
         return list(made.values())
 
     def made_meanwhile(self) -> list[dict[str, Any]]:
@@ -131,6 +132,8 @@ class Session:
         for i, (out, point) in enumerate(zip(self.folders, self.running, strict=True)):
             if out in part.begun and point.epoch < 0:  # the checkpoint does not have it
                 parts.begin(part.begun[out], i, self.trainee, point, self.own[i])
+        if part.begun and all(point.epoch >= 0 for point in self.running):
+            self._save_checkpoint()  # what to go by, should the first epoch crash
         return self
 
     def run(self) -> "Session":

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from lora.errors import UserErrors
 from lora.files.sealed import Receipt, read_json, read_seal
+from lora.plan import freshness
 from lora.plan.layout import Layout, find_receipt
 from lora.plan.race import Heat, assign
 from lora.plan.start import Start
 from lora.plan.sweep import Sweep
+from lora.steps.jobs import Call, Given, _take_over
 from tests.support import counts
 from tests.support.plans import begin, config, pretend, running
 
@@ -174,6 +177,39 @@ def test_after_a_race_nothing_runs_and_a_setting_of_it_runs_what_follows(tmp_pat
     assert not any("rung1" in x for x in again)
     assert {"rung/1", "rung/2", "train/lora_end_s1_1"} <= again
     assert not any("full" in x for x in again)
+
+
+def test_changed_code_that_is_kept_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(begin(race(tmp_path)))
+    code, steps = freshness.code_of, {"lora.steps.train", "lora.steps.rung"}
+
+    def changed(*modules: str) -> str:
+        return code(*modules) + ("x" if steps & set(modules) else "")
+
+    monkeypatch.setattr(freshness, "code_of", changed)
+    again, kept = (
+        running(begin(race(tmp_path) | {"on_upgrade": choice})) for choice in ("retrain", "keep")
+    )
+    assert {"rung/1", "train/lora_rung1_s1_1"} <= set(again)
+    assert not any(x.startswith(("train", "rung")) for x in kept)
+
+
+def test_what_a_grid_says_of_points_that_train_in_a_race_is_deleted(tmp_path: Path) -> None:
+    """They have the same folders, so that the files would be of one and the receipt of another."""
+    begin(race(tmp_path, rules=False))
+    pretend(begin(race(tmp_path, rules=False)))
+    sweep = begin(race(tmp_path))
+    layout = sweep.layout
+    old = sorted((layout.results / "train/packs").glob("lora_s1_*.json"))
+    assert len(old) == 3
+    job = sweep.jobs["train/lora_end_s1_1"]
+    points = tuple(sweep.points[x] for x in read_json(old[0]))
+    pack = replace(sweep.packs["lora_end_s1_1"], points=points[:1])
+    _take_over(Call(sweep, job, Given(), Receipt(job.receipt)), pack, 1)
+    assert all(path.is_file() for path in old)  # what stands at a rung has a folder of its own
+    _take_over(Call(sweep, job, Given(), Receipt(job.receipt)), pack, 0)
+    assert [path.is_file() for path in old] == [False, True, True]
+    assert layout.receipt("train", "full_s1").is_file()
 
 
 def test_another_number_of_cores_leaves_the_packs_as_they_are(tmp_path: Path) -> None:

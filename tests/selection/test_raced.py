@@ -52,6 +52,22 @@ def test_the_error_at_the_rung_tells_of_the_end_of_who_was_stopped() -> None:
     assert sure(race, {"a": [5.0], "b": [7.0]}, "a").missed == 0.0
 
 
+def test_what_is_within_the_noise_goes_on_in_each_draw() -> None:
+    """The third at the rung is the best at the end: with a margin it nearly always gets there."""
+    groups = {x: {1: Point(f"{x}_s1", x, "lora")} for x in "abcd"}
+    heat = Heat("lora", groups, Rules((0.5,), 0.5, 2, 3.0), EPOCHS)
+    scores = {x: math.log(10 + 0.1 * i) for i, x in enumerate("abcd")}
+    race = Raced(heat, [Rung(5, scores, 0.02, scores["d"], tuple("abcd"))], {}, "valid_loss")
+    finals = {"a": [5.0, 5.1], "b": [5.0, 5.1], "c": [4.0, 4.1], "d": [6.0, 6.1]}
+    assert sure(race, finals, "c").same > 0.9
+
+
+def test_a_finalist_that_failed_was_not_stopped() -> None:
+    race = made_up({"a": 10.0, "b": 10.1, "c": 40.0}, noise=0.01)
+    found = sure(race, {"b": [5.0, 5.1]}, "b")
+    assert (found.same, found.missed) == (1.0, 0.0)
+
+
 def test_it_is_the_same_each_time() -> None:
     race = made_up({"a": 10.0, "b": 10.1, "c": 10.2}, noise=0.1)
     finals = {"a": [5.0, 5.5], "b": [5.1, 5.4]}

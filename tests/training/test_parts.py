@@ -38,12 +38,12 @@ def train(inputs: dict, out: Path, names: str, part: Part | None = None, **own: 
 
 
 def first(inputs: dict, out: Path, names: str, code: str = "", **own: object) -> list:
-    return train(inputs, out / "rung", names, Part(1, RUNG, {}, code), **own)
+    return train(inputs, out / "rung", names, Part(1, RUNG, {}, code, bool(code)), **own)
 
 
 def rest(inputs: dict, out: Path, names: str, code: str = "", **own: object) -> list:
     begun = {out / x: out / "rung" / x for x in names}
-    return train(inputs, out, names, Part(0, None, begun, code), **own)
+    return train(inputs, out, names, Part(0, None, begun, code, bool(code)), **own)
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +161,83 @@ def test_what_was_made_by_the_same_code_is_taken(inputs: dict, tmp_path: Path) -
     assert lines_of(tmp_path / "rung/b")[-1]["timestamp"] > stamps["b"]
 
 
+@pytest.mark.parametrize(
+    "file", ["adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl", "state.pt"]
+)
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_what_is_not_whole_is_not_taken(
+    inputs: dict, tmp_path: Path, file: str, fault: str
+) -> None:
+    first(inputs, tmp_path, "a", code="one")
+    path = tmp_path / "rung/a" / file
+    stamp = lines_of(tmp_path / "rung/a")[-1]["timestamp"]
+    path.unlink() if fault == "gone" else path.write_bytes(path.read_bytes()[:-9] + b"x")
+    first(inputs, tmp_path, "a", code="one")
+    again = lines_of(tmp_path / "rung/a")[-1]["timestamp"]
+    assert (again > stamp) is not (file == "state.pt" and fault == "damaged")  # read later
+
+
+def test_a_crash_keeps_what_was_taken(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last try: one point was made before, and another breaks after its first epoch."""
+    first(inputs, tmp_path, "a", code="one")
+
+    def broken(self: session.Fit, batch: object, group: list[int]) -> list:
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(session.Fit, "train_step", broken)
+    points = {tmp_path / "rung" / x: settings(x) for x in "ab"}
+    limits = Limits(give_up=True, part=Part(1, RUNG, {}, "one", True))
+    results = train_pack(points, **inputs, work=tmp_path / "work", limits=limits)
+    ends = {x["point"]: x["ended_by"] for x in results}
+    assert ends == {"a": "stopped", "b": "failed"}
+
+
+def test_a_leg_that_crashes_in_its_first_epoch_is_given_up(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first(inputs, tmp_path, "ab")
+
+    def broken(self: session.Fit, batch: object, group: list[int]) -> list:
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(session.Fit, "train_step", broken)
+    begun = {tmp_path / x: tmp_path / "rung" / x for x in "ab"}
+    limits = Limits(give_up=True, part=Part(0, None, begun))
+    points = {tmp_path / x: settings(x) for x in "ab"}
+    results = train_pack(points, **inputs, work=tmp_path / "work", limits=limits)
+    assert [x["ended_by"] for x in results] == ["failed", "failed"]
+
+
+def test_within_an_epoch_and_then_in_another_pack(
+    inputs: dict, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of the middle of an epoch is of a pack that is no more: back to the rung."""
+    for names in ("ad", "cb"):
+        first(inputs, tmp_path, names)
+    steps: list[int] = []
+
+    def stopped(self: session.Session) -> None:
+        steps.append(1)
+        if len(steps) == 5:
+            raise Paused("made up")
+
+    begun = {tmp_path / x: tmp_path / "rung" / x for x in "abcd"}
+    work, part = tmp_path / "work", Part(0, None, begun)
+    with monkeypatch.context() as patched:
+        patched.setattr(session.Session, "_each_step", stopped)
+        with pytest.raises(Paused):
+            points = {tmp_path / x: settings(x) for x in "db"}
+            train_pack(points, **inputs, work=work, limits=Limits(part=part))
+    points = {tmp_path / x: settings(x) for x in "da"}
+    train_pack(points, **inputs, work=work, limits=Limits(part=part))
+    assert all(apart(tmp_path / x, grid / x) < CLOSE for x in "da")
+
+
 def test_another_rung_or_other_settings_are_not_taken(inputs: dict, tmp_path: Path) -> None:
     first(inputs, tmp_path, "a", code="one")
-    (later,) = train(inputs, tmp_path / "rung", "a", Part(1, RUNG + 1, {}, "one"))
+    (later,) = train(inputs, tmp_path / "rung", "a", Part(1, RUNG + 1, {}, "one", True))
     assert later["epochs"] == RUNG + 1
     (other,) = first(inputs, tmp_path, "a", code="one", lr=0.003)
     assert other["settings"]["lr"] == 0.003 and other["epochs"] == RUNG

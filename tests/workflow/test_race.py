@@ -141,7 +141,7 @@ def test_the_report_says_who_was_stopped_when_and_why(raced: Raced) -> None:
         assert group in race and why in race
     said = (
         "Race of 4 lora settings: 2 were stopped (2 after epoch 2 of 10); 2 were trained to the "
-        "end with all seeds. It took 44 epochs, 55% of the 80 of the grid."
+        "end with all seeds. It took 44 epochs, 55% of the 80 of the grid at full length."
     )
     for text in (race, raced.printed, (raced.out / "report/choice.html").read_text()):
         assert said in text
