@@ -20,15 +20,19 @@ from lora.plan.job import Job, key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import FOUNDATION, Point
-from lora.plan.race import Heat, heats_of
+from lora.plan.race import Heat
 from lora.plan.settings import DEFAULTS
 
 
 def make_jobs(
-    config: Config, points: dict[str, Point], packs: dict[str, Pack], layout: Layout
+    config: Config,
+    points: dict[str, Point],
+    packs: dict[str, Pack],
+    layout: Layout,
+    heats: dict[str, Heat],
 ) -> dict[str, Job]:
     """Return every job of a sweep by its key, each after those that it needs."""
-    maker = _Maker(config, points, packs, layout, heats_of(config, points))
+    maker = _Maker(config, points, packs, layout, heats)
     return {job.key: job for job in maker.all()}
 
 
@@ -150,8 +154,9 @@ class _Maker(DataJobs):
     @property
     def trained(self) -> tuple[str, ...]:
         """Return the jobs that say what trained: trainings, and the rungs of a race."""
-        rungs = range(1, 1 + max((x.leg.number for x in self.packs.values() if x.leg), default=1))
-        return (*self.every("train"), *(key_of("rung", str(x)) for x in rungs[:-1]))
+        legs = (x.leg for x in self.packs.values() if x.leg)
+        rungs = sorted({leg.number for leg in legs if leg.until is not None})
+        return (*self.every("train"), *(key_of("rung", str(x)) for x in rungs))
 
     def judged(self) -> dict[str, Any]:
         """Return what decides between points."""

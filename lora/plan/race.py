@@ -13,6 +13,7 @@ a race of its own, a heat, so that the best of each is trained to the end.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lora.catalogue.methods import ADAPTERS
 from lora.files.sealed import read_json
@@ -158,32 +159,48 @@ def assign(
         kept: the groups that go on
         packs: the packs of the sweep
     """
-    groups = [group for group in heat.groups if group in set(kept)]
+    kept = set(kept)
+    groups = [seeds for group, seeds in heat.groups.items() if group in kept]
+    left = {seed: [seeds[seed].name for seeds in groups] for seed in heat.seeds_of(leg)}
     filled = {}
-    for seed in heat.seeds_of(leg):
-        names = [heat.groups[group][seed].name for group in groups]
-        for pack in packs.values():
-            if pack.leg and (pack.leg.heat, pack.leg.number, pack.leg.seed) == (
-                heat.name,
-                leg,
-                seed,
-            ):
-                filled[pack.name] = names[: pack.places]
-                names = names[pack.places :]
-        assert not names
+    for pack in packs.values():
+        if pack.leg and (pack.leg.heat, pack.leg.number) == (heat.name, leg):
+            names = left[pack.leg.seed]
+            filled[pack.name] = names[: pack.places]
+            left[pack.leg.seed] = names[pack.places :]
+    assert not any(left.values())
     return filled
+
+
+def read_rung(layout: Layout, number: int) -> dict[str, Any]:
+    """Return what was decided at a rung.
+
+    Args:
+        layout: the paths of the sweep
+        number: of the rung, from 1
+
+    Raises UserError: the file is missing or damaged.
+    """
+    found: dict[str, Any] = read_json(layout.receipt("rung", str(number)))
+    return found
+
+
+def _read_rungs(layout: Layout, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return what was decided at some rungs, each read once, as far as they are there."""
+    made = [x for x in set(numbers) if layout.receipt("rung", str(x)).is_file()]
+    return {x: read_rung(layout, x) for x in made}
 
 
 def fill(packs: Mapping[str, Pack], points: Mapping[str, Point], layout: Layout) -> dict[str, Pack]:
     """Return packs with the points that the rungs have given them, as far as they have."""
-    filled = {}
-    for name, pack in packs.items():
-        if pack.leg and pack.leg.number > 1:
-            receipt = layout.receipt("rung", str(pack.leg.number - 1))
-            found = read_json(receipt)["packs"] if receipt.is_file() else {}
+    before = {x: pack.leg.number - 1 for x, pack in packs.items() if pack.leg}
+    rungs = _read_rungs(layout, before.values())
+    filled = dict(packs)
+    for name, rung in before.items():
+        if rung:
+            found = rungs[rung]["packs"] if rung in rungs else {}
             members = tuple(points[x] for x in found.get(name, []) if x in points)
-            pack = replace(pack, points=members)
-        filled[name] = pack
+            filled[name] = replace(packs[name], points=members)
     return filled
 
 
@@ -207,13 +224,13 @@ def stops(heats: Mapping[str, Heat], layout: Layout) -> dict[str, int]:
         layout: the paths of the sweep
     """
     found: dict[str, int] = {}
+    rungs = _read_rungs(layout, (x for heat in heats.values() for x in range(1, heat.legs)))
     for heat in heats.values():
         left = set(heat.groups)
         for rung in range(1, heat.legs):
-            receipt = layout.receipt("rung", str(rung))
-            if not receipt.is_file():
+            if rung not in rungs:
                 break
-            kept = set(read_json(receipt)["heats"].get(heat.name, {}).get("kept", left))
+            kept = set(rungs[rung]["heats"].get(heat.name, {}).get("kept", left))
             for group in left - kept:
                 for seed, point in heat.groups[group].items():
                     found[point.name] = rung if seed in heat.seeds_of(rung) else 0

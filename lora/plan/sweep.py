@@ -177,7 +177,7 @@ class Sweep:
     @cached_property
     def jobs(self) -> dict[str, Job]:
         """Return every job by its key."""
-        return make_jobs(self.config, self.points, self.packs, self.layout)
+        return make_jobs(self.config, self.points, self.packs, self.layout, self.heats)
 
     def judge(self, files: Files, forced: Iterable[str] = ()) -> dict[str, Verdict]:
         """Return which jobs run, and why."""

@@ -19,7 +19,9 @@ from scipy.stats import ttest_ind_from_stats
 
 from lora.catalogue.columns import ENERGY, FORCE, VALID
 from lora.catalogue.endings import Ending
-from lora.selection.table import by_group, of_all_data, sound, trained
+from lora.plan.sweep import Sweep
+from lora.selection.results import Results
+from lora.selection.table import by_group, make_table, of_all_data, sound, trained
 
 CHANCE = 0.05  # that a sweep of settings that are equal finds one better
 CLOSE = 0.05  # relative difference that another seed can make
@@ -110,6 +112,17 @@ class Errors:
         rank = self.found.xs(VALID, level="test_set")[(metric, "mean")].sort_values()
         self.groups: list[str] = list(rank.dropna().index)
         self.group_of: dict[str, str] = dict(zip(table["point"], table["group"], strict=True))
+
+    @classmethod
+    def of_sweep(cls, sweep: Sweep, results: Results, metric: str) -> "Errors":
+        """Average the errors of a sweep over seeds, in full digits, where sweep.csv has six.
+
+        Args:
+            sweep: The sweep.
+            results: What its steps found.
+            metric: The error that is compared.
+        """
+        return cls(make_table(sweep.points, results, sweep.config.pack.gpus), metric)
 
     def of(self, group: str, test_set: str, metric: str) -> Spread:
         """Return an error over the seeds of a group."""

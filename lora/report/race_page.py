@@ -14,7 +14,6 @@ from lora.report.page import page, paragraph, rows_of
 from lora.selection.choose import read_choice
 from lora.selection.raced import DRAWS, Raced, read_races, sure
 from lora.selection.results import read_results
-from lora.selection.table import make_table
 
 NOTE = (
     "Errors on the validation set, of the best epoch so far: at each rung where a setting was "
@@ -34,7 +33,7 @@ def write(sweep: Sweep) -> list[Path]:
     """
     results = read_results(sweep, "choose")
     metric = read_choice(sweep).metric
-    errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), metric)
+    errors = Errors.of_sweep(sweep, results, metric)
     races, parts = read_races(sweep), []
     tables = [table(race, errors) for race in races]
     for race, found in zip(races, tables, strict=True):

@@ -19,7 +19,7 @@ from lora.report.words import words
 from lora.selection.choose import Choice, Verdicts, read_choice
 from lora.selection.raced import read_races
 from lora.selection.results import read_results
-from lora.selection.table import BASELINES, make_table
+from lora.selection.table import BASELINES
 
 NOTE = (
     "RMSE of energy (meV/atom) | forces (meV/Å), a column for each set, sorted by the error on the "
@@ -37,8 +37,8 @@ def write(sweep: Sweep) -> list[Path]:
         The files.
     """
     layout, choice = sweep.layout, read_choice(sweep)
-    results = read_results(sweep, "choose")  # in full digits, where sweep.csv has six
-    errors = Errors(make_table(sweep.points, results, sweep.config.pack.gpus), choice.metric)
+    results = read_results(sweep, "choose")
+    errors = Errors.of_sweep(sweep, results, choice.metric)
     sentences = words(errors, choice, _forgetting(errors, choice))
     for race in read_races(sweep):
         sentences += about_race(race, errors)

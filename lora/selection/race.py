@@ -67,9 +67,24 @@ def compare(
     unsorted = {group: score(seeds, epoch) for group, seeds in curves.items()}
     scores = dict(sorted(unsorted.items(), key=lambda item: item[1]))
     noise = noise_of(curves, epoch)
-    cut = list(scores.values())[room - 1] + margin * noise
+    cut, kept = going_on(scores, room, margin * noise, most)
+    return Rung(epoch, scores, noise, cut, kept)
+
+
+def going_on(
+    scores: Mapping[str, float], room: int, margin: float, most: int | None = None
+) -> tuple[float, tuple[str, ...]]:
+    """Return the highest score that goes on, and the groups that do.
+
+    Args:
+        scores: {group: its score}, the best first.
+        room: How many go on, noise apart.
+        margin: What lies within this of the last of them goes on, too.
+        most: How many go on at most, with those; None is no limit.
+    """
+    cut = list(scores.values())[room - 1] + margin
     kept = [group for i, (group, s) in enumerate(scores.items()) if i < room or s <= cut]
-    return Rung(epoch, scores, noise, cut, tuple(kept[:most]))
+    return cut, tuple(kept[:most])
 
 
 def score(seeds: Curves, epoch: int) -> float:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lora.files.sealed import read_json
-from lora.plan.race import Heat
+from lora.plan.race import Heat, read_rung
 from lora.plan.sweep import Sweep
-from lora.selection.race import Rung
+from lora.selection.race import Rung, going_on
 
 DRAWS = 2000
 
@@ -66,7 +65,7 @@ def read_races(sweep: Sweep) -> list[Raced]:
     if not sweep.heats:
         return []
     n_rungs = next(iter(sweep.heats.values())).legs - 1
-    files = [read_json(sweep.layout.receipt("rung", str(i + 1))) for i in range(n_rungs)]
+    files = [read_rung(sweep.layout, i + 1) for i in range(n_rungs)]
     races = []
     for name, heat in sweep.heats.items():
         found = [file["heats"][name] for file in files]
@@ -122,8 +121,7 @@ def _survivors(race: Raced, rng: np.random.Generator) -> list[str]:
         known |= {x: s - min(rung.scores.values()) for x, s in rung.scores.items() if x in left}
         noisy = {x: s + rng.normal(scale=rung.noise / math.sqrt(2)) for x, s in known.items()}
         rules, n = race.heat.rules, len(left)
-        room, most = rules.room(n, number), rules.most(n, number)
-        order = sorted(left, key=noisy.__getitem__)
-        cut = noisy[order[room - 1]] + rules.margin * rung.noise
-        left = [x for i, x in enumerate(order) if i < room or noisy[x] <= cut][:most]
+        ordered = {x: noisy[x] for x in sorted(left, key=noisy.__getitem__)}
+        sizes = rules.room(n, number), rules.margin * rung.noise, rules.most(n, number)
+        left = list(going_on(ordered, *sizes)[1])
     return left

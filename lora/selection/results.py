@@ -6,6 +6,7 @@ from typing import Any
 
 from lora.catalogue.endings import NO_MODEL, Ending
 from lora.files.sealed import check_file, read_json
+from lora.plan.race import read_rung
 from lora.plan.sweep import Sweep
 
 Found = dict[str, dict[str, Any]]  # {point: what a step found}
@@ -68,11 +69,11 @@ def read_trained(sweep: Sweep, job: str) -> Found:
         UserError: A receipt is missing or damaged.
     """
     trained = read_receipts(sweep, job, "train")
+    rungs = {x: read_rung(sweep.layout, x)["heats"] for x in set(sweep.stopped.values()) if x}
     for name, rung in sweep.stopped.items():
         if rung and trained[name]["ended_by"] != Ending.FAILED:
             point = sweep.points[name]
-            heats = read_json(sweep.layout.receipt("rung", str(rung)))["heats"]
-            why = heats[point.kind]["stopped"][point.group]
+            why = rungs[rung][point.kind]["stopped"][point.group]
             trained[name] |= {"ended_by": Ending.STOPPED, "reason": why}
     return trained
 
