@@ -232,9 +232,8 @@ def slope(energies: list[float], n_atoms: int) -> float:
     """Return the drift of a run (meV/atom/ps).
 
     Args:
-        energies: Total energies (eV), every `EVERY` steps.  The first is left out, because the
-            velocities of OpenMM lie half a step apart.
+        energies: Total energies (eV), every `EVERY` steps.
         n_atoms: The number of atoms.
     """
-    per_atom = 1e3 * np.array(energies[1:]) / n_atoms
+    per_atom = 1e3 * np.array(energies) / n_atoms
     return drift(np.arange(len(per_atom)) * EVERY * TIMESTEP / 1000, per_atom)["slope"]

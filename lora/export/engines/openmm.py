@@ -33,10 +33,16 @@ class OpenMM(Engine):
         return Answer(energy, forces @ rotation)
 
     def run(self, atoms: Atoms, steps: int, timestep: float) -> list[float]:
-        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps."""
+        """Return the total energies (eV) of MD at constant energy, every `EVERY` steps.
+
+        OpenMM's velocities are those of half a step ago, from which it makes those of a kinetic
+        energy; put there, they give the run of velocity Verlet.
+        """
         context, rotation = self._context(atoms, timestep)
+        forces = context.getState(forces=True).getForces(asNumpy=True)._value  # kJ/mol/nm
         per_ps = 1000 * units.fs  # ASE's time in a picosecond
-        context.setVelocities(atoms.get_velocities() @ rotation.T * per_ps / 10)  # nm/ps
+        now = atoms.get_velocities() @ rotation.T * per_ps / 10  # nm/ps
+        context.setVelocities(now - 0.5 * timestep / 1000 * forces / atoms.get_masses()[:, None])
         energies = []
         for i in range(0, steps + 1, EVERY):
             context.getIntegrator().step(EVERY if i else 0)
