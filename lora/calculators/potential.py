@@ -1,22 +1,26 @@
-"""A merged model as a function of structures: many at once, or one by one as an ASE calculator."""
+"""Merged models as functions of structures: many at once, or one by one as an ASE calculator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from torch import nn
 
-from lora.data.structures import bare
+from lora.calculators.company import Company
+from lora.calculators.joined import Joined
 from lora.mace.door import Untyped
 from lora.mace.elements import check_elements, elements, get_e0s, trim_elements
-from lora.mace.fast.contraction import fold
-from lora.mace.fast.convolution import fuse
 from lora.mace.foundation import load_foundation
-from lora.mace.graphs import graphs
-from lora.mace.predict import predict
+from lora.mace.moving import Moving
+
+Predicted = tuple[np.ndarray, list[np.ndarray]]  # energies [n] (eV), forces of each (eV/Å)
+KEYS = ("energy", "forces")
+Result = TypeVar("Result")
 
 
 class Potential:
@@ -43,15 +47,100 @@ class Potential:
         self.r_max, self.depth = float(model.r_max), int(model.num_interactions)
         self.e0s = get_e0s(model)
         self.elements = elements(model)
-        fuse(model)
-        fold(model)
         self.model, self.batch_size = model, batch_size
+        self.ask: Callable[[list[Atoms]], Predicted] | None = None  # `Together` sets it
 
-    def __call__(self, structures: list[Atoms]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def __call__(self, structures: list[Atoms]) -> Predicted:
         """Energies [n] (eV) and forces, [n_atoms, 3] of each structure (eV/Å)."""
-        out = predict(self.model, graphs(structures, self.model), self.batch_size)
-        ends = np.cumsum([len(atoms) for atoms in structures])[:-1]
-        return out["energy"], np.split(out["forces"], ends)
+        if self.ask is None:
+            Together([self])
+            assert self.ask is not None
+        return self.ask(structures)
+
+
+class Together:
+    """Potentials that answer together, in one pass where their models are of one kind.
+
+    Each predicts what it does alone, but for the order of sums.
+    """
+
+    def __init__(self, potentials: Sequence[Potential]) -> None:
+        """Join the models of potentials, none of which has been called.
+
+        Args:
+            potentials: At least one, on one device and with one batch size.
+        """
+        self.potentials = potentials
+        models = [x.model for x in potentials]
+        try:
+            self.passes = [_Pass(models, list(range(len(models))))]
+        except ValueError:  # they are not of one kind
+            self.passes = [_Pass([model], [i]) for i, model in enumerate(models)]
+        for i, potential in enumerate(potentials):
+            potential.ask = partial(self._ask, i)
+        self._company: Company | None = None
+
+    def run(self, work: Callable[[Potential], Result]) -> list[Result]:
+        """Return what a work returns for each potential, which all ask together.
+
+        Args:
+            work: A function of a potential; within it, `lora.calculators.company.together` runs
+                several that ask together, too.
+
+        Raises:
+            Exception: What the first work that fails raises.
+        """
+        self._company = Company(self._answers)
+        try:
+            return self._company.run([partial(work, x) for x in self.potentials])
+        finally:
+            self._company = None
+
+    def _ask(self, place: int, structures: list[Atoms]) -> Predicted:
+        if self._company:
+            found: Predicted = self._company.ask((place, structures))
+            return found
+        return self._answers([(place, structures)])[0]
+
+    def _answers(self, questions: list[tuple[int, list[Atoms]]]) -> list[Predicted]:
+        """Return the answers to questions, each of a potential and about some structures."""
+        of_each: dict[int, list[Atoms]] = {}
+        for place, structures in questions:
+            of_each.setdefault(place, []).extend(structures)
+        found: dict[int, Predicted] = {}
+        for one in self.passes:
+            asked = {i: of_each[i] for i in one.places if i in of_each}
+            found |= one.predict(asked, self.potentials[0].batch_size)
+        answers, given = [], dict.fromkeys(of_each, 0)
+        for place, structures in questions:
+            own = slice(given[place], given[place] + len(structures))
+            answers.append((found[place][0][own], found[place][1][own]))
+            given[place] = own.stop
+        return answers
+
+
+class _Pass:
+    """Models that compute in one pass, and their places among all."""
+
+    def __init__(self, models: Sequence[nn.Module], places: list[int]) -> None:
+        self.joined, self.places = Joined(models), places
+        self.moving = Moving(self.joined.model)
+
+    def predict(self, asked: dict[int, list[Atoms]], batch_size: int) -> dict[int, Predicted]:
+        """Return what models predict, {place: for structures of its own}."""
+        energies: dict[int, list[np.ndarray]] = {place: [np.zeros(0)] for place in asked}
+        forces: dict[int, list[np.ndarray]] = {place: [] for place in asked}
+        size = max(1, batch_size // max(1, len(asked)))
+        for start in range(0, max(map(len, asked.values()), default=0), size):
+            parts = {i: x[start : start + size] for i, x in asked.items() if x[start:]}
+            batch = self.moving(list(parts.values()))
+            out = self.joined(batch, [self.places.index(i) for i in parts])
+            energy, force = (np.split(out[key].detach().cpu().numpy(), len(parts)) for key in KEYS)
+            for (i, part), e, f in zip(parts.items(), energy, force, strict=True):
+                ends = np.cumsum([len(atoms) for atoms in part])
+                energies[i].append(e[: len(part)])  # what fills it up comes after them
+                forces[i] += np.split(f[: ends[-1]], ends[:-1])
+        return {i: (np.concatenate(energies[i]), forces[i]) for i in asked}
 
 
 class Single(Calculator):
@@ -78,5 +167,5 @@ class Single(Calculator):
         """
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        energies, forces = self.potential([bare(self.atoms)])
+        energies, forces = self.potential([self.atoms])
         self.results = {"energy": float(energies[0]), "forces": forces[0]}

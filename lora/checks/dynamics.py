@@ -1,5 +1,6 @@
 """Check molecular dynamics: energy drift and heating."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from lora.calculators.company import together
 from lora.calculators.potential import Potential, Single
 from lora.checks.base import NotCheckedError, Sample
 from lora.data.statistics import drift
@@ -88,12 +90,16 @@ def heating(
     Returns:
         The number of failures; each failure in words, and the number of runs.
     """
-    failures = []
-    for i, atoms in enumerate(sample.structures):
-        failure = _heat(potential, atoms.copy(), steps, timestep, (start, end), sample.seed + i)
-        if failure:
-            failures.append(f"{atoms.symbols}: {failure}")
-    return float(len(failures)), {"failures": failures, "runs": len(sample.structures)}
+    ends = (start, end)
+    found = together(
+        [
+            partial(_heat, potential, atoms.copy(), steps, timestep, ends, sample.seed + i)
+            for i, atoms in enumerate(sample.structures)
+        ]
+    )
+    named = zip(sample.structures, found, strict=True)
+    failures = [f"{atoms.symbols}: {failure}" for atoms, failure in named if failure]
+    return float(len(failures)), {"failures": failures, "runs": len(found)}
 
 
 def _heat(
