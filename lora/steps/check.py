@@ -21,8 +21,6 @@ from lora.mace.device import check_device
 from lora.mace.processes import side_by_side
 from lora.plan.commands import Run
 
-MOST = 4  # models that are computed together: more find no room in a CPU's caches
-
 log = logging.getLogger(__name__)
 Settings = dict[str, dict[str, Any]]
 
@@ -51,6 +49,7 @@ def check(
     settings: Settings | None = None,
     device: str = "cpu",
     run: Run = Run(),
+    most: int = 4,
 ) -> list[dict[str, Any]]:
     """Run checks on merged models and write a JSON file for each model.
 
@@ -60,7 +59,9 @@ def check(
         files: The files that they work on.
         settings: {check: {argument: value}} over the defaults of each.
         device: The device: cpu, cuda or cuda:N.
-        run: Threads, which models share, and the receipt for the contents of all JSON files.
+        run: Threads, which groups of models share, and the receipt for the contents of all JSON
+            files.
+        most: Models that are computed together; more than 4 find no room in a CPU's caches.
 
     Returns:
         The content of each JSON file: {"point"} and what `lora.checks.run.run_checks` returns.
@@ -86,7 +87,7 @@ def check(
         found = Together(potentials).run(partial(run_checks, sample=sample, names=names))
         return [{"point": out.stem} | one for out, one in zip(outs, found, strict=True)]
 
-    groups = side_by_side(found_of, _groups(list(models)), run.threads)
+    groups = side_by_side(found_of, _groups(list(models), most), run.threads)
     results = [result for group in groups for result in group]
     for out, result in zip(models, results, strict=True):
         write_sealed(out, result)
@@ -95,10 +96,10 @@ def check(
     return results
 
 
-def _groups(models: list[Path]) -> list[list[Path]]:
+def _groups(models: list[Path], most: int) -> list[list[Path]]:
     """Return models in groups of nearly equal size that are computed together.
 
     Whoever works on them: with other company a number is another in its last digit.
     """
-    n = max(1, math.ceil(len(models) / MOST))
+    n = max(1, math.ceil(len(models) / most))
     return [models[i * len(models) // n : (i + 1) * len(models) // n] for i in range(n)]

@@ -250,16 +250,17 @@ def _thorough(call: Call) -> None:
     layout = call.sweep.layout
     listed = read_json(layout.receipt("shortlist"))["models"]
     folder = call.receipt.path.parent
-    _run_checks(call, {folder / f"{x}.json": layout.model(x) for x in listed})
+    # long checks have many structures of their own to compute together, and two cores
+    _run_checks(call, {folder / f"{x}.json": layout.model(x) for x in listed}, most=2)
 
 
-def _run_checks(call: Call, models: dict[Path, Path]) -> None:
+def _run_checks(call: Call, models: dict[Path, Path], most: int = 4) -> None:
     from lora.steps.check import CheckFiles, check
 
     layout, settings = call.sweep.layout, call.job.settings
     holdout = call.job.files.get("holdout")
     files = CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys)
-    check(models, list(settings["names"]), files, settings["own"], run=call.run)
+    check(models, list(settings["names"]), files, settings["own"], run=call.run, most=most)
 
 
 def _shortlist(call: Call) -> None:
