@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT))  # this clone's library, not another's
 
+from lora.plan import warm
 from lora.plan.start import Start
 from lora.plan.sweep import Sweep
 
@@ -19,6 +20,7 @@ START = Start(
     resources=workflow.resource_settings.default_resources or {},
 )
 SWEEP = Sweep.begin_or_exit(config, START)
+warm.start(START, jobs=len(SWEEP.running))
 LAYOUT, PLAN = SWEEP.layout, SWEEP.layout.plan
 ENV = ROOT / "envs/mace-lora.yaml"
 config["results"] = SWEEP.config.results

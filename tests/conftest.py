@@ -14,6 +14,7 @@ import pytest
 
 import lora.mace.door  # noqa: F401
 from lora.mace.device import set_threads
+from lora.plan import warm
 from tests.support import counts, forkserver
 from tests.support.trainings import files, inputs  # noqa: F401  (fixtures)
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 # hundreds of processes shall not compile the library anew, whatever the shell says
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+os.environ[warm.SOCKET] = warm.OFF  # jobs are forks of a server of the tests' own
 forkserver.remember_annotations()
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 

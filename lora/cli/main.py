@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.cli.options import read
+from lora.cli.warm import ask
 from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
@@ -21,12 +22,19 @@ from lora.plan.settings import Targets, TrainSettings
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a step.
+    """Run a step, by a fork where there is a server (`lora.cli.warm`); return what `do` returns."""
+    arguments = sys.argv[1:] if argv is None else argv
+    code = ask(arguments)
+    return do(arguments) if code is None else code
+
+
+def do(arguments: list[str]) -> int:
+    """Run a step in this process.
 
     Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
     training to be gone on with.  All but 0 say why in one line on stderr.
     """
-    args = vars(read(sys.argv[1:] if argv is None else argv))
+    args = vars(read(arguments))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )

@@ -39,6 +39,15 @@ def upstream(module: str) -> ModuleType:
         return importlib.import_module(module)
 
 
+USED = ("modules", "data", "tools.train", "tools.scripts_utils", "calculators")  # by our steps
+
+
+def import_all() -> None:
+    """Import what steps use of MACE, before any of them does."""
+    for name in USED:
+        upstream(f"mace.{name}")
+
+
 COMPILER, ITS_USER = "torch._dynamo", "mace.tools.compile"
 
 
@@ -89,4 +98,4 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-__all__ = ["FCLayer", "Untyped", "default_dtype", "is_cueq", "o3", "upstream"]
+__all__ = ["FCLayer", "Untyped", "default_dtype", "import_all", "is_cueq", "o3", "upstream"]

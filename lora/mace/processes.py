@@ -57,6 +57,17 @@ def side_by_side(
     return answers
 
 
+def end_with(parent: int) -> None:
+    """Let this process, forked by another, end when that one ends, however it does.
+
+    Args:
+        parent: The other process.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
+
+
 def _start(
     work: Callable[[Item], Result], items: Sequence[Item]
 ) -> tuple[multiprocessing.process.BaseProcess, Connection]:
@@ -73,9 +84,7 @@ def _work(
     work: Callable[[Item], Result], items: Sequence[Item], to: Connection, parent: int
 ) -> None:
     """Be such a process."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before
-        return
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     set_threads(1)

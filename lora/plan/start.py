@@ -26,6 +26,11 @@ class Start:
     nodes: int | None = None
     resources: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def runs(self) -> bool:
+        """Return True where jobs will be started from here."""
+        return self.main and not self.dry and not self.locked
+
 
 def refuse_old(layout: Layout) -> None:
     """Raise UserError for results of 0.1, which had no plan and no stamps."""

@@ -1,0 +1,272 @@
+"""Jobs of a sweep on one machine as forks of one process that has imported what they need.
+
+Importing torch and MACE takes seconds, and a sweep has hundreds of jobs.  So snakemake's main
+process starts a server, which imports all once; each `mace-lora STEP` hands its arguments,
+folder, environment and open files over, and the server forks a process that does the job:
+
+    snakemake --starts--> server --forks--> the job
+    mace-lora STEP --asks--^    <--how it ended--
+
+It is the job in all that others see of it: a signal to `mace-lora` reaches it, it dies with
+`mace-lora`, and `mace-lora` ends as it ends.  Where there is no server, where it is not ready yet,
+or where its library is another or has changed, `mace-lora` does its job itself.  There is none on
+clusters, where jobs begin on other machines, and none beside a GPU, which a fork may not share
+(`lora.plan.warm`).
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lora.plan.warm import OFF, SOCKET
+
+LIBRARY = Path(__file__).parents[1]
+HERE = [sys.prefix, str(LIBRARY)]  # of one environment and one library, or it is not the same job
+PASSED_ON = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG, signal.SIGCONT),
+)
+STALE = "stale"
+
+# --- in mace-lora
+
+
+def ask(arguments: list[str]) -> int | None:
+    """Let the server do a job; return its exit code, None where this process has to do it.
+
+    Args:
+        arguments: Those of `mace-lora`.
+    """
+    path = os.environ.get(SOCKET, OFF)
+    if path == OFF or os.environ.get("LD_PRELOAD"):
+        return None
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(path)
+        except OSError:  # there is none, or not yet
+            return None
+        request = {
+            "here": HERE,
+            "arguments": arguments,
+            "folder": os.getcwd(),
+            "environment": dict(os.environ),
+            "ignored": [int(x) for x in PASSED_ON if signal.getsignal(x) == signal.SIG_IGN],
+        }
+        content = json.dumps(request).encode()
+        message = len(content).to_bytes(4, "big") + content
+        sent = socket.send_fds(connection, [message], [0, 1, 2])
+        if sent < len(message):
+            connection.sendall(message[sent:])
+        before = {
+            number: signal.signal(number, lambda number, _: connection.send(bytes([number])))
+            for number in PASSED_ON
+            if number not in request["ignored"]
+        }
+        answer = connection.makefile().readline().strip()
+        for number, action in before.items():
+            signal.signal(number, action)
+    if answer == STALE:
+        return None
+    if not answer:
+        print("mace-lora: the process that did this job has ended", file=sys.stderr)
+        return 1
+    status = int(answer)
+    if os.WIFSIGNALED(status):  # end by the same signal
+        last = os.WTERMSIG(status)
+        if last != signal.SIGKILL:
+            signal.signal(last, signal.SIG_DFL)
+        os.kill(os.getpid(), last)
+    return os.WEXITSTATUS(status)
+
+
+# --- the server
+
+
+class Server:
+    """Answers each connection with a process, and tells how it ended."""
+
+    def __init__(self, home: Path, owner: int) -> None:
+        """Take a folder.
+
+        Args:
+            home: Of the socket; deleted at the end.
+            owner: The process whose jobs these are.
+        """
+        self.home = home
+        self.selector = selectors.DefaultSelector()
+        self.running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+        self.owner = os.pidfd_open(owner)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.state = state_of(LIBRARY)
+        self.imported = prepare()
+
+    def serve(self) -> None:
+        """Serve until the owner and all jobs have ended."""
+        self.selector.register(self.owner, selectors.EVENT_READ, self.close)
+        self.listener.bind(str(self.home / "new"))
+        self.listener.listen(64)
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        (self.home / "new").rename(self.home / "socket")  # found once it is ready
+        while self.selector.get_map() and (self.home.exists() or self.running):
+            for key, _ in self.selector.select():
+                if key.fd in self.selector.get_map():  # not closed by the one before
+                    act: Callable[[], None] = key.data
+                    act()
+
+    def close(self) -> None:
+        """Take no more jobs."""
+        for source in (self.owner, self.listener):
+            self.selector.unregister(source)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def accept(self) -> None:
+        """Fork for a job."""
+        connection, _ = self.listener.accept()
+        connection.settimeout(20)
+        try:
+            request, files = _received(connection)
+        except (OSError, ValueError):  # it was killed while it asked
+            connection.close()
+            return
+        if request["here"] != HERE or state_of(LIBRARY) != self.state:
+            connection.sendall(f"{STALE}\n".encode())
+            connection.close()
+        else:
+            self.fork(request, files, connection)
+        for file in files:
+            os.close(file)
+
+    def fork(self, request: dict[str, Any], files: list[int], connection: socket.socket) -> None:
+        """Fork for a job."""
+        parent, pid = os.getpid(), os.fork()
+        if pid == 0:
+            for other in (self.listener, connection, *(x for _, x in self.running.values())):
+                other.close()
+            request["environment"] |= self.imported
+            _do(request, files, parent)
+        handle = os.pidfd_open(pid)
+        self.running[handle] = pid, connection
+        self.selector.register(handle, selectors.EVENT_READ, lambda: self.ended(handle))
+        self.selector.register(connection, selectors.EVENT_READ, lambda: self.pass_on(handle))
+
+    def pass_on(self, handle: int) -> None:
+        """Send a job the signals that `mace-lora` got; kill it when `mace-lora` was killed."""
+        pid, connection = self.running[handle]
+        try:
+            numbers = connection.recv(64)
+        except OSError:
+            numbers = b""
+        for number in numbers or bytes([signal.SIGKILL]):
+            os.kill(pid, number)
+        if not numbers:
+            self.selector.unregister(connection)
+
+    def ended(self, handle: int) -> None:
+        """Tell `mace-lora` how its job ended."""
+        pid, connection = self.running.pop(handle)
+        _, status = os.waitpid(pid, 0)
+        self.selector.unregister(handle)
+        os.close(handle)
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(connection)
+        with contextlib.suppress(OSError):
+            connection.sendall(f"{status}\n".encode())
+        connection.close()
+
+
+def state_of(library: Path) -> list[tuple[str, int, int]]:
+    """Return what tells whether the files of a library are still the same.
+
+    Args:
+        library: Its folder.
+    """
+    files = sorted(library.rglob("*.py"))
+    return [(str(x), x.stat().st_mtime_ns, x.stat().st_size) for x in files]
+
+
+def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return what is asked, and standard input, output and error."""
+    content, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    while len(content) < 4 or len(content) < 4 + int.from_bytes(content[:4], "big"):
+        part = connection.recv(1 << 16)
+        if not part:
+            raise ValueError("half a request")
+        content += part
+    return json.loads(content[4:]), list(files)
+
+
+def _do(request: dict[str, Any], files: list[int], parent: int) -> NoReturn:
+    """Be the job, to its end."""
+    code = 1
+    try:
+        _take_over(request, files, parent)
+        code = importlib.import_module("lora.cli.main").do(request["arguments"])
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for file in (sys.stdout, sys.stderr):
+            file.flush()
+        os._exit(code)
+
+
+def _take_over(request: dict[str, Any], files: list[int], parent: int) -> None:
+    """Take on what `mace-lora` had."""
+    importlib.import_module("lora.mace.processes").end_with(parent)
+    os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request["folder"])
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["mace-lora", *request["arguments"]]
+    importlib.import_module("numpy").random.seed()
+
+
+def prepare() -> dict[str, str]:
+    """Import what jobs import, and run nothing of it: a fork has no threads of torch's.
+
+    Returns:
+        The variables of the environment that imports have set.
+    """
+    before = dict(os.environ)
+    steps = importlib.import_module("lora.steps")
+    for found in pkgutil.iter_modules(steps.__path__, "lora.steps."):
+        importlib.import_module(found.name)
+    importlib.import_module("lora.cli.main")
+    importlib.import_module("lora.mace.door").import_all()
+    gc.collect()
+    gc.freeze()
+    return {k: v for k, v in os.environ.items() if before.get(k) != v}
+
+
+if __name__ == "__main__":
+    try:
+        Server(Path(sys.argv[1]), int(sys.argv[2])).serve()
+    finally:
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
