@@ -1,6 +1,5 @@
 """Run checks by name on a potential."""
 
-import logging
 import time
 from typing import Any
 
@@ -15,7 +14,6 @@ from lora.errors import UserError
 
 N_RANGES = 100  # structures, or somewhat more, that distances of pairs are taken from
 
-log = logging.getLogger(__name__)
 Measured = tuple[float, dict[str, Any]]
 
 
@@ -84,7 +82,8 @@ def run_checks(potential: Potential, sample: Sample, names: list[str]) -> dict[s
 
     Returns:
         {"checks": {name: {"value", "unit", "limit", "compare", "meaning", "source", "detail",
-        "seconds"}}, "not_checked": {name: why}}.
+        "seconds"}}, "not_checked": {name: why}}; models that are checked together take those
+        seconds together.
 
     Raises:
         UserError: A check does not take one of its settings.
@@ -100,5 +99,4 @@ def run_checks(potential: Potential, sample: Sample, names: list[str]) -> dict[s
         known = {k: getattr(one, k) for k in ("unit", "limit", "compare", "meaning", "source")}
         seconds = round(time.perf_counter() - started, 2)
         done[name] = {"value": value, **known, "detail": detail, "seconds": seconds}
-        log.info("%-12s %10.3g %-12s %6.1f s", name, value, one.unit, seconds)
     return {"checks": done, "not_checked": skipped}

@@ -91,6 +91,9 @@ def check(
     results = [result for group in groups for result in group]
     for out, result in zip(models, results, strict=True):
         write_sealed(out, result)
+        for name, one in result["checks"].items():
+            told = (result["point"], name, one["value"], one["unit"], one["seconds"])
+            log.info("%s: %-12s %10.3g %-12s %6.1f s", *told)
     if run.receipt:
         run.receipt.write_points(results)
     return results
