@@ -3,8 +3,8 @@
 A check of a model asks for predictions one after the other, each of a few small structures, and so
 does a run of molecular dynamics; a model answers many at once in little more time than one.  So
 several checks, or runs, go on side by side, each in a thread of its own, until each of them waits
-for an answer; then all their questions are answered at once.  One thread alone works at any time,
-and who asks together depends on the work alone: two runs are equal.
+for an answer; then all their questions are answered at once.  A model answers while all threads
+wait, and who asks together depends on the work alone: two runs are equal.
 
     with several models:    Company(answer).run(works)
     within a work:          together(works), which is one after the other outside of a company
@@ -106,6 +106,7 @@ class Company:
     def _answer(self, questions: list[Any], futures: Sequence[Future[Any]]) -> None:
         try:
             found = self.answer(questions)
+            assert len(found) == len(questions)
         except BaseException:
             for future in futures:
                 future.set_exception(_LeftError())

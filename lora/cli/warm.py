@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from lora.plan.warm import OFF, SOCKET
 
-LIBRARY = Path(__file__).parents[1]
+LIBRARY = Path(__file__).resolve().parents[1]
 HERE = [sys.prefix, str(LIBRARY)]  # of one environment and one library, or it is not the same job
 PASSED_ON = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
@@ -67,15 +67,20 @@ def ask(arguments: list[str]) -> int | None:
         }
         content = json.dumps(request).encode()
         message = len(content).to_bytes(4, "big") + content
-        sent = socket.send_fds(connection, [message], [0, 1, 2])
-        if sent < len(message):
-            connection.sendall(message[sent:])
+        try:
+            sent = socket.send_fds(connection, [message], [0, 1, 2])
+            if sent < len(message):
+                connection.sendall(message[sent:])
+        except OSError:  # no job begins before the whole of it has arrived
+            return None
+        answer = ""
         before = {
-            number: signal.signal(number, lambda number, _: connection.send(bytes([number])))
+            number: signal.signal(number, lambda number, _: _send(connection, number))
             for number in PASSED_ON
             if number not in request["ignored"]
         }
-        answer = connection.makefile().readline().strip()
+        with contextlib.suppress(OSError):
+            answer = connection.makefile().readline().strip()
         for number, action in before.items():
             signal.signal(number, action)
     if answer == STALE:
@@ -90,6 +95,12 @@ def ask(arguments: list[str]) -> int | None:
             signal.signal(last, signal.SIG_DFL)
         os.kill(os.getpid(), last)
     return os.WEXITSTATUS(status)
+
+
+def _send(connection: socket.socket, number: int) -> None:
+    """Send a signal's number; where the job has just ended, it is too late for it."""
+    with contextlib.suppress(OSError):
+        connection.send(bytes([number]))
 
 
 # --- the server
@@ -130,6 +141,7 @@ class Server:
         """Take no more jobs."""
         for source in (self.owner, self.listener):
             self.selector.unregister(source)
+        self.listener.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
     def accept(self) -> None:
@@ -141,11 +153,14 @@ class Server:
         except (OSError, ValueError):  # it was killed while it asked
             connection.close()
             return
-        if request["here"] != HERE or state_of(LIBRARY) != self.state:
-            connection.sendall(f"{STALE}\n".encode())
+        try:
+            if request["here"] != HERE or state_of(LIBRARY) != self.state:
+                connection.sendall(f"{STALE}\n".encode())
+                connection.close()
+            else:
+                self.fork(request, files, connection)
+        except OSError:  # it was killed, files change just now, or there is no room for a fork
             connection.close()
-        else:
-            self.fork(request, files, connection)
         for file in files:
             os.close(file)
 
@@ -153,10 +168,13 @@ class Server:
         """Fork for a job."""
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
-            for other in (self.listener, connection, *(x for _, x in self.running.values())):
-                other.close()
-            request["environment"] |= self.imported
-            _do(request, files, parent)
+            try:
+                for other in (self.listener, connection, *(x for _, x in self.running.values())):
+                    other.close()
+                request["environment"] |= self.imported
+                _do(request, files, parent)
+            finally:
+                os._exit(1)  # whatever happens: what follows is the server's
         handle = os.pidfd_open(pid)
         self.running[handle] = pid, connection
         self.selector.register(handle, selectors.EVENT_READ, lambda: self.ended(handle))
@@ -193,7 +211,7 @@ def state_of(library: Path) -> list[tuple[str, int, int]]:
     Args:
         library: Its folder.
     """
-    files = sorted(library.rglob("*.py"))
+    files = [x for x in sorted(library.rglob("*.py")) if x.is_file()]
     return [(str(x), x.stat().st_mtime_ns, x.stat().st_size) for x in files]
 
 
@@ -225,7 +243,8 @@ def _do(request: dict[str, Any], files: list[int], parent: int) -> NoReturn:
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         for file in (sys.stdout, sys.stderr):
-            file.flush()
+            with contextlib.suppress(OSError, ValueError):
+                file.flush()
         os._exit(code)
 
 
@@ -242,6 +261,7 @@ def _take_over(request: dict[str, Any], files: list[int], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["mace-lora", *request["arguments"]]
@@ -266,7 +286,10 @@ def prepare() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    # a signal to all processes is for the jobs, which end by themselves; the server ends after them
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    HOME = Path(sys.argv[1])
     try:
-        Server(Path(sys.argv[1]), int(sys.argv[2])).serve()
+        Server(HOME, int(sys.argv[2])).serve()
     finally:
-        shutil.rmtree(sys.argv[1], ignore_errors=True)
+        shutil.rmtree(HOME, ignore_errors=True)

@@ -76,7 +76,9 @@ class Moving:
             alone = [Atoms([free]) for _ in range(most - n - 1)]
             rest = n_atoms - atoms - len(alone)
             apart = 2 * self.r_max * np.arange(rest)[:, None] * [1, 0, 0]
-            out.append([*group, *alone, Atoms([free] * rest, apart)])
+            # a cell: around a long line of atoms in none, MACE's would be a huge cube
+            cell = 2 * self.r_max * np.array([rest, 1, 1])
+            out.append([*group, *alone, Atoms([free] * rest, apart, cell=cell, pbc=True)])
         return out
 
     def _still(self, structures: list[Atoms]) -> dict[str, Tensor]:

@@ -149,8 +149,10 @@ def test_a_kill_of_the_job_ends_its_command(training: Callable) -> None:
     assert process.wait(10) == -signal.SIGKILL
 
 
-def test_signals_arrive(training: Callable) -> None:
+def test_signals_arrive(training: Callable, serving: Serving) -> None:
+    """Also where all processes get them, as at the end of an allocation."""
     process, _, home = training()
+    serving.server.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 75
     assert "asked to stop by SIGTERM" in (home / "log").read_text()
