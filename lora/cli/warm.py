@@ -31,15 +31,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lora.plan.warm import OFF, SOCKET
+from lora.plan.warm import LIBRARY, OFF, SOCKET
 
-LIBRARY = Path(__file__).resolve().parents[1]
 HERE = [sys.prefix, str(LIBRARY)]  # of one environment and one library, or it is not the same job
 PASSED_ON = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
     *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG, signal.SIGCONT),
 )
 STALE = "stale"
+Request = dict[str, Any]
 
 # --- in mace-lora
 
@@ -109,20 +109,27 @@ def _send(connection: socket.socket, number: int) -> None:
 class Server:
     """Answers each connection with a process, and tells how it ended."""
 
-    def __init__(self, home: Path, owner: int) -> None:
+    def __init__(
+        self,
+        home: Path,
+        owner: int,
+        begin: Callable[[Request, list[int]], object],
+        fits: Callable[[Request], bool] = lambda _: True,
+    ) -> None:
         """Take a folder.
 
         Args:
             home: Of the socket; deleted at the end.
             owner: The process whose jobs these are.
+            begin: What a fork does with a request and its standard input, output and error.
+            fits: Tells whether a fork would be the same job.
         """
         self.home = home
         self.selector = selectors.DefaultSelector()
         self.running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
         self.owner = os.pidfd_open(owner)
         self.listener = socket.socket(socket.AF_UNIX)
-        self.state = state_of(LIBRARY)
-        self.imported = prepare()
+        self.begin, self.fits = begin, fits
 
     def serve(self) -> None:
         """Serve until the owner and all jobs have ended."""
@@ -154,7 +161,7 @@ class Server:
             connection.close()
             return
         try:
-            if request["here"] != HERE or state_of(LIBRARY) != self.state:
+            if not self.fits(request):
                 connection.sendall(f"{STALE}\n".encode())
                 connection.close()
             else:
@@ -164,21 +171,21 @@ class Server:
         for file in files:
             os.close(file)
 
-    def fork(self, request: dict[str, Any], files: list[int], connection: socket.socket) -> None:
-        """Fork for a job."""
-        parent, pid = os.getpid(), os.fork()
+    def fork(self, request: Request, files: list[int], connection: socket.socket) -> int:
+        """Fork for a job; return the number of the process."""
+        pid = os.fork()
         if pid == 0:
             try:
                 for other in (self.listener, connection, *(x for _, x in self.running.values())):
                     other.close()
-                request["environment"] |= self.imported
-                _do(request, files, parent)
+                self.begin(request, files)
             finally:
                 os._exit(1)  # whatever happens: what follows is the server's
         handle = os.pidfd_open(pid)
         self.running[handle] = pid, connection
         self.selector.register(handle, selectors.EVENT_READ, lambda: self.ended(handle))
         self.selector.register(connection, selectors.EVENT_READ, lambda: self.pass_on(handle))
+        return pid
 
     def pass_on(self, handle: int) -> None:
         """Send a job the signals that `mace-lora` got; kill it when `mace-lora` was killed."""
@@ -215,7 +222,7 @@ def state_of(library: Path) -> list[tuple[str, int, int]]:
     return [(str(x), x.stat().st_mtime_ns, x.stat().st_size) for x in files]
 
 
-def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _received(connection: socket.socket) -> tuple[Request, list[int]]:
     """Return what is asked, and standard input, output and error."""
     content, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
     while len(content) < 4 or len(content) < 4 + int.from_bytes(content[:4], "big"):
@@ -226,16 +233,20 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(content[4:]), list(files)
 
 
-def _do(request: dict[str, Any], files: list[int], parent: int) -> NoReturn:
-    """Be the job, to its end."""
+# --- in the fork
+
+
+def end_as(command: Callable[[], object]) -> NoReturn:
+    """Call a command, and end this process as the interpreter would end.
+
+    Args:
+        command: It returns, or exits with, what `sys.exit` takes.
+    """
     code = 1
     try:
-        _take_over(request, files, parent)
-        code = importlib.import_module("lora.cli.main").do(request["arguments"])
+        code = _code_of(command)
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         if isinstance(error, KeyboardInterrupt):
@@ -248,9 +259,25 @@ def _do(request: dict[str, Any], files: list[int], parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _take_over(request: dict[str, Any], files: list[int], parent: int) -> None:
-    """Take on what `mace-lora` had."""
-    importlib.import_module("lora.mace.processes").end_with(parent)
+def _code_of(command: Callable[[], object]) -> int:
+    """Return the exit code of a command."""
+    try:
+        code = command()
+    except SystemExit as error:
+        code = error.code
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def take_over(request: Request, files: list[int]) -> None:
+    """Take on what the process that asked had.
+
+    Args:
+        request: Its "folder", "environment", and "ignored" signals.
+        files: Its standard input, output and error.
+    """
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -264,7 +291,6 @@ def _take_over(request: dict[str, Any], files: list[int], parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.argv = ["mace-lora", *request["arguments"]]
     importlib.import_module("numpy").random.seed()
 
 
@@ -285,11 +311,33 @@ def prepare() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if before.get(k) != v}
 
 
-if __name__ == "__main__":
+def serve(home: Path, owner: int) -> None:
+    """Serve the jobs of a snakemake.
+
+    Args:
+        home: The folder of the socket; deleted at the end.
+        owner: The process of snakemake.
+    """
     # a signal to all processes is for the jobs, which end by themselves; the server ends after them
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    HOME = Path(sys.argv[1])
+    state, imported, server = state_of(LIBRARY), prepare(), os.getpid()
+
+    def fits(request: Request) -> bool:
+        return bool(request["here"] == HERE and state_of(LIBRARY) == state)
+
+    def job(request: Request, files: list[int]) -> int:
+        importlib.import_module("lora.mace.processes").end_with(server)
+        request["environment"] |= imported
+        take_over(request, files)
+        sys.argv = ["mace-lora", *request["arguments"]]
+        code: int = importlib.import_module("lora.cli.main").do(request["arguments"])
+        return code
+
     try:
-        Server(HOME, int(sys.argv[2])).serve()
+        Server(home, owner, lambda *given: end_as(lambda: job(*given)), fits).serve()
     finally:
-        shutil.rmtree(HOME, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), int(sys.argv[2]))

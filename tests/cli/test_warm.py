@@ -131,7 +131,12 @@ def test_results_are_those_of_the_command_itself(
         home = tmp_path / name
         shutil.copytree(split.home, home)
         command = [COMMAND, "train", *split.steps["train"]]
-        subprocess.run(command, cwd=home, env=serving.environment | env, check=True)
+        process = subprocess.Popen(command, cwd=home, env=serving.environment | env)
+        forks: set[int] = set()
+        while process.poll() is None:
+            forks.update(serving.forks())
+            time.sleep(0.01)
+        assert process.returncode == 0 and len(forks) == (name == "fork")
         files[name] = (home / "out/train/a/adapter/adapter.safetensors").read_bytes()
     assert files["fork"] == files["own"]
 

@@ -11,27 +11,24 @@ measures a whole process group, and what works on a process while it starts, has
 commands (`environment(commands=())`), and its snakemake looks at cluster jobs more often.
 """
 
-import atexit
 import contextlib
 import fcntl
 import functools
 import gc
 import importlib
-import json
 import os
 import resource
-import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from lora.cli import warm
 from tests.support import forkclient
 
 ROOT = Path(__file__).parents[2]
@@ -130,147 +127,55 @@ def _start(home: Path) -> None:
 # --- the server
 
 
-class Server:
-    """Answers each connection with a process, and tells how it ended."""
+class ForTests(warm.Server):
+    """Keeps a log of its commands, and ends them when the tests have ended."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        self.selector = selectors.DefaultSelector()
-        self.running: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+        owner = int((home / "owner").read_text())
+        super().__init__(home, owner, lambda *given: warm.end_as(lambda: _run(*given)))
 
     def serve(self) -> None:
         """Serve until the tests have ended."""
-        owner = os.pidfd_open(int((self.home / "owner").read_text()))
-        self.selector.register(owner, selectors.EVENT_READ, sys.exit)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.home / "new"))
-        self.listener.listen(64)
-        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
         (self.home / "pid").write_text(str(os.getpid()))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-        (self.home / "new").rename(self.home / "socket")  # clients find it once it is ready
         try:
-            while True:
-                for key, _ in self.selector.select():
-                    if key.fd in self.selector.get_map():  # not closed by the one before
-                        key.data()
+            super().serve()
         finally:
             for pid, _ in self.running.values():
                 os.kill(pid, signal.SIGKILL)
 
-    def accept(self) -> None:
-        """Fork for a command."""
-        connection, _ = self.listener.accept()
-        connection.settimeout(20)
-        try:
-            request, files = _received(connection)
-        except (OSError, ValueError):  # it was killed while it asked
-            connection.close()
-            return
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            self.listener.close()
-            for _, other in self.running.values():
-                other.close()
-            connection.close()
-            _run(request, files)
-        for file in files:
-            os.close(file)
+    def close(self) -> None:
+        """End at once."""
+        sys.exit()
+
+    def fork(self, request: warm.Request, files: list[int], connection: socket.socket) -> int:
+        """Fork for a command, and write it down."""
+        pid = super().fork(request, files, connection)
         print(pid, request["program"], *request["arguments"][:2], flush=True)
-        handle = os.pidfd_open(pid)
-        self.running[handle] = pid, connection
-        self.selector.register(handle, selectors.EVENT_READ, lambda: self.ended(handle))
-        self.selector.register(connection, selectors.EVENT_READ, lambda: self.pass_on(handle))
-
-    def pass_on(self, handle: int) -> None:
-        """Send a command the signals that its client got; kill it when its client was killed."""
-        pid, connection = self.running[handle]
-        try:
-            numbers = connection.recv(64)
-        except OSError:
-            numbers = b""
-        for number in numbers or bytes([signal.SIGKILL]):
-            os.kill(pid, number)
-        if not numbers:
-            self.selector.unregister(connection)
-
-    def ended(self, handle: int) -> None:
-        """Tell the client how its command ended."""
-        pid, connection = self.running.pop(handle)
-        _, status = os.waitpid(pid, 0)
-        self.selector.unregister(handle)
-        os.close(handle)
-        with contextlib.suppress(KeyError):
-            self.selector.unregister(connection)
-        with contextlib.suppress(OSError):
-            connection.sendall(f"{status}\n".encode())
-        connection.close()
-
-
-def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return what a client asks, and its standard input, output and error."""
-    part, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-    content = part
-    while len(content) < 4 or len(content) < 4 + int.from_bytes(content[:4], "big"):
-        part = connection.recv(1 << 16)
-        if not part:
-            raise ValueError("half a request")
-        content += part
-    return json.loads(content[4:]), list(files)
+        return pid
 
 
 # --- in the forked process
 
 
-def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
-    """Be the command, to its end."""
-    code = 1
-    try:
-        _take_over(request, files)
-        code = _code_of(_main_of(request))
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        for file in (sys.stdout, sys.stderr):
-            file.flush()
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-        sys.stderr.flush()
-        if isinstance(error, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-    finally:
-        os._exit(code)
-
-
-def _take_over(request: dict[str, Any], files: list[int]) -> None:
-    """Take on what the process that asked had."""
-    os.setsid()
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
-    os.chdir(request["folder"])
+def _run(request: dict[str, Any], files: list[int]) -> Any:
+    """Be the command."""
+    request["environment"] = _SET_BY_IMPORTS | request["environment"]
+    warm.take_over(request, files)
     os.umask(request["umask"])
     os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
     os.sched_setaffinity(0, request["cores"])
     for name, limits in request["limits"].items():
         if resource.getrlimit(getattr(resource, name)) != tuple(limits):
             resource.setrlimit(getattr(resource, name), limits)
-    for number in forkclient.PASSED_ON:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in request["ignored"]:
-        signal.signal(number, signal.SIG_IGN)
-    os.environ.clear()
-    os.environ.update(_SET_BY_IMPORTS | request["environment"])
     time.tzset()
     tempfile.tempdir = None
     at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
     sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=at_once)
-    sys.modules["numpy"].random.seed()
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads:
         sys.modules["torch"].set_num_threads(int(threads))
+    return _main_of(request)()
 
 
 def _main_of(request: dict[str, Any]) -> Any:
@@ -308,18 +213,6 @@ def _look_often() -> None:
     setattr(executors.RemoteExecutor, name, property(as_the_profile_says, lambda *_: None))
 
 
-def _code_of(main: Any) -> int:
-    """Return the exit code of a command, as the interpreter would give it."""
-    try:
-        code = main()
-    except SystemExit as error:
-        code = error.code
-    if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
-    print(code, file=sys.stderr)
-    return 1
-
-
 _INSTALLED: list[str] = []  # the folders of sys.path but for this project's
 _SET_BY_IMPORTS: dict[str, str] = {}
 
@@ -341,4 +234,4 @@ def _preload() -> None:
 
 if __name__ == "__main__":
     _preload()
-    Server(Path(sys.argv[1])).serve()
+    ForTests(Path(sys.argv[1])).serve()
