@@ -28,8 +28,6 @@ BY_ROW = {
     "ScaleShiftBlock",
     "SymmetricContraction",
 }
-
-
 PLAIN = (bool, int, float, str)  # types of settings that a module keeps
 
 
@@ -135,7 +133,11 @@ def _kind(model: nn.Module) -> list[Any]:
     """Return what models of one kind share: modules, their numbers and words, shapes of tensors."""
     shapes = [(name, value.shape) for name, value in model.state_dict().items()]
     return shapes + [
-        (name, type(module).__name__, {k: v for k, v in vars(module).items() if type(v) in PLAIN})
+        (
+            name,
+            type(module).__name__,
+            {k: v for k, v in vars(module).items() if isinstance(v, PLAIN)},
+        )
         for name, module in model.named_modules()
     ]
 

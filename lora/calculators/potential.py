@@ -78,6 +78,7 @@ class Together:
             self.passes = [_Pass([model], [i]) for i, model in enumerate(models)]
         for i, potential in enumerate(potentials):
             potential.ask = partial(self._ask, i)
+            del potential.model  # joined with others, it is no model of its own any more
         self._company: Company | None = None
 
     def run(self, work: Callable[[Potential], Result]) -> list[Result]:

@@ -82,13 +82,13 @@ class Moving:
         return out
 
     def _still(self, structures: list[Atoms]) -> dict[str, Tensor]:
-        """Return a batch of MACE whose positions and neighbours are of another time."""
+        """Return a batch of MACE without neighbours, whose positions are of another time."""
         key = tuple(_still_key(atoms) for atoms in structures)
         if key not in self._kept:
             made = graphs([bare(atoms) for atoms in structures], self.model)
             (batch,) = batches(made, len(structures), str(self.model.r_max.device))
-            self._kept[key] = batch.to_dict()
-            self._kept[key].pop("unit_shifts", None)  # which no model reads
+            moving = ("edge_index", "shifts", "unit_shifts")
+            self._kept[key] = {k: v for k, v in batch.to_dict().items() if k not in moving}
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
