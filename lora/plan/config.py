@@ -33,6 +33,7 @@ from lora.plan.values import (
 REPLAY_LABELS = ("foundation", "file")
 METRICS = ("rmse_f_mev_per_a", "mae_f_mev_per_a", "rmse_e_mev_per_atom", "mae_e_mev_per_atom")
 MODEL_RULE = "is no name of a model; use letters, digits, spaces and _.-, a letter or digit first"
+FEW = 100  # points whose merged models are all kept, where the config leaves it open
 CHECK_LIST = tuple_of(one_of(check_rows.NAMES))
 
 
@@ -251,6 +252,12 @@ class Config(Section):
     select: Select = Field(default_factory=Select)
     tracking: Tracking = Field(default_factory=Tracking)
     export: Export = Field(default_factory=Export)
+    keep_models: Annotated[str, As(one_of(("auto", "all", "finalists")))] = Field(
+        default="auto",
+        description="The merged models that stay on the disk; adapters always do. finalists means "
+        "those that got the thorough checks, the chosen one and the foundation model; auto means "
+        f"all of up to {FEW} points, and the finalists of more.",
+    )
     on_upgrade: Annotated[str, As(one_of(("ask", "retrain", "keep")))] = Field(
         default="ask",
         description="What to do where trained points were made by another version of the code: "

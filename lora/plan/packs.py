@@ -7,11 +7,12 @@ are, and jobs on a cluster must find the same packs.
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora.plan.config import Config
+from lora.plan.config import FEW, Config
 from lora.plan.layout import Layout
 from lora.plan.points import FOUNDATION, Point
 from lora.plan.settings import DEFAULTS, TrainSettings
@@ -157,3 +158,14 @@ def size_of(config: Config, n: int, cores: int) -> int:
     if on_gpu(config):
         return MOST_ON_GPU
     return max(1, min(MOST, -(-n // (cores or 1))))
+
+
+def keeps_all(config: Config, packs: Iterable[Pack]) -> bool:
+    """Return True where the merged models of all points are kept, not of finalists alone.
+
+    Args:
+        config: the config
+        packs: all packs of the sweep
+    """
+    n = sum(x.places for x in packs if x.ends)
+    return config.keep_models == "all" or (config.keep_models == "auto" and n <= FEW)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from lora.catalogue.columns import ENERGY, FORCE, shown_on
 from lora.files.sealed import read_json, write_text
-from lora.plan.layout import Layout
+from lora.plan.packs import keeps_all
 from lora.plan.sweep import Sweep
 from lora.report.audit_page import warnings_of
 from lora.report.checks_page import write_checks
@@ -60,7 +60,7 @@ def write(sweep: Sweep) -> list[Path]:
         "sweep.html": page(
             "Every point", note, rows_of(points_table(errors.table), chosen=choice.point)
         ),
-        "summary.txt": summary(groups, sentences, layout, choice.point),
+        "summary.txt": summary(groups, sentences, sweep, choice.point),
     }
     for name, text in texts.items():
         write_text(layout.report(name), text)
@@ -137,9 +137,16 @@ def notes(table: pd.DataFrame) -> dict[str, str]:
     return {str(x): f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
 
 
-def summary(groups: pd.DataFrame, sentences: list[str], layout: Layout, best: str) -> str:
+def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str) -> str:
     """Return what is printed at the end of a sweep."""
+    layout = sweep.layout
     database = layout.database.resolve()
+    others = f"of each point: {layout.model('POINT')}"
+    if not keeps_all(sweep.config, sweep.packs.values()):
+        others = (
+            "of others the adapters are kept (keep_models); their models come back with "
+            f"mace-lora merge {layout.plan} PACK"
+        )
     lines = [
         "",
         NOTE,
@@ -147,7 +154,7 @@ def summary(groups: pd.DataFrame, sentences: list[str], layout: Layout, best: st
         "",
         *sentences,
         "",
-        f"model     {layout.model(best)}  (of each point: {layout.model('POINT')})",
+        f"model     {layout.model(best)}  ({others})",
         f"table     {layout.table}",
         "report    snakemake --report report.html",
         f"compare   mace-lora ui {layout.results}",

@@ -203,5 +203,6 @@ def find(source: Path, point: str | None) -> Source:
         layout = layout if ours else None
         model_file, point = source, point or source.stem
     if not model_file.is_file():
-        raise UserError(f"{model_file}: no such file; give a results folder or a .model file")
+        kept = " (keep_models: mace-lora merge PLAN PACK writes it again)" if layout else ""
+        raise UserError(f"{model_file}: no such file{kept}; give a results folder or a .model file")
     return Source(model_file, point, layout)

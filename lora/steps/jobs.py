@@ -5,6 +5,7 @@ reads and writes, by the paths of the layout.  The functions that it calls know 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from lora.plan.freshness import Files, Why, stamp
 from lora.plan.job import FOUNDATION_ROLE, Job, key_of
 from lora.plan.layout import BY_PACK
 from lora.plan.packs import Pack
-from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
+from lora.steps.models import at_hand, drop_models, write_models
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ class Call:
     def points(self) -> list[str]:
         """Return the points of the job's pack, without those whose training failed."""
         return self.sweep.sound(self.job.name)
+
+    def at_hand(self, points: Iterable[str]) -> None:
+        """Merge again those of some points whose models were not kept."""
+        at_hand(self.sweep, self.base, points, self.given.threads)
+
+    @property
+    def chosen(self) -> list[str]:
+        """Return the chosen point, once there is one."""
+        choice = self.sweep.layout.receipt("choose")
+        return [read_json(choice)["point"]] if choice.is_file() else []
 
     @property
     def keys(self) -> Keys:
@@ -214,36 +225,24 @@ def _truncate(call: Call) -> None:
 
 
 def _merge(call: Call) -> None:
-    from lora.steps.merge import merge
-
-    layout = call.sweep.layout
-    e0s_file = layout.receipt("e0s") if call.points == [FOUNDATION.name] else None
-    adapters = {layout.model(x): _adapter(call, x) for x in call.points}
-    dtype = call.job.settings.get("dtype", "float64")
-    merge(call.base, layout.split("valid"), adapters, e0s_file, dtype, call.run)
-
-
-def _adapter(call: Call, point: str) -> Path | None:
-    """Return the folder of a point's adapter, or weights; None for the foundation model."""
-    if point == FOUNDATION.name:
-        return None
-    layout = call.sweep.layout
-    return (layout.cut(point) if point in call.sweep.cuts else layout.training(point)) / "adapter"
+    write_models(call.sweep, call.base, call.points, call.run)
 
 
 def _evaluate(call: Call) -> None:
     from lora.steps.evaluate import evaluate
 
     layout = call.sweep.layout
+    call.at_hand(call.points)
     models = {layout.errors(x): layout.model(x) for x in call.points}
     size = call.job.settings["batch_size"]
     evaluate(models, layout.split("valid"), layout.split("test"), batch_size=size, run=call.run)
+    drop_models(call.sweep, [call.job.name])
 
 
 def _check(call: Call) -> None:
-    _run_checks(
-        call, {call.sweep.layout.checks(x): call.sweep.layout.model(x) for x in call.points}
-    )
+    layout = call.sweep.layout
+    _run_checks(call, {layout.checks(x): layout.model(x) for x in call.points})
+    drop_models(call.sweep, [call.job.name])
 
 
 def _thorough(call: Call) -> None:
@@ -257,6 +256,7 @@ def _thorough(call: Call) -> None:
 def _run_checks(call: Call, models: dict[Path, Path], most: int = 4) -> None:
     from lora.steps.check import CheckFiles, check
 
+    call.at_hand([x.stem for x in models.values()])
     layout, settings = call.sweep.layout, call.job.settings
     holdout = call.job.files.get("holdout")
     files = CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys)
@@ -267,6 +267,7 @@ def _shortlist(call: Call) -> None:
     from lora.steps.shortlist import shortlist
 
     shortlist(call.sweep, call.receipt)
+    drop_models(call.sweep, call.sweep.packs)
 
 
 def _choose(call: Call) -> None:
@@ -285,6 +286,7 @@ def _export(call: Call) -> None:
     from lora.steps.export import ExportSettings, export
 
     config = call.sweep.config.export
+    call.at_hand(call.chosen)
     settings = ExportSettings(**config.model_dump(), check=True)
     export(call.sweep.layout.results, settings, call.run)
 
@@ -293,6 +295,7 @@ def _track(call: Call) -> None:
     from lora.steps.track import TrackSettings, track
 
     config = call.sweep.config.tracking
+    call.at_hand(call.chosen)
     settings = TrackSettings(config.uri, config.experiment, config.model, or_later=True)
     track(call.sweep, settings, call.receipt)
 

@@ -12,10 +12,12 @@ import torch
 
 from lora.calculators.committee import Committee
 from lora.catalogue.columns import BY_KEY
+from lora.cli.main import main
 from lora.data.structures import load_structures, write_structures
-from lora.files.sealed import read_json
-from lora.mace.foundation import load_foundation
+from lora.files.sealed import read_json, write_sealed
+from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.labelling import label
+from lora.plan.layout import Layout
 from tests.support.models import make_model
 from tests.support.published import HEADS
 from tests.support.store import Server, all_of
@@ -263,6 +265,44 @@ def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
     finally:
         sweep.config["grid"]["rank"] = [1, 2]
     assert not {"split", "e0s", "train"} & set(todo)
+
+
+def _measured(layout: Layout, point: str) -> tuple[str, dict]:
+    """Return the fingerprint of a point's model, and its errors."""
+    model = load_foundation(layout.model(point))
+    return fingerprint(model), read_json(layout.errors(point))["sets"]
+
+
+def test_models_of_finalists_alone_are_kept_where_that_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was measured of the others stands, and their models come back where they are needed."""
+    sweep = ran(tmp_path)
+    layout = Layout(sweep.home / "out")
+    ended = [*POINTS, CUT, "foundation"]
+    assert all(layout.model(x).is_file() for x in ended)
+    before = {x: _measured(layout, x) for x in ended}
+    sweep.config |= {"keep_models": "finalists"}
+    sweep.config["checks"]["winners"] = 1
+    assert sweep.todo().keys() & {"train", "merge", "evaluate", "check"} == set()
+    assert "the adapters are kept (keep_models)" in sweep.run()
+    kept = {x for x in ended if layout.model(x).is_file()}
+    best = read_json(layout.receipt("choose"))["point"]
+    assert {best, "foundation"} <= kept == {*read_json(layout.receipt("shortlist"))["models"], best}
+    assert len(kept) < len(ended)
+    sweep.run("-R", "evaluate", "--until", "evaluate")  # without their models
+    assert {x for x in ended if layout.model(x).is_file()} == kept
+    gone = next(x for x in POINTS if x not in kept)
+    pack = next(x for x, (_, v) in read_json(layout.plan)["members"].items() if gone in v)
+    assert main(["merge", str(layout.plan), pack]) == 0
+    again = {x: _measured(layout, x) for x in (gone, *kept)}
+    assert again == {x: before[x] for x in again}
+    layout.model(gone).unlink()
+    proof = layout.model(gone).with_name("merge.json")
+    write_sealed(proof, read_json(proof) | {"fingerprint": "of another"})
+    assert main(["evaluate", str(layout.plan), pack]) == 2
+    assert "merged again it is another model" in capsys.readouterr().err
+    assert not layout.model(gone).is_file()
 
 
 def test_labels_of_another_sign_stop_before_training(sweep: Sweep, tmp_path: Path) -> None:

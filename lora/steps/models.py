@@ -1,0 +1,109 @@
+"""Keep the merged models that are asked for; merge others again where a step needs them.
+
+A merged model is as large as its foundation model, and its adapter a hundredth of that.  So large
+sweeps keep adapters of all points and merged models of the finalists alone (`keep_models`): those
+of a pack go once they are evaluated and checked.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from lora.errors import UserError
+from lora.files.sealed import read_json
+from lora.plan.commands import Base, Run
+from lora.plan.job import key_of
+from lora.plan.packs import keeps_all
+from lora.plan.points import FOUNDATION
+from lora.plan.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+
+def write_models(sweep: Sweep, base: Base, points: Iterable[str], run: Run) -> None:
+    """Merge points.
+
+    Args:
+        sweep: The sweep.
+        base: The foundation model, as the step `foundation` has kept it.
+        points: Their names; `foundation` comes alone.
+        run: Threads, and the receipt.
+
+    Raises:
+        UserError: As `lora.steps.merge.merge`.
+    """
+    from lora.steps.merge import merge  # and torch, which is not needed to find a model there
+
+    layout, points = sweep.layout, list(points)
+    alone = points == [FOUNDATION.name]
+    adapters = {layout.model(x): None if alone else _adapter(sweep, x) for x in points}
+    settings = sweep.jobs[key_of("merge", sweep.pack_of[points[0]])].settings if points else {}
+    e0s_file, dtype = layout.receipt("e0s") if alone else None, settings.get("dtype", "float64")
+    merge(base, layout.split("valid"), adapters, e0s_file, dtype, run)
+
+
+def _adapter(sweep: Sweep, point: str) -> Path:
+    """Return the folder of a point's adapter, or weights."""
+    layout = sweep.layout
+    return (layout.cut(point) if point in sweep.cuts else layout.training(point)) / "adapter"
+
+
+def at_hand(sweep: Sweep, base: Base, points: Iterable[str], threads: int | None = None) -> None:
+    """Merge again those of some points whose models were not kept.
+
+    Args:
+        sweep: The sweep, whose points are merged.
+        base: The foundation model, as the step `foundation` has kept it.
+        points: Their names.
+        threads: CPU threads, None for torch's choice.
+
+    Raises:
+        UserError: A model is not the one that was merged before.
+    """
+    gone = [x for x in points if not sweep.layout.model(x).is_file()]
+    gone = [x for x in gone if sweep.layout.model(x).with_name("merge.json").is_file()]
+    if not gone:
+        return
+    before = {x: read_json(sweep.layout.model(x).with_name("merge.json")) for x in gone}
+    log.info("merged again, as merged models are not kept (keep_models): %s", ", ".join(gone))
+    write_models(sweep, base, gone, Run(threads))
+    for point, old in before.items():
+        file = sweep.layout.model(point)
+        if read_json(file.with_name("merge.json"))["fingerprint"] != old["fingerprint"]:
+            receipt = sweep.layout.receipt("merge", sweep.pack_of[point])
+            file.unlink()
+            raise UserError(
+                f"{file}: merged again it is another model, as its adapter has changed. Delete "
+                f"{receipt}, then run snakemake again."
+            )
+
+
+def drop_models(sweep: Sweep, packs: Iterable[str]) -> None:
+    """Delete the merged models of packs that are evaluated and checked, but for the finalists.
+
+    Args:
+        sweep: The sweep.
+        packs: Their names.
+    """
+    if keeps_all(sweep.config, sweep.packs.values()):
+        return
+    layout = sweep.layout
+    kept = {FOUNDATION.name}
+    if (listed := layout.receipt("shortlist")).is_file():
+        kept |= read_json(listed)["models"].keys()
+    if (chosen := layout.receipt("choose")).is_file():
+        kept.add(read_json(chosen)["point"])
+    steps = ("evaluate", "check") if sweep.config.checks.of_every_point else ("evaluate",)
+    for name in packs:
+        if sweep.packs[name].ends and all(_is_done(sweep, step, name) for step in steps):
+            for point in sweep.packs[name].points:
+                if point.name not in kept:
+                    layout.model(point.name).unlink(missing_ok=True)
+
+
+def _is_done(sweep: Sweep, step: str, pack: str) -> bool:
+    """Return False for a job that has yet to run, or to run again."""
+    receipt, mark = sweep.layout.receipt(step, pack), sweep.layout.mark(step, pack)
+    if not receipt.is_file():
+        return False
+    return not mark.is_file() or mark.stat().st_mtime < receipt.stat().st_mtime
