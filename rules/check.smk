@@ -4,16 +4,16 @@ rule check:
         mark("check"),
         needs("check"),
     output:
-        LAYOUT.receipt("check", "{pack}"),
+        LAYOUT.receipt("check", "{bundle}"),
     log:
-        LAYOUT.log("check", "{pack}"),
+        LAYOUT.log("check", "{bundle}"),
     conda:
         ENV
     threads: 1
     params:
         plan=PLAN,
     shell:
-        "mace-lora check {params.plan:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+        "mace-lora check {params.plan:q} {wildcards.bundle} --threads {threads} 2> {log:q}"
 
 
 rule shortlist:

@@ -64,4 +64,5 @@ def this_try(wildcards, attempt):
 wildcard_constraints:
     point="[A-Za-z0-9_.+-]+",
     pack="[A-Za-z0-9_.+-]+",
+    bundle="[A-Za-z0-9_.+-]+",
     rung="[0-9]+",

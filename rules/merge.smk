@@ -1,19 +1,20 @@
 rule merge:
-    # adapters written into the full foundation model, with the proof that they are the same
+    # adapters of a bundle of packs written into the full foundation model, with the proof that
+    # they are the same
     input:
         mark("merge"),
         needs("merge"),
     output:
-        LAYOUT.receipt("merge", "{pack}"),
+        LAYOUT.receipt("merge", "{bundle}"),
     log:
-        LAYOUT.log("merge", "{pack}"),
+        LAYOUT.log("merge", "{bundle}"),
     conda:
         ENV
     threads: 1
     params:
         plan=PLAN,
     shell:
-        "mace-lora merge {params.plan:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+        "mace-lora merge {params.plan:q} {wildcards.bundle} --threads {threads} 2> {log:q}"
 
 
 rule evaluate:
@@ -22,13 +23,13 @@ rule evaluate:
         mark("evaluate"),
         needs("evaluate"),
     output:
-        LAYOUT.receipt("evaluate", "{pack}"),
+        LAYOUT.receipt("evaluate", "{bundle}"),
     log:
-        LAYOUT.log("evaluate", "{pack}"),
+        LAYOUT.log("evaluate", "{bundle}"),
     conda:
         ENV
     threads: 1
     params:
         plan=PLAN,
     shell:
-        "mace-lora evaluate {params.plan:q} {wildcards.pack} --threads {threads} 2> {log:q}"
+        "mace-lora evaluate {params.plan:q} {wildcards.bundle} --threads {threads} 2> {log:q}"

@@ -47,7 +47,7 @@ def job_parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="mace-lora", description="Run one job of a sweep.")
     p.add_argument("step", choices=JOBS)
     p.add_argument("plan", type=Path, help="plan.json in the results folder of the sweep")
-    p.add_argument("name", nargs="?", default="", help="of the pack, rung, cut point or page")
+    p.add_argument("name", nargs="?", default="", help="of the point, pack, bundle, rung or page")
     p.add_argument("--threads", type=int, help="CPU threads")
     p.add_argument("--minutes", type=float, help="stop a training before, with a checkpoint")
     p.add_argument(

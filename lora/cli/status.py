@@ -62,7 +62,7 @@ def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:
     row: dict[str, Any] = {"epoch": None, "epochs": None, "seconds_left": None, "note": ""}
     if history:
         row |= _progress(history, result, point.settings.max_num_epochs if point.settings else None)
-    made = [state for step, state in DONE.items() if layout.receipt(step, pack.name).is_file()]
+    made = [state for step, state in DONE.items() if _is_done(layout, pack, step)]
     state, note = "waiting", ""
     if _is_fresh(work / "lock"):
         state = "training"
@@ -77,6 +77,11 @@ def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:
     if state != "training":
         row["seconds_left"] = None
     return row | {"state": state, "note": note}
+
+
+def _is_done(layout: Layout, pack: Pack, step: str) -> bool:
+    name = pack.name if step == "train" else pack.bundle
+    return bool(name) and layout.receipt(step, name).is_file()
 
 
 def _progress(

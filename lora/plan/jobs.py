@@ -13,6 +13,7 @@ from lora.catalogue.checks import BY_NAME
 from lora.catalogue.engines import BY_NAME as ENGINES
 from lora.catalogue.foundations import terms_of
 from lora.files.sealed import times_of
+from lora.plan.bundles import bundles_of
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.data_jobs import DataJobs, plain
@@ -51,9 +52,8 @@ class _Maker(DataJobs):
         yield from (self.train(x) for x in self.packs.values() if x.trains and not x.leg)
         yield from self.race()
         yield from (self.truncate(point) for point in self.points.values() if point.cut_from)
-        for pack in self.packs.values():
-            if pack.ends:
-                yield from (self.merge(pack), self.evaluate(pack), self.check(pack))
+        for name, packs in bundles_of(self.packs).items():
+            yield from (self.merge(name, packs), self.evaluate(name), self.check(name))
         yield from (self.shortlist(), self.thorough(), self.choose())
         yield from self.pages()
         yield from (self.export(), self.card(), self.track())
@@ -105,27 +105,30 @@ class _Maker(DataJobs):
         files = self.base_file()
         return self.job("truncate", point.name, settings=settings, files=files, needs=needs)
 
-    def merge(self, pack: Pack) -> Job:
-        """Return the job that merges a pack's adapters, or sets the foundation model's E0s."""
-        made = [key_of("train", pack.name)] if pack.trains else []
-        made += [key_of("truncate", x.name) for x in pack.points if x.cut_from]
-        settings = self.base() | {"points": list(_named(pack))}
-        if FOUNDATION in pack.points:
+    # --- bundles of packs
+
+    def merge(self, bundle: str, packs: list[Pack]) -> Job:
+        """Return the job that merges adapters, or sets the foundation model's E0s."""
+        made = [key_of("train", x.name) for x in packs if x.trains]
+        points = [point for pack in packs for point in pack.points]
+        made += [key_of("truncate", x.name) for x in points if x.cut_from]
+        settings = self.base() | {"points": [x for pack in packs for x in _named(pack)]}
+        if FOUNDATION in points:
             settings["dtype"] = self.of_all("default_dtype")
         needs = ("split", "e0s", *made)
-        return self.job("merge", pack.name, settings=settings, files=self.base_file(), needs=needs)
+        return self.job("merge", bundle, settings=settings, files=self.base_file(), needs=needs)
 
-    def evaluate(self, pack: Pack) -> Job:
-        """Return the job that evaluates a pack's models."""
+    def evaluate(self, bundle: str) -> Job:
+        """Return the job that evaluates a bundle's models."""
         settings = {"batch_size": self.of_all("valid_batch_size")}
-        needs = ("split", key_of("merge", pack.name))
-        return self.job("evaluate", pack.name, settings=settings, needs=needs)
+        needs = ("split", key_of("merge", bundle))
+        return self.job("evaluate", bundle, settings=settings, needs=needs)
 
-    def check(self, pack: Pack) -> Job:
-        """Return the job that checks a pack's models."""
+    def check(self, bundle: str) -> Job:
+        """Return the job that checks a bundle's models."""
         checks = self.config.checks
-        needs = ("split", "e0s", key_of("merge", pack.name))
-        return self.job("check", pack.name, **self.checking(checks.of_every_point), needs=needs)
+        needs = ("split", "e0s", key_of("merge", bundle))
+        return self.job("check", bundle, **self.checking(checks.of_every_point), needs=needs)
 
     def checking(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return settings, code and files of some checks."""
@@ -142,13 +145,14 @@ class _Maker(DataJobs):
     # --- the whole sweep
 
     def every(self, *steps: str) -> tuple[str, ...]:
-        """Return the jobs of some steps for every pack."""
+        """Return the jobs of some steps for every pack that trains, or every bundle."""
+        trained = [x.name for x in self.packs.values() if x.trains]
         checked = self.config.checks.of_every_point
         return tuple(
-            key_of(step, pack.name)
+            key_of(step, name)
             for step in steps
-            for pack in self.packs.values()
-            if (pack.trains if step == "train" else pack.ends) and (step != "check" or checked)
+            for name in (trained if step == "train" else bundles_of(self.packs))
+            if step != "check" or checked
         )
 
     @property

@@ -45,17 +45,19 @@ class Leg:
 
 @dataclass(frozen=True)
 class Pack:
-    """Points that one process trains, merges, evaluates and checks.
+    """Points that one process trains.
 
     points: where a race has not yet decided who goes on, none
     trains: False for the foundation model and for cuts, which are not trained
     leg:    its part of a race, None outside of races
+    bundle: the packs with which its points are merged, evaluated and checked; "" where they go on
     """
 
     name: str
     points: tuple[Point, ...]
     trains: bool = True
     leg: Leg | None = None
+    bundle: str = ""
 
     @property
     def ends(self) -> bool:
@@ -126,7 +128,7 @@ def _kept(known: dict[str, Any], points: dict[str, Point], layout: Layout) -> di
         )
         if not same and len(members) > 1 and any(x.alone for x in current.values()):
             continue
-        left = {x: _gone(x, s) for x, s in members.items() if x not in points}
+        left = {x: gone(x, s) for x, s in members.items() if x not in points}
         if same:  # a trained pack may hold points that left the grid
             ordered = tuple((current | left)[x] for x in members if x in current or x in left)
         else:  # it trains again: only what is wanted
@@ -135,8 +137,13 @@ def _kept(known: dict[str, Any], points: dict[str, Point], layout: Layout) -> di
     return kept
 
 
-def _gone(name: str, settings: dict[str, Any]) -> Point:
-    """Return a point that is no longer in the grid, as a trained pack holds it."""
+def gone(name: str, settings: dict[str, Any]) -> Point:
+    """Return a point that is no longer in the grid, as a trained pack holds it.
+
+    Args:
+        name: its name
+        settings: of its training
+    """
     return Point(name, name, "lora", TrainSettings.from_dict(settings))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
+from lora.plan.bundles import bundles_of, in_bundles
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_line
 from lora.plan.config import Config
@@ -22,10 +23,9 @@ from lora.plan.job import Job
 from lora.plan.jobs import make_jobs
 from lora.plan.labels import check_data_keys
 from lora.plan.layout import Layout
-from lora.plan.packs import Leg, Pack, make_packs, on_gpu
+from lora.plan.packs import Leg, Pack, gone, make_packs, on_gpu
 from lora.plan.points import Point, make_points
 from lora.plan.race import Heat, fill, heats_of, race_packs, raced, stops
-from lora.plan.settings import TrainSettings
 from lora.plan.start import Start, refuse_old
 
 NAMED = 12  # points that a message lists
@@ -69,7 +69,9 @@ class Sweep:
         single = {x: point for x, point in points.items() if x not in racing}
         packs = make_packs(config, single, dict(earlier.get("packs", {})), cores)
         cores = earlier.get("cores", cores) if earlier.get("legs") else cores
-        packs |= fill(race_packs(config, heats, cores), points, Layout(Path(config.results)))
+        layout = Layout(Path(config.results))
+        packs |= fill(race_packs(config, heats, cores), points, layout)
+        packs = in_bundles(packs, earlier.get("bundles", {}), layout)
         return cls(config, points, packs, cores=cores)
 
     @classmethod
@@ -128,13 +130,14 @@ class Sweep:
         packs = {
             name: Pack(
                 name,
-                tuple(_member(x, s, points) for x, s in members.items()),
+                tuple(points.get(x) or gone(x, s) for x, s in members.items()),
                 trains,
                 legs.get(name),
             )
             for name, (trains, members) in found["members"].items()
         }
-        packs = fill(packs, points, Layout(Path(config.results)))
+        layout, alone = Layout(Path(config.results)), {x: x for x in packs}  # before bundles
+        packs = in_bundles(fill(packs, points, layout), found.get("bundles", alone), layout)
         return cls(config, points, packs, found["minutes"], found.get("cores", 1))
 
     def write(self, verdicts: dict[str, Verdict], files: Files, dry: bool) -> None:
@@ -163,6 +166,7 @@ class Sweep:
             },
             "legs": {x: asdict(pack.leg) for x, pack in self.packs.items() if pack.leg},
             "members": {x: [self.packs[x].trains, members] for x, members in settings.items()},
+            "bundles": {x: pack.bundle for x, pack in self.packs.items() if pack.bundle},
             "minutes": self.minutes,
             "cores": self.cores,
             "files": files.known,
@@ -260,22 +264,23 @@ class Sweep:
         """Return the pack of every point; in a race the last that it has come to."""
         return {x.name: pack.name for pack in self.packs.values() for x in pack.points}
 
-    def sound(self, pack: str) -> list[str]:
-        """Return the points of a pack that have a model: of trainings that did not fail, and cuts.
+    def bundle_of(self, point: str) -> str:
+        """Return the bundle of a point that trains to the end."""
+        return self.packs[self.pack_of[point]].bundle
+
+    def sound(self, bundle: str) -> list[str]:
+        """Return the points of a bundle that have a model: whose training did not fail, and cuts.
 
         Raises UserError: the receipt of a training is missing or damaged.
         """
-        return [x.name for x in self.packs[pack].points if self.is_sound(x)]
+        members = [x for pack in bundles_of(self.packs)[bundle] for x in pack.points]
+        return [x.name for x in members if self.is_sound(x)]
 
     def is_sound(self, point: Point) -> bool:
         """Return False for a point whose training, or that of what it is cut from, failed."""
         source = point.cut_from or point.name
         trained = self.packs[self.pack_of[source]].trains
         return not trained or source in finished(self.layout.receipt("train", self.pack_of[source]))
-
-    def receipts(self, *steps: str) -> list[str]:
-        """Return the receipts of all jobs of some steps."""
-        return [str(job.receipt) for job in self.jobs.values() if job.step in steps]
 
     def needs(self, step: str, name: str = "") -> list[str]:
         """Return the files that a job reads: of the user, and receipts of other jobs.
@@ -338,10 +343,3 @@ class Sweep:
         """Return how often a job is tried; 0 where no sweep has begun."""
         path = self.layout.tries
         return int(read_json(path)["tries"]) if path.is_file() else 0
-
-
-def _member(name: str, settings: dict[str, Any] | None, points: dict[str, Point]) -> Point:
-    if name in points:
-        return points[name]
-    assert settings is not None
-    return Point(name, name, "lora", TrainSettings.from_dict(settings))

@@ -144,8 +144,8 @@ def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str)
     others = f"of each point: {layout.model('POINT')}"
     if not keeps_all(sweep.config, sweep.packs.values()):
         others = (
-            "of others the adapters are kept (keep_models); their models come back with "
-            f"mace-lora merge {layout.plan} PACK"
+            "of others the adapters are kept (keep_models); a model comes back with "
+            f"mace-lora merge {layout.plan} POINT"
         )
     lines = [
         "",

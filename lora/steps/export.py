@@ -203,6 +203,8 @@ def find(source: Path, point: str | None) -> Source:
         layout = layout if ours else None
         model_file, point = source, point or source.stem
     if not model_file.is_file():
-        kept = " (keep_models: mace-lora merge PLAN PACK writes it again)" if layout else ""
-        raise UserError(f"{model_file}: no such file{kept}; give a results folder or a .model file")
+        again = f" (keep_models: mace-lora merge {layout.plan} {point} merges it)" if layout else ""
+        raise UserError(
+            f"{model_file}: no such file{again}; give a results folder or a .model file"
+        )
     return Source(model_file, point, layout)

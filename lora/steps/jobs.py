@@ -12,6 +12,7 @@ from pathlib import Path
 from lora.data.labels import Keys
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
+from lora.plan.bundles import bundles_of
 from lora.plan.commands import Base, Limits, Part, Run
 from lora.plan.freshness import Files, Why, stamp
 from lora.plan.job import FOUNDATION_ROLE, Job, key_of
@@ -57,7 +58,7 @@ class Call:
 
     @property
     def points(self) -> list[str]:
-        """Return the points of the job's pack, without those whose training failed."""
+        """Return the points of the job's bundle, without those whose training failed."""
         return self.sweep.sound(self.job.name)
 
     def at_hand(self, points: Iterable[str]) -> None:
@@ -77,11 +78,13 @@ class Call:
 
 
 def run(step: str, plan: str | Path, name: str, given: Given) -> None:
-    """Run a job.
+    """Run a job; the name of a point stands for the job that it is in.
 
     Raises UserError: the plan has no such job, or what the step raises.
     """
     sweep = Sweep.load(plan)
+    if key_of(step, name) not in sweep.jobs and name in sweep.pack_of:  # a point
+        name = sweep.pack_of[name] if step == "train" else sweep.bundle_of(name)
     key = key_of(step, name)
     if key not in sweep.jobs:
         known = [x.name or x.step for x in sweep.jobs.values() if x.step == step]
@@ -181,7 +184,8 @@ def _take_over(call: Call, pack: Pack, rung: int) -> None:
     names, results = {x.name for x in pack.points}, call.sweep.layout.results
     for step in BY_PACK if not rung else ("train",):
         for receipt in (results / step / "packs").glob("*.json"):
-            if receipt.stem not in call.sweep.packs:
+            known = call.sweep.packs if step == "train" else bundles_of(call.sweep.packs)
+            if receipt.stem not in known:
                 found = read_json(receipt)
                 same = {x for x in found if step != "train" or found[x].get("rung", 0) == rung}
                 if names & same:
@@ -236,13 +240,13 @@ def _evaluate(call: Call) -> None:
     models = {layout.errors(x): layout.model(x) for x in call.points}
     size = call.job.settings["batch_size"]
     evaluate(models, layout.split("valid"), layout.split("test"), batch_size=size, run=call.run)
-    drop_models(call.sweep, [call.job.name])
+    drop_models(call.sweep, call.job.name)
 
 
 def _check(call: Call) -> None:
     layout = call.sweep.layout
     _run_checks(call, {layout.checks(x): layout.model(x) for x in call.points})
-    drop_models(call.sweep, [call.job.name])
+    drop_models(call.sweep, call.job.name)
 
 
 def _thorough(call: Call) -> None:
@@ -267,7 +271,7 @@ def _shortlist(call: Call) -> None:
     from lora.steps.shortlist import shortlist
 
     shortlist(call.sweep, call.receipt)
-    drop_models(call.sweep, call.sweep.packs)
+    drop_models(call.sweep)
 
 
 def _choose(call: Call) -> None:

@@ -2,7 +2,7 @@
 
 A merged model is as large as its foundation model, and its adapter a hundredth of that.  So large
 sweeps keep adapters of all points and merged models of the finalists alone (`keep_models`): those
-of a pack go once they are evaluated and checked.
+of a bundle go once they are evaluated and checked.
 """
 
 import logging
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lora.errors import UserError
 from lora.files.sealed import read_json
+from lora.plan.bundles import bundles_of
 from lora.plan.commands import Base, Run
 from lora.plan.job import key_of
 from lora.plan.packs import keeps_all
@@ -37,7 +38,7 @@ def write_models(sweep: Sweep, base: Base, points: Iterable[str], run: Run) -> N
     layout, points = sweep.layout, list(points)
     alone = points == [FOUNDATION.name]
     adapters = {layout.model(x): None if alone else _adapter(sweep, x) for x in points}
-    settings = sweep.jobs[key_of("merge", sweep.pack_of[points[0]])].settings if points else {}
+    settings = sweep.jobs[key_of("merge", sweep.bundle_of(points[0]))].settings if points else {}
     e0s_file, dtype = layout.receipt("e0s") if alone else None, settings.get("dtype", "float64")
     merge(base, layout.split("valid"), adapters, e0s_file, dtype, run)
 
@@ -70,7 +71,7 @@ def at_hand(sweep: Sweep, base: Base, points: Iterable[str], threads: int | None
     for point, old in before.items():
         file = sweep.layout.model(point)
         if read_json(file.with_name("merge.json"))["fingerprint"] != old["fingerprint"]:
-            receipt = sweep.layout.receipt("merge", sweep.pack_of[point])
+            receipt = sweep.layout.receipt("merge", sweep.bundle_of(point))
             file.unlink()
             raise UserError(
                 f"{file}: merged again it is another model, as its adapter has changed. Delete "
@@ -78,12 +79,12 @@ def at_hand(sweep: Sweep, base: Base, points: Iterable[str], threads: int | None
             )
 
 
-def drop_models(sweep: Sweep, packs: Iterable[str]) -> None:
-    """Delete the merged models of packs that are evaluated and checked, but for the finalists.
+def drop_models(sweep: Sweep, bundle: str = "") -> None:
+    """Delete the merged models of what is evaluated and checked, but for the finalists.
 
     Args:
         sweep: The sweep.
-        packs: Their names.
+        bundle: Of which packs; "" means all.
     """
     if keeps_all(sweep.config, sweep.packs.values()):
         return
@@ -94,16 +95,16 @@ def drop_models(sweep: Sweep, packs: Iterable[str]) -> None:
     if (chosen := layout.receipt("choose")).is_file():
         kept.add(read_json(chosen)["point"])
     steps = ("evaluate", "check") if sweep.config.checks.of_every_point else ("evaluate",)
-    for name in packs:
-        if sweep.packs[name].ends and all(_is_done(sweep, step, name) for step in steps):
-            for point in sweep.packs[name].points:
-                if point.name not in kept:
-                    layout.model(point.name).unlink(missing_ok=True)
+    for name, packs in bundles_of(sweep.packs).items():
+        if name == (bundle or name) and all(_is_done(sweep, step, name) for step in steps):
+            for point in (x.name for pack in packs for x in pack.points):
+                if point not in kept:
+                    layout.model(point).unlink(missing_ok=True)
 
 
-def _is_done(sweep: Sweep, step: str, pack: str) -> bool:
+def _is_done(sweep: Sweep, step: str, bundle: str) -> bool:
     """Return False for a job that has yet to run, or to run again."""
-    receipt, mark = sweep.layout.receipt(step, pack), sweep.layout.mark(step, pack)
+    receipt, mark = sweep.layout.receipt(step, bundle), sweep.layout.mark(step, bundle)
     if not receipt.is_file():
         return False
     return not mark.is_file() or mark.stat().st_mtime < receipt.stat().st_mtime

@@ -11,9 +11,9 @@ import pandas as pd
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.columns import ROWS
 from lora.files.sealed import Receipt, write_sealed, write_text
+from lora.plan.bundles import bundles_of
 from lora.plan.config import Config
 from lora.plan.freshness import Files
-from lora.plan.packs import Pack
 from lora.plan.points import Point
 from lora.plan.sweep import Sweep
 from tests.support.plans import ONE_RATE
@@ -57,14 +57,16 @@ def write_results(
         lacking: {set: the label, energy or force, that none of its structures has}.
     """
     for pack in sweep.packs.values():
-        sound = [x.name for x in pack.points if leftovers or not _failed(x, failed)]
         if pack.trains:
             gone = (lacking or {}).get("valid", "")
             results = {x.name: train(sweep, x, x.name in failed, gone) for x in pack.points}
-            _seal(sweep, "train", pack, results)
-        _seal(sweep, "evaluate", pack, {x: evaluate(sweep, x, errors[x], lacking) for x in sound})
+            _seal(sweep, "train", pack.name, results)
+    for name, packs in bundles_of(sweep.packs).items():
+        members = [point for pack in packs for point in pack.points]
+        sound = [x.name for x in members if leftovers or not _failed(x, failed)]
+        _seal(sweep, "evaluate", name, {x: evaluate(sweep, x, errors[x], lacking) for x in sound})
         found = {x: {"checks": findings((checks or {}).get(x, {}))} for x in sound}
-        _seal(sweep, "check", pack, found)
+        _seal(sweep, "check", name, found)
         for name in sound:
             write_sealed(sweep.layout.checks(name), {"point": name, **found[name]})
             write_sealed(sweep.layout.model(name).with_name("merge.json"), {"dtype": "float64"})
@@ -77,8 +79,8 @@ def _failed(point: Point, failed: Iterable[str]) -> bool:
     return (point.cut_from or point.name) in failed
 
 
-def _seal(sweep: Sweep, step: str, pack: Pack, content: dict[str, Any]) -> None:
-    Receipt(sweep.layout.receipt(step, pack.name)).write(content)
+def _seal(sweep: Sweep, step: str, name: str, content: dict[str, Any]) -> None:
+    Receipt(sweep.layout.receipt(step, name)).write(content)
 
 
 def train(sweep: Sweep, point: Point, failed: bool = False, gone: str = "") -> dict[str, Any]:

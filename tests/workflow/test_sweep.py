@@ -18,6 +18,7 @@ from lora.files.sealed import read_json, write_sealed
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.labelling import label
 from lora.plan.layout import Layout
+from lora.steps.evaluate import evaluate
 from tests.support.models import make_model
 from tests.support.published import HEADS
 from tests.support.store import Server, all_of
@@ -293,16 +294,42 @@ def test_models_of_finalists_alone_are_kept_where_that_is_asked(
     sweep.run("-R", "evaluate", "--until", "evaluate")  # without their models
     assert {x for x in ended if layout.model(x).is_file()} == kept
     gone = next(x for x in POINTS if x not in kept)
-    pack = next(x for x, (_, v) in read_json(layout.plan)["members"].items() if gone in v)
-    assert main(["merge", str(layout.plan), pack]) == 0
+    assert main(["merge", str(layout.plan), gone]) == 0
     again = {x: _measured(layout, x) for x in (gone, *kept)}
     assert again == {x: before[x] for x in again}
     layout.model(gone).unlink()
     proof = layout.model(gone).with_name("merge.json")
     write_sealed(proof, read_json(proof) | {"fingerprint": "of another"})
-    assert main(["evaluate", str(layout.plan), pack]) == 2
+    assert main(["evaluate", str(layout.plan), gone]) == 2
     assert "merged again it is another model" in capsys.readouterr().err
     assert not layout.model(gone).is_file()
+
+
+def test_points_that_train_alone_are_judged_together(tmp_path: Path) -> None:
+    """What came of a point is what the commands find of it by itself."""
+    sweep = Sweep(tmp_path)
+    sweep.config |= {"rank_curve": False, "baselines": ["full"], "methods": {"full": {"lr": 0.01}}}
+    sweep.config["grid"] = {"rank": [1], "alpha": [0.5], "seed": [1, 2]}
+    sweep.config["checks"] |= {"quick": ["gradients"], "standard": [], "thorough": []}
+    sweep.run("--until", "choose")
+    layout, points = Layout(sweep.home / "out"), ["full_s1", "full_s2"]
+    for step in ("merge", "evaluate", "check"):
+        assert list(read_json(layout.receipt(step, "full_1"))) == points
+    assert set(read_json(layout.receipt("train", "full_s1"))) == {"full_s1"}
+    for point in points:
+        alone = tmp_path / f"{point}.json"
+        evaluate({alone: layout.model(point)}, layout.split("valid"), layout.split("test"))
+        assert read_json(alone)["sets"] == read_json(layout.errors(point))["sets"]
+    assert sweep.todo().keys() <= {
+        "summary",
+        "audit_page",
+        "tables",
+        "figures",
+        "export",
+        "card",
+        "track",
+        "committee",
+    }
 
 
 def test_labels_of_another_sign_stop_before_training(sweep: Sweep, tmp_path: Path) -> None:
