@@ -320,16 +320,7 @@ def test_points_that_train_alone_are_judged_together(tmp_path: Path) -> None:
         alone = tmp_path / f"{point}.json"
         evaluate({alone: layout.model(point)}, layout.split("valid"), layout.split("test"))
         assert read_json(alone)["sets"] == read_json(layout.errors(point))["sets"]
-    assert sweep.todo().keys() <= {
-        "summary",
-        "audit_page",
-        "tables",
-        "figures",
-        "export",
-        "card",
-        "track",
-        "committee",
-    }
+    assert not sweep.todo().keys() & {"train", "merge", "evaluate", "check", "choose"}
 
 
 def test_labels_of_another_sign_stop_before_training(sweep: Sweep, tmp_path: Path) -> None:
