@@ -25,6 +25,24 @@ rule train:
         " || (tail -n 1 {log:q}; exit 1)"
 
 
+rule probe:
+    # of a race: the checks of race.checks on the models at a rung
+    input:
+        mark("probe"),
+        needs("probe"),
+    output:
+        LAYOUT.receipt("probe", "{rung}"),
+    log:
+        LAYOUT.log("probe", "{rung}"),
+    conda:
+        ENV
+    threads: 1
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora probe {params.plan:q} {wildcards.rung} --threads {threads} 2> {log:q}"
+
+
 rule rung:
     # of a race: compare the settings so far, and pack those that go on
     input:

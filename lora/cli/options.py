@@ -23,6 +23,7 @@ JOBS: tuple[str, ...] = (
     "audit",
     "e0s",
     "train",
+    "probe",
     "rung",
     "truncate",
     "merge",

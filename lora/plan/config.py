@@ -272,6 +272,11 @@ class Config(Section):
             return Race().rules() if self.race else None
         return self.race.rules()
 
+    @property
+    def race_checks(self) -> tuple[str, ...]:
+        """Return the checks that are run at the rungs of a race."""
+        return () if isinstance(self.race, bool) else self.race.checks
+
     def settings_of(self, name: str) -> dict[str, Any]:
         """Return the training settings that the user wrote for a method.
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from lora.catalogue.bounds import Bounds
+from lora.catalogue.checks import NAMES
 from lora.plan.sections import Section
-from lora.plan.values import As, NotNegative, integer, kind_of, number, said, tuple_of
+from lora.plan.values import As, NotNegative, integer, kind_of, number, one_of, said, tuple_of
 from lora.plan.words import shown
 
 LEAST = 2  # settings that go on until all seeds have run
@@ -96,6 +97,12 @@ class Race(Section):
         description="What lies within this many times the noise of the last that goes on, goes on, "
         f"too, up to {MORE} times as many. The noise is that of the seeds where several have run, "
         "else that of the steps from epoch to epoch.",
+    )
+
+    checks: Annotated[tuple[str, ...], As(tuple_of(one_of(NAMES)))] = Field(
+        default=(),
+        description="Checks of checks.quick and checks.standard that are run at each rung, too. A "
+        "setting over a limit is stopped, unless fewer than go on are left without it.",
     )
 
     @model_validator(mode="after")

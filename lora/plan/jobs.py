@@ -6,6 +6,7 @@ what runs again (see `lora.plan.freshness`), so a value that a step reads has to
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,15 @@ class _Maker(DataJobs):
             yield self.replay()
         yield self.audit()
         yield self.e0s()
+        yield from (
+            x for name in self.bundles if name == FOUNDATION.name for x in self.judging(name)
+        )
         yield from (self.train(x) for x in self.packs.values() if x.trains and not x.leg)
         yield from self.race()
         yield from (self.truncate(point) for point in self.points.values() if point.cut_from)
-        for name, packs in bundles_of(self.packs).items():
-            yield from (self.merge(name, packs), self.evaluate(name), self.check(name))
+        yield from (
+            x for name in self.bundles if name != FOUNDATION.name for x in self.judging(name)
+        )
         yield from (self.shortlist(), self.thorough(), self.choose())
         yield from self.pages()
         yield from (self.export(), self.card(), self.track())
@@ -81,7 +86,17 @@ class _Maker(DataJobs):
             packs = [x for x in legs if x.leg and x.leg.number == number]
             yield from (self.train(pack) for pack in packs)
             if not packs[0].ends:
+                yield from [self.probe(number, packs)] if self.config.race_checks else []
                 yield self.rung(number, packs)
+
+    def probe(self, number: int, packs: list[Pack]) -> Job:
+        """Return the job that checks the models at a rung."""
+        parts = self.checking(self.config.race_checks)
+        parts["settings"] |= self.base()
+        parts["files"] |= self.base_file()
+        parts["code"] += ("lora.steps.probe",)
+        needs = ("split", "e0s", *(key_of("train", x.name) for x in packs))
+        return self.job("probe", str(number), needs=needs, **parts)
 
     def rung(self, number: int, packs: list[Pack]) -> Job:
         """Return the job that compares the settings at a rung, and packs those that go on."""
@@ -95,6 +110,11 @@ class _Maker(DataJobs):
         }
         needs = [key_of("train", x.name) for x in packs]
         needs += [key_of("rung", str(number - 1))] if number > 1 else []
+        if self.config.race_checks:
+            settings["limits"] = self.config.select.limits.given()
+            needs.append(key_of("probe", str(number)))
+            if FOUNDATION.name in self.points:  # some limits are against it
+                needs.append(key_of("check", FOUNDATION.name))
         return self.job("rung", str(number), settings=settings, needs=tuple(needs))
 
     def truncate(self, point: Point) -> Job:
@@ -107,8 +127,18 @@ class _Maker(DataJobs):
 
     # --- bundles of packs
 
-    def merge(self, bundle: str, packs: list[Pack]) -> Job:
+    @cached_property
+    def bundles(self) -> dict[str, list[Pack]]:
+        """Return the packs of every bundle."""
+        return bundles_of(self.packs)
+
+    def judging(self, bundle: str) -> Iterator[Job]:
+        """Yield the jobs that find out what the models of a bundle are worth."""
+        yield from (self.merge(bundle), self.evaluate(bundle), self.check(bundle))
+
+    def merge(self, bundle: str) -> Job:
         """Return the job that merges adapters, or sets the foundation model's E0s."""
+        packs = self.bundles[bundle]
         made = [key_of("train", x.name) for x in packs if x.trains]
         points = [point for pack in packs for point in pack.points]
         made += [key_of("truncate", x.name) for x in points if x.cut_from]
@@ -151,7 +181,7 @@ class _Maker(DataJobs):
         return tuple(
             key_of(step, name)
             for step in steps
-            for name in (trained if step == "train" else bundles_of(self.packs))
+            for name in (trained if step == "train" else self.bundles)
             if step != "check" or checked
         )
 

@@ -49,8 +49,9 @@ class Layout:
             return self.results / step / "packs" / f"{name}.json"
         if step == "truncate":
             return self.results / "truncate" / name / "spectrum.json"
-        if step == "rung":
-            return self.results / "train" / "rungs" / f"{name}.json"
+        if step in ("rung", "probe"):
+            end = "_checks" if step == "probe" else ""
+            return self.results / "train" / "rungs" / f"{name}{end}.json"
         if step == "report":
             return self.results / "report" / "pages" / f"{name}.json"
         return self.results / RECEIPTS[step]

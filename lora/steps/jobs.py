@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lora.data.labels import Keys
 from lora.errors import UserError
@@ -20,6 +21,9 @@ from lora.plan.layout import BY_PACK
 from lora.plan.packs import Pack
 from lora.plan.sweep import Sweep
 from lora.steps.models import at_hand, drop_models, write_models
+
+if TYPE_CHECKING:
+    from lora.steps.check import CheckFiles
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,18 @@ def _part(call: Call, pack: Pack) -> Part | None:
     return Part(rung, leg.until, begun, made_of, take=not forced)
 
 
+def _probe(call: Call) -> None:
+    from lora.steps.probe import probe
+
+    layout, settings, number = call.sweep.layout, call.job.settings, int(call.job.name)
+    packs = [x for x in call.sweep.packs.values() if x.leg and x.leg.number == number]
+    found = {x.name: layout.training(x.name, number) for pack in packs for x in pack.points}
+    adapters = {x: folder / "adapter" for x, folder in found.items()}
+    adapters = {x: adapter for x, adapter in adapters.items() if adapter.is_dir()}  # no failed ones
+    names, own = list(settings["names"]), settings["own"]
+    probe(call.base, adapters, names, _check_files(call), own, call.run)
+
+
 def _rung(call: Call) -> None:
     from lora.steps.rung import rung
 
@@ -258,13 +274,18 @@ def _thorough(call: Call) -> None:
 
 
 def _run_checks(call: Call, models: dict[Path, Path], most: int = 4) -> None:
-    from lora.steps.check import CheckFiles, check
+    from lora.steps.check import check
 
     call.at_hand([x.stem for x in models.values()])
-    layout, settings = call.sweep.layout, call.job.settings
-    holdout = call.job.files.get("holdout")
-    files = CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys)
-    check(models, list(settings["names"]), files, settings["own"], run=call.run, most=most)
+    names, own = list(call.job.settings["names"]), call.job.settings["own"]
+    check(models, names, _check_files(call), own, run=call.run, most=most)
+
+
+def _check_files(call: Call) -> "CheckFiles":
+    from lora.steps.check import CheckFiles
+
+    layout, holdout = call.sweep.layout, call.job.files.get("holdout")
+    return CheckFiles(layout.split("valid"), layout.receipt("e0s"), holdout, call.keys)
 
 
 def _shortlist(call: Call) -> None:
@@ -311,6 +332,7 @@ STEPS = {
     "audit": _audit,
     "e0s": _e0s,
     "train": _train,
+    "probe": _probe,
     "rung": _rung,
     "truncate": _truncate,
     "merge": _merge,

@@ -13,8 +13,9 @@ from lora.files.history import read_history
 from lora.files.sealed import Receipt
 from lora.plan.race import Heat, assign, pack_at
 from lora.plan.sweep import Sweep
-from lora.selection.race import Curves, Rung, best_so_far, compare
-from lora.selection.results import Found, intact, read_receipts
+from lora.selection.race import Curves, Rung, best_so_far, compare, score
+from lora.selection.results import Found, gather, intact, read_receipts
+from lora.selection.verdict import judge
 
 ERRORS = {"f": f"valid_{FORCE}", "e": f"valid_{ENERGY}"}  # by the quantity of select.metric
 LOSS = "valid_loss"
@@ -36,12 +37,13 @@ def rung(sweep: Sweep, number: int, receipt: Receipt) -> None:
     error = ERRORS[sweep.config.select.metric.split("_")[1]]
     if any(result["best"][error] is None for result in trained.values() if "best" in result):
         error = LOSS  # the validation set has no such label
+    refused = _refused(sweep, number)
     heats: dict[str, Any] = {}
     packs: dict[str, list[str]] = {}
     for name, heat in sweep.heats.items():
-        found = _compare(sweep, heat, number, trained, error)
+        found = _compare(sweep, heat, number, trained, error, refused)
         kept = [group for group in heat.groups if group in found.kept]
-        stopped = {x: _why(found, heat, x, number) for x in found.scores if x not in kept}
+        stopped = {x: _why(found, heat, x, refused) for x in found.scores if x not in kept}
         heats[name] = {
             "epoch": found.epoch,
             "scores": {x: s if math.isfinite(s) else None for x, s in found.scores.items()},
@@ -54,18 +56,38 @@ def rung(sweep: Sweep, number: int, receipt: Receipt) -> None:
     receipt.write({"error": error, "heats": heats, "packs": packs})
 
 
-def _compare(sweep: Sweep, heat: Heat, number: int, trained: Found, error: str) -> Rung:
-    """Compare the settings of a heat that have come to a rung."""
+def _refused(sweep: Sweep, number: int) -> dict[str, str]:
+    """Return the points that are over a limit of a check at a rung, with the verdict in words."""
+    found = read_receipts(sweep, f"rung/{number}", "probe")
+    found |= read_receipts(sweep, f"rung/{number}", "check")  # of the foundation model
+    limits = sweep.config.select.limits.given()
+    verdicts = judge({x: gather([found], x) for x in found}, limits)
+    over = {x: [v.text() for v in one.values() if not v.passed] for x, one in verdicts.items()}
+    return {x: ", ".join(texts) for x, texts in over.items() if texts}
+
+
+def _compare(
+    sweep: Sweep, heat: Heat, number: int, trained: Found, error: str, refused: dict[str, str]
+) -> Rung:
+    """Compare the settings of a heat that have come to a rung.
+
+    Those over a limit have no score, but for the best of them where too few are left without.
+    """
     curves: dict[str, Curves] = {}
+    over: list[str] = []
     for group, points in heat.groups.items():
         ran = {seed: x.name for seed, x in points.items() if x.name in trained}
         if ran:
             curves[group] = {
                 seed: _curve(sweep, x, number, trained[x], error) for seed, x in ran.items()
             }
-    n, at = len(curves), number - 1
-    sizes = heat.rules.room(n, at), heat.rules.margin, heat.rules.most(n, at)
-    return compare(curves, heat.epoch(number), *sizes)
+        over += [group] if refused.keys() & set(ran.values()) else []
+    n, at, epoch = len(curves), number - 1, heat.epoch(number)
+    room = heat.rules.room(n, at)
+    over.sort(key=lambda group: score(curves[group], epoch))
+    for group in over[max(0, room - (n - len(over))) :]:
+        curves[group] = {seed: [math.inf] for seed in curves[group]}
+    return compare(curves, epoch, room, heat.rules.margin, heat.rules.most(n, at))
 
 
 def _curve(
@@ -81,9 +103,11 @@ def _curve(
     return best_so_far(history, error)
 
 
-def _why(found: Rung, heat: Heat, group: str, number: int) -> str:
+def _why(found: Rung, heat: Heat, group: str, refused: dict[str, str]) -> str:
     """Return why a setting was stopped, in words."""
     at = f"at epoch {found.epoch} of {heat.longest}"
+    if over := [refused[x.name] for x in heat.groups[group].values() if x.name in refused]:
+        return f"{at} it was over a limit: {over[0]}"
     if not math.isfinite(found.scores[group]):
         return f"{at} its training had failed"
     return (

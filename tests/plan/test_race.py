@@ -258,6 +258,10 @@ def test_what_to_delete_beside_a_file_of_a_rung(tmp_path: Path) -> None:
     [
         ({"grid": GRID | {"train_fraction": [0.5, 1]}}, "race: stops settings early, and a curve"),
         ({"rank_curve": True}, "race: stops settings early, and rank_curve wants all"),
+        (
+            {"race": {"checks": ["nve"]}, "checks": {"standard": []}},
+            "race.checks.0: nve is in neither",
+        ),
         ({"race": {"rungs": [0.4, 0.2]}}, "race: the rungs [0.4, 0.2] do not rise"),
         ({"race": {"rungs": [1]}}, "race.rungs.0: 1 must be below 1"),
         ({"race": {"finalists": 1}}, "race.finalists: 1 must be at least 2"),

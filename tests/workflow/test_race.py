@@ -198,6 +198,37 @@ def test_a_race_in_which_all_are_kept_is_the_grid(grid: Raced, tmp_path: Path) -
     pd.testing.assert_frame_equal(every.table(), grid.table(), rtol=1e-5)
 
 
+def test_a_setting_over_a_limit_at_a_rung_is_stopped(raced: Raced, tmp_path: Path) -> None:
+    """Whatever its error is; of those that are left the best go on, with the same trainings."""
+    best = raced.rung(1)["heats"]["lora"]["kept"]
+    checked = Raced(tmp_path, race=RACE | {"checks": ["gradients"]}, baselines=["foundation"])
+    checked.config["checks"] |= {"quick": ["gradients"]}
+    limits = {"gradients": 1e3}
+    checked.config["select"] = {"limits": limits}
+    checked.run("--until", "rung")
+    found = read_json(checked.out / "train/rungs/1_checks.json")
+    assert set(found) == {f"{x}_s1" for x in raced.rung(1)["heats"]["lora"]["scores"]}
+    assert checked.rung(1) == raced.rung(1)  # all keep it
+    values = {x: one["checks"]["gradients"]["value"] for x, one in found.items()}
+    assert not list(checked.home.glob("out/merge/lora*"))
+    # a limit between two of them, so that some are over it
+    ordered = sorted(values, key=values.__getitem__)
+    assert values[ordered[0]] < values[ordered[-1]]
+    limits["gradients"] = (values[ordered[-2]] + values[ordered[-1]]) / 2
+    checked.run("--until", "rung")
+    over = ordered[-1].removesuffix("_s1")
+    lora = checked.rung(1)["heats"]["lora"]
+    assert over not in lora["kept"] and lora["scores"][over] is None
+    assert re.match(
+        r"at epoch 2 of 10 it was over a limit: gradients .* limit", lora["stopped"][over]
+    )
+    rest = [x for x in raced.rung(1)["heats"]["lora"]["scores"] if x != over]
+    assert set(lora["kept"]) == set(rest[:2]) and (over in best) == (set(lora["kept"]) != set(best))
+    limits["gradients"] = 0.0  # too few are left without it: the best go on all the same
+    checked.run("--until", "rung")
+    assert set(checked.rung(1)["heats"]["lora"]["kept"]) == set(best)
+
+
 MODULE = """
 import yaml
 
