@@ -38,6 +38,7 @@ from lora.mace.elements import elements, trim_elements
 from lora.mace.fast.contraction import fold
 from lora.mace.fast.convolution import fuse
 from lora.mace.graphs import batches, graphs
+from lora.mace.kernels import to_kernel
 from lora.plan.settings import TrainSettings
 from lora.training.loop import Fit
 from lora.training.state import TrainingState
@@ -127,8 +128,11 @@ def our_step(base: nn.Module, size: int, folded: bool) -> Step:
     return step
 
 
-def variants(full: nn.Module, packs: list[int]) -> dict[str, tuple[Step, int]]:
-    """{name: (step, points it trains)} on a model trimmed to H, C, O."""
+def variants(full: nn.Module, packs: list[int], cueq: bool) -> dict[str, tuple[Step, int]]:
+    """{name: (step, points it trains)} on a model trimmed to H, C, O.
+
+    With cueq also our packs on cuEquivariance.
+    """
     trimmed = trim_elements(full, [1, 6, 8]).to(next(full.parameters()).device)
     theirs = copy.deepcopy(trimmed)
     upstream("mace.modules.lora").inject_lora(theirs, rank=RANK, alpha=ALPHA)
@@ -137,7 +141,12 @@ def variants(full: nn.Module, packs: list[int]) -> dict[str, tuple[Step, int]]:
         "upstream_lora": (plain_step(theirs), 1),
         "lora_unfolded": (our_step(trimmed, 1, folded=False), 1),
     }
-    return out | {f"lora_pack{n}": (our_step(trimmed, n, folded=True), n) for n in packs}
+    out |= {f"lora_pack{n}": (our_step(trimmed, n, folded=True), n) for n in packs}
+    if cueq:
+        device = str(next(full.parameters()).device)
+        quick = to_kernel(trimmed, "cueq", device)
+        out |= {f"lora_pack{n}_cueq": (our_step(quick, n, folded=True), n) for n in packs}
+    return out
 
 
 def measure(args: argparse.Namespace, channels: int, max_l: int, n_el: int, batch: int) -> dict:
@@ -146,7 +155,7 @@ def measure(args: argparse.Namespace, channels: int, max_l: int, n_el: int, batc
     trimmed = trim_elements(full, [1, 6, 8])
     data = next(batches(graphs(structures(batch), trimmed), batch, args.device))
     assert elements(trimmed) == [1, 6, 8]
-    found = variants(full, args.packs)
+    found = variants(full, args.packs, args.cueq)
     times: dict[str, list[float]] = {name: [] for name in found}
     for repeat in range(args.repeats + 2):
         for name, (step, points) in found.items():
@@ -162,6 +171,7 @@ def measure(args: argparse.Namespace, channels: int, max_l: int, n_el: int, batc
         "device": torch.cuda.get_device_name() if args.device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
         "dtype": args.dtype,
+        "tf32": args.tf32,
         "channels": channels,
         "max_L": max_l,
         "elements": n_el,
@@ -175,6 +185,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--tf32", action="store_true", help="TF32 in float32 products of a GPU")
+    parser.add_argument("--cueq", action="store_true", help="our packs on cuEquivariance, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 128])
@@ -184,6 +196,7 @@ def main() -> None:
     parser.add_argument("--packs", type=int, nargs="+", default=[1, 4])
     args = parser.parse_args()
     set_threads(args.threads)
+    torch.backends.cuda.matmul.allow_tf32 = args.tf32
     for size in itertools.product(args.channels, args.max_L, args.elements, args.batch):
         print(json.dumps(measure(args, *size)), flush=True)
 

@@ -40,7 +40,11 @@ def ours(args: argparse.Namespace, work: Path, race: bool = False) -> dict:
         "race": race,
         "baselines": [],
         "checks": {"quick": [], "standard": [], "thorough": []},  # the loop makes none
-        "train": {"max_num_epochs": args.epochs, "patience": args.epochs},
+        "train": {
+            "max_num_epochs": args.epochs,
+            "patience": args.epochs,
+            "device": args.device,
+        },
     }
     (work / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     files = ["config/config.yaml", str(work / "overlay.yaml")]
@@ -149,7 +153,7 @@ def command(args: argparse.Namespace, name: str, rank: int, alpha: float, data: 
         "valid_batch_size": VALID_BATCH,
         "max_num_epochs": args.epochs,
         "default_dtype": DTYPE,
-        "device": "cpu",
+        "device": args.device,
         "seed": SEED,
         "multiheads_finetuning": False,
     }
@@ -176,6 +180,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--alphas", type=float, nargs="+", default=[8, 32])
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--device", default="cpu", help="of all trainings: cpu or cuda")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     args = parser.parse_args()
     args.alphas = [int(a) if a == int(a) else a for a in args.alphas]
