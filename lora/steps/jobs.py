@@ -144,14 +144,15 @@ def _train(call: Call) -> None:
     sweep, layout, pack = call.sweep, call.sweep.layout, call.sweep.packs[call.job.name]
     part = _part(call, pack)
     rung = part.rung if part else 0
-    points = {layout.training(x.name, rung): x.settings for x in pack.points if x.settings}
+    there = [x for x in pack.points if not x.polished or sweep.is_sound(sweep.points[x.cut_from])]
+    points = {layout.training(x.name, rung): x.settings for x in there if x.settings}
     replayed = layout.replayed if pack.replays else None
     files = TrainFiles(
         layout.split("train"), layout.split("valid"), layout.receipt("e0s"), replayed
     )
     last = bool(call.given.attempt) and call.given.attempt >= sweep.tries
     limits = Limits(call.given.minutes or None, last, part)
-    if not points:  # fewer went on at the rung than there was room for
+    if not points:  # fewer went on at the rung than there was room for, or failed
         if is_first():
             call.receipt.write({})
         return
@@ -183,15 +184,18 @@ def _part(call: Call, pack: Pack) -> Part | None:
     if leg is None:
         return None
     rung = leg.number if leg.until is not None else 0
-    begun = {}
+    begun, cut = {}, {}
     for point in pack.points:
+        if point.polished:
+            cut[layout.training(point.name)] = layout.training(point.cut_from) / "adapter"
+            continue
         so_far = layout.training(point.name, leg.number - 1)
         if leg.number > 1 and so_far.is_dir():
             begun[layout.training(point.name, rung)] = so_far
     mark = layout.mark("train", pack.name)
     forced = mark.is_file() and mark.read_text().startswith(Why.FORCED)
     made_of = json.dumps([call.receipt.stamp[x] for x in ("code", "versions")])
-    return Part(rung, leg.until, begun, made_of, take=not forced)
+    return Part(rung, leg.until, begun, made_of, take=not forced, cut=cut)
 
 
 def _rung(call: Call) -> None:

@@ -64,7 +64,8 @@ def _compare(sweep: Sweep, heat: Heat, number: int, trained: Found, error: str) 
                 seed: _curve(sweep, x, number, trained[x], error) for seed, x in ran.items()
             }
     n, at = len(curves), number - 1
-    sizes = heat.rules.room(n, at), heat.rules.margin, heat.rules.most(n, at)
+    room, most = (rule(n, at, heat.ranks) for rule in (heat.rules.room, heat.rules.most))
+    sizes = room, heat.rules.margin, most
     return compare(curves, heat.epoch(number), *sizes)
 
 
