@@ -76,7 +76,8 @@ def make_card(
 def _origin(layout: Layout, point: str) -> dict[str, Any]:
     """Return what the files of a sweep say of the origin of a point."""
     merged = read_json(layout.model(point).with_name("merge.json"))
-    config = Sweep.load(layout.plan).config
+    sweep = Sweep.load(layout.plan)
+    config = sweep.config
     evaluated = layout.errors(point)
     sets = read_json(evaluated)["sets"] if evaluated.is_file() else {}
     trained = layout.training(point) / "train.json"
@@ -95,6 +96,7 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
         "merged_fingerprint": merged["fingerprint"],
         "fine_tuned_elements": merged["fine_tuned_elements"],
         "settings": {k: settings[k] for k in told if k in settings},
+        "origin": sweep.points[point].origin if point in sweep.points else "",
         "new_E0s": _new_e0s(read_json(e0s)) if e0s.is_file() else {},
         "accepted": _accepted(layout),
         "errors": {

@@ -50,6 +50,8 @@ class Part:
             without one begins.
         code: What trains: results of another are not taken.
         take: Take what an earlier run has left of this part, where it is of the same.
+        cut: {folder of the point: the folder of the adapter that its start is cut from}; a point
+            without one has a start of its own.
     """
 
     rung: int = 0
@@ -57,6 +59,7 @@ class Part:
     begun: dict[Path, Path] = field(default_factory=dict)
     code: str = ""
     take: bool = False
+    cut: dict[Path, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from lora.catalogue import engines as engine_rows
 from lora.catalogue.bounds import Bounds
 from lora.catalogue.methods import BASELINES, BY_NAME, DTYPES
 from lora.plan.config_data import Audit, Data, E0s, Foundation, Split
-from lora.plan.config_race import RACE, Race, Rules
+from lora.plan.config_race import RACE, Polish, Race, Rules
 from lora.plan.sections import SWEPT, CheckSettings, Limits, Methods, Section, Training
 from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
 from lora.plan.values import (
@@ -276,6 +276,11 @@ class Config(Section):
     def race_checks(self) -> tuple[str, ...]:
         """Return the checks that are run at the rungs of a race."""
         return () if isinstance(self.race, bool) else self.race.checks
+
+    @property
+    def polish(self) -> Polish | None:
+        """Return how a race polishes the ranks that it cuts; None where each rank is trained."""
+        return self.rules.polish if self.rules else None
 
     def settings_of(self, name: str) -> dict[str, Any]:
         """Return the training settings that the user wrote for a method.

@@ -6,15 +6,39 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from lora.catalogue.bounds import Bounds
+from lora.catalogue.bounds import POSITIVE, Bounds
 from lora.catalogue.checks import NAMES
 from lora.plan.sections import Section
+from lora.plan.settings import TrainSettings
 from lora.plan.values import As, NotNegative, integer, kind_of, number, one_of, said, tuple_of
 from lora.plan.words import shown
 
 LEAST = 2  # settings that go on until all seeds have run
 SHARE = number(Bounds(gt=0, lt=1))
 MORE = 2  # times the room, at most, goes on because it is within the noise
+
+
+@dataclass(frozen=True)
+class Polish:
+    """How an adapter that was cut is trained to the end.
+
+    Attributes:
+        share: For how long, as a share of a whole training; an epoch at least.
+        lr: At which share of its learning rate.
+    """
+
+    share: float
+    lr: float
+
+    def settings(self, whole: TrainSettings) -> dict[str, Any]:
+        """Return what is other in the settings of the polishing.
+
+        Args:
+            whole: The settings of the training that was cut, with the defaults filled in.
+        """
+        assert whole.lr is not None
+        epochs = max(1, round(self.share * whole.max_num_epochs))
+        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr}
 
 
 @dataclass(frozen=True)
@@ -27,6 +51,8 @@ class Rules:
         finalists: How many go on at the last rung, and at least at each.
         margin: What lies within this many times the noise of the cut goes on, too.
         seeds_after: After how many rungs all seeds train; None means all.
+        polish: How lower ranks are trained that are cut from the highest; None where each rank is
+            trained from the start.
     """
 
     rungs: tuple[float, ...]
@@ -34,6 +60,7 @@ class Rules:
     finalists: int
     margin: float
     seeds_after: int | None = None
+    polish: Polish | None = None
 
     def epochs(self, longest: int) -> list[int]:
         """Return the epochs of the rungs.
@@ -43,24 +70,27 @@ class Rules:
         """
         return [min(longest, max(1, round(share * longest))) for share in self.rungs]
 
-    def room(self, n: int, rung: int) -> int:
+    def room(self, n: int, rung: int, ranks: int = 1) -> int:
         """Return how many of n settings go on at a rung, noise apart.
 
         Args:
             n: The number of settings.
             rung: The index of the rung, from 0.
+            ranks: The number of finalists that one of them makes: itself and what is cut from it.
         """
         last = rung == len(self.rungs) - 1
-        return min(n, max(self.finalists, 0 if last else math.ceil(self.keep * n)))
+        least = math.ceil(self.finalists / ranks)
+        return min(n, max(least, 0 if last else math.ceil(self.keep * n)))
 
-    def most(self, n: int, rung: int) -> int:
+    def most(self, n: int, rung: int, ranks: int = 1) -> int:
         """Return how many of n settings go on at a rung at most, those within the noise included.
 
         Args:
             n: The number of settings.
             rung: The index of the rung, from 0.
+            ranks: As for `room`.
         """
-        room = self.room(n, rung)
+        room = self.room(n, rung, ranks)
         return min(n, MORE * room) if self.margin else room
 
     def has_all_seeds(self, leg: int) -> bool:
@@ -86,6 +116,20 @@ class Race(Section):
         default=2,
         description="The number of settings that go on at the last rung, and the least at each. A "
         "method with no more settings than that does not race.",
+    )
+    ranks: Annotated[str, As(one_of(("train", "cut")))] = Field(
+        default="train",
+        description="Where lower ranks come from: train trains each from the start; cut trains the "
+        "highest rank alone, cuts what comes to the end to every lower rank of the grid by SVD, "
+        "and polishes those. A finalist of the highest rank counts with what is cut from it.",
+    )
+    polish: Annotated[float, As(SHARE)] = Field(
+        default=0.2,
+        description="For how long a cut is trained, as a share of the epochs of a training.",
+    )
+    polish_lr: Annotated[float, As(number(POSITIVE))] = Field(
+        default=0.3,
+        description="The learning rate of a cut, as a share of that of the training.",
     )
     seeds_after: Annotated[int | None, As(integer(Bounds(ge=0, le=10**9)) | None)] = Field(
         default=None,
@@ -115,7 +159,8 @@ class Race(Section):
 
     def rules(self) -> Rules:
         """Return the rules that the section writes down."""
-        return Rules(self.rungs, self.keep, self.finalists, self.margin, self.seeds_after)
+        polish = Polish(self.polish, self.polish_lr) if self.ranks == "cut" else None
+        return Rules(self.rungs, self.keep, self.finalists, self.margin, self.seeds_after, polish)
 
 
 def _switch(value: Any) -> bool:

@@ -218,6 +218,14 @@ def _race(config: Config) -> Iterator[Problem]:
             )
             text += "of the foundation model; add it there, or leave it out here"
             yield Problem(("race", "checks", i), text, (("checks",),))
+    if config.polish and len(set(config.grid.rank)) < 2:
+        text = "ranks: cut needs a lower rank to cut to, and grid.rank has one; add one, or take"
+        yield Problem(key, f"{text} ranks: train", (("grid", "rank"),))
+    if config.polish and config.train_settings("lora").targets.modules_to_save:
+        text = (
+            "ranks: cut cannot cut the whole modules of targets.modules_to_save; take ranks: train"
+        )
+        yield Problem(key, text, (("train",), ("methods", "lora")))
 
 
 def _checks(config: Config) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from lora.plan.config_data import LABELS
 from lora.plan.data_jobs import DataJobs, plain
 from lora.plan.job import Job, key_of
 from lora.plan.layout import Layout
-from lora.plan.packs import Pack
+from lora.plan.packs import Leg, Pack
 from lora.plan.points import FOUNDATION, Point
 from lora.plan.race import Heat
 from lora.plan.settings import DEFAULTS
@@ -55,7 +55,8 @@ class _Maker(DataJobs):
         )
         yield from (self.train(x) for x in self.packs.values() if x.trains and not x.leg)
         yield from self.race()
-        yield from (self.truncate(point) for point in self.points.values() if point.cut_from)
+        cuts = (x for x in self.points.values() if x.cut_from and not x.polished)
+        yield from (self.truncate(point) for point in cuts)
         yield from (
             x for name in self.bundles if name != FOUNDATION.name for x in self.judging(name)
         )
@@ -77,7 +78,18 @@ class _Maker(DataJobs):
         parts = {"settings": settings, "files": self.base_file(), "after": ("audit",)}
         needs = ["split", "e0s", *(["replay"] if pack.replays else [])]
         needs += [key_of("rung", str(leg.number - 1))] if leg and leg.number > 1 else []
+        needs += self.ends(leg) if leg and leg.polishes else []
         return self.job("train", pack.name, needs=tuple(needs), **parts)
+
+    def ends(self, leg: Leg) -> list[str]:
+        """Return the jobs that train what the points of a pack are cut from."""
+        same = (leg.heat, leg.number, leg.seed, False)
+        legs = {name: pack.leg for name, pack in self.packs.items() if pack.leg}
+        return [
+            key_of("train", name)
+            for name, x in legs.items()
+            if (x.heat, x.number, x.seed, x.polishes) == same
+        ]
 
     def race(self) -> Iterator[Job]:
         """Yield the jobs of a race: the legs, each with the rung that it ends at."""
@@ -141,7 +153,7 @@ class _Maker(DataJobs):
         packs = self.bundles[bundle]
         made = [key_of("train", x.name) for x in packs if x.trains]
         points = [point for pack in packs for point in pack.points]
-        made += [key_of("truncate", x.name) for x in points if x.cut_from]
+        made += [key_of("truncate", x.name) for x in points if x.cut_from and not x.polished]
         settings = self.base() | {"points": [x for pack in packs for x in _named(pack)]}
         if FOUNDATION in points:
             settings["dtype"] = self.of_all("default_dtype")
@@ -237,7 +249,7 @@ class _Maker(DataJobs):
         if self.heats:
             needs = (*self.trained, *self.every("evaluate", "check"), "choose")
             yield self.page("race_page", self.judged(), needs)
-        if any(x.cut_from for x in self.points.values()):
+        if self.config.rank_curve and any(x.cut_from for x in self.points.values()):
             yield self.page("rank_curve", points, ("choose",))
         if len(self.config.grid.train_fraction) > 1:
             yield self.page("data_size", points, ("choose",))
@@ -266,7 +278,7 @@ class _Maker(DataJobs):
     def track(self) -> Job:
         """Return the job that fills MLflow."""
         settings = plain(self.config.tracking) | {
-            "points": [x.name for x in self.points.values() if not x.cut_from],
+            "points": [x.name for x in self.points.values() if x.trains or not x.settings],
             "missed": times_of(self.layout.missed),
         }
         settings.pop("live")  # turning it on retrains and logs nothing again

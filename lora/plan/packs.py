@@ -32,6 +32,7 @@ class Leg:
     seed:    of its points
     places:  how many points it has at most
     replays: whether they replay old structures
+    polishes: whether its points are cut from those that come to the end, and trained a little more
     """
 
     heat: str
@@ -41,6 +42,7 @@ class Leg:
     seed: int
     places: int
     replays: bool
+    polishes: bool = False
 
 
 @dataclass(frozen=True)

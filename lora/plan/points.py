@@ -25,6 +25,7 @@ class Point:
     settings:  of its training; of a cut those of the training that was cut, with the lower rank;
                None for the foundation model, which is not trained
     cut_from:  the name of the training that it was cut from
+    polished:  whether a cut is trained after that, for the epochs of its settings
     """
 
     name: str
@@ -32,6 +33,7 @@ class Point:
     kind: str
     settings: TrainSettings | None = None
     cut_from: str = ""
+    polished: bool = False
 
     def values(self) -> dict[str, Any] | None:
         """Return the settings as JSON; None for the foundation model."""
@@ -41,6 +43,23 @@ class Point:
     def is_lora(self) -> bool:
         """Return True for a training of adapters."""
         return self.settings is not None and self.settings.method in ADAPTERS and not self.cut_from
+
+    @property
+    def trains(self) -> bool:
+        """Return True for a training, False for the foundation model and for what is only cut."""
+        return self.settings is not None and (self.polished or not self.cut_from)
+
+    @property
+    def source(self) -> str:
+        """Return the training that made a point: its own, or the one that it was only cut from."""
+        return self.cut_from if self.cut_from and not self.polished else self.name
+
+    @property
+    def origin(self) -> str:
+        """Return what a cut is cut from, in words; "" for all else."""
+        if not self.cut_from or self.settings is None:
+            return ""
+        return said_cut(self.cut_from, self.settings.max_num_epochs if self.polished else 0)
 
     @property
     def alone(self) -> bool:
@@ -70,6 +89,17 @@ class Point:
         return self.settings is not None and self.settings.replay
 
 
+def said_cut(source: str, epochs: int = 0) -> str:
+    """Return in words what a cut is.
+
+    Args:
+        source: the point, or the group, that it is cut from
+        epochs: for which it was polished
+    """
+    polish = f", polished for {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+    return f"cut from {source}{polish}"
+
+
 FOUNDATION = Point("foundation", "foundation", "foundation")
 
 
@@ -83,8 +113,9 @@ def make_points(config: Config) -> dict[str, Point]:
 
 def _lora(config: Config) -> list[Point]:
     grid, points = config.grid, []
+    ranks = (max(grid.rank),) if config.polish else grid.rank
     for replay, share, rank, alpha, swept, seed in itertools.product(
-        grid.replay, grid.train_fraction, grid.rank, grid.alpha, _swept(config, "lora"), grid.seed
+        grid.replay, grid.train_fraction, ranks, grid.alpha, _swept(config, "lora"), grid.seed
     ):
         own: dict[str, Any] = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
         own |= {"scaling": grid.scaling, **swept}
@@ -122,17 +153,20 @@ def _values(swept: dict[str, float]) -> str:
 
 
 def _cuts(config: Config, points: list[Point]) -> list[Point]:
-    """Return the LoRA trainings of the highest rank, cut to each lower one."""
-    if not config.rank_curve:
+    """Return the LoRA trainings of the highest rank, cut to each lower one, polished or not."""
+    if not (config.rank_curve or config.polish):
         return []
-    top = max(config.grid.rank)
+    top, polish = max(config.grid.rank), config.polish
     return [
         Point(
             f"{point.name}_cut{rank}",
             f"{point.group}_cut{rank}",
             "cut",
-            replace(point.settings, rank=rank),
+            replace(
+                point.settings, rank=rank, **(polish.settings(point.settings) if polish else {})
+            ),
             point.name,
+            polished=polish is not None,
         )
         for point in points
         if point.is_lora and point.settings and point.settings.rank == top

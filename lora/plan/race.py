@@ -5,6 +5,7 @@
     leg 2     those, to the second rung
     ...
     the end   the finalists, with all seeds, to the last epoch
+    the cuts  of the finalists to lower ranks, polished (`race: {ranks: cut}`)
 
 How many go on is known before who does, so that the packs of all legs are in the plan, and in
 snakemake's graph, from the first; the file of a rung fills those of the next leg.  Each method has
@@ -12,7 +13,7 @@ a race of its own, a heat, so that the best of each is trained to the end.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora.catalogue.methods import ADAPTERS
@@ -32,12 +33,14 @@ class Heat:
     groups:  {group: {seed: point}}, in the order of the grid
     rules:   how they race
     longest: the epochs of a whole training
+    cuts:    {group: what is cut from it and polished, {group: {seed: point}}}
     """
 
     name: str
     groups: dict[str, dict[int, Point]]
     rules: Rules
     longest: int
+    cuts: dict[str, dict[str, dict[int, Point]]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
@@ -59,10 +62,26 @@ class Heat:
 
     def sizes(self, most: bool = False) -> list[int]:
         """Return how many settings each leg has, with those within the noise at most or without."""
-        sizes = [len(self.groups)]
+        sizes, rule = [len(self.groups)], self.rules.most if most else self.rules.room
         for rung in range(len(self.rules.rungs)):
-            sizes.append((self.rules.most if most else self.rules.room)(sizes[-1], rung))
+            sizes.append(rule(sizes[-1], rung, self.ranks))
         return sizes
+
+    @property
+    def ranks(self) -> int:
+        """Return how many ranks a setting has at the end: its own, and those that are cut."""
+        return 1 + len(next(iter(self.cuts.values()), {}))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Return the groups that are cut, each with the one that it is cut from."""
+        return {cut: group for group, made in self.cuts.items() for cut in made}
+
+    @property
+    def polish(self) -> int:
+        """Return the epochs for which a cut is polished; 0 where nothing is cut."""
+        points = [x for made in self.cuts.values() for cut in made.values() for x in cut.values()]
+        return points[0].settings.max_num_epochs if points and points[0].settings else 0
 
     def epochs(self, most: bool = False) -> int:
         """Return the epochs of the race, of all points, if none ends early by itself."""
@@ -71,12 +90,12 @@ class Heat:
             seeds = len(self.seeds_of(leg))
             total += n * (seeds * self.epoch(leg) - before * self.epoch(leg - 1))
             before = seeds
-        return total
+        return total + n * (self.ranks - 1) * len(self.seeds) * self.polish
 
     @property
     def whole(self) -> int:
         """Return the epochs of the grid, without a race."""
-        return len(self.groups) * len(self.seeds) * self.longest
+        return len(self.groups) * self.ranks * len(self.seeds) * self.longest
 
     def in_words(self) -> str:
         """Return how the race goes: how many settings train to which epoch."""
@@ -86,6 +105,10 @@ class Heat:
             seeds = len(self.seeds_of(leg))
             with_seeds = f" with {seeds} seeds" if seeds > 1 else ""
             parts.append(f"{n}{with_seeds} to epoch {self.epoch(leg)}")
+        if self.cuts:
+            lower = "a lower rank" if self.ranks == 2 else f"{self.ranks - 1} lower ranks"
+            epochs = f"{self.polish} epoch{'s' if self.polish > 1 else ''}"
+            parts.append(f"then cut to {lower} and polished for {epochs}")
         return f"{self.name} settings race: {', '.join(parts)}"
 
 
@@ -101,22 +124,33 @@ def heats_of(config: Config, points: Mapping[str, Point]) -> dict[str, Heat]:
         if point.settings and not point.cut_from:
             groups = kinds.setdefault(point.kind, {})
             groups.setdefault(point.group, {})[point.settings.seed] = point
+    cuts = _cuts(points)
     heats = {}
     for name, groups in kinds.items():
         first = next(iter(next(iter(groups.values())).values())).settings
-        if first and len(groups) > config.rules.finalists:
-            heats[name] = Heat(name, groups, config.rules, first.max_num_epochs)
+        own = {group: cuts[group] for group in groups if group in cuts}
+        if first and (own or len(groups) > config.rules.finalists):
+            heats[name] = Heat(name, groups, config.rules, first.max_num_epochs, own)
     return heats
 
 
+def _cuts(points: Mapping[str, Point]) -> dict[str, dict[str, dict[int, Point]]]:
+    """Return what is cut and polished, {group that it is cut from: {group: {seed: point}}}."""
+    cuts: dict[str, dict[str, dict[int, Point]]] = {}
+    for point in points.values():
+        if point.polished and point.settings:
+            made = cuts.setdefault(points[point.cut_from].group, {})
+            made.setdefault(point.group, {})[point.settings.seed] = point
+    return cuts
+
+
 def raced(heats: Mapping[str, Heat]) -> dict[str, Point]:
-    """Return the points that race, by name."""
-    return {
-        point.name: point
-        for heat in heats.values()
-        for seeds in heat.groups.values()
-        for point in seeds.values()
-    }
+    """Return the points that race, and what is cut from them, by name."""
+    groups = [seeds for heat in heats.values() for seeds in heat.groups.values()]
+    groups += [
+        seeds for heat in heats.values() for made in heat.cuts.values() for seeds in made.values()
+    ]
+    return {point.name: point for seeds in groups for point in seeds.values()}
 
 
 def race_packs(config: Config, heats: Mapping[str, Heat], cores: int) -> dict[str, Pack]:
@@ -127,6 +161,9 @@ def race_packs(config: Config, heats: Mapping[str, Heat], cores: int) -> dict[st
             for seed in heat.seeds_of(number):
                 for pack in _packs_of(config, heat, number, n, seed, cores):
                     packs[pack.name] = pack
+        for seed in heat.seeds if heat.cuts else []:
+            for pack in _packs_of_cuts(config, heat, n * (heat.ranks - 1), seed, cores):
+                packs[pack.name] = pack
     return packs
 
 
@@ -148,6 +185,15 @@ def _packs_of(
         yield Pack(name, tuple(first[start : start + size]), leg=leg)
 
 
+def _packs_of_cuts(config: Config, heat: Heat, n: int, seed: int, cores: int) -> Iterable[Pack]:
+    """Yield the packs of one seed that polish n cuts of the finalists."""
+    replays = next(iter(heat.groups.values()))[seed].replays
+    size = size_of(config, n, cores)
+    for i, start in enumerate(range(0, n, size), start=1):
+        leg = Leg(heat.name, heat.legs, 0, None, seed, min(size, n - start), replays, True)
+        yield Pack(f"{heat.name}_cut_s{seed}_{i}", (), leg=leg)
+
+
 def assign(
     heat: Heat, leg: int, kept: Iterable[str], packs: Mapping[str, Pack]
 ) -> dict[str, list[str]]:
@@ -161,13 +207,16 @@ def assign(
     """
     kept = set(kept)
     groups = [seeds for group, seeds in heat.groups.items() if group in kept]
-    left = {seed: [seeds[seed].name for seeds in groups] for seed in heat.seeds_of(leg)}
+    cuts = [seeds for x, made in heat.cuts.items() if x in kept for seeds in made.values()]
+    left = {(x, False): [seeds[x].name for seeds in groups] for x in heat.seeds_of(leg)}
+    if leg == heat.legs:
+        left |= {(x, True): [seeds[x].name for seeds in cuts] for x in heat.seeds}
     filled = {}
     for pack in packs.values():
         if pack.leg and (pack.leg.heat, pack.leg.number) == (heat.name, leg):
-            names = left[pack.leg.seed]
-            filled[pack.name] = names[: pack.places]
-            left[pack.leg.seed] = names[pack.places :]
+            which = pack.leg.seed, pack.leg.polishes
+            filled[pack.name] = left[which][: pack.places]
+            left[which] = left[which][pack.places :]
     assert not any(left.values())
     return filled
 
@@ -234,5 +283,7 @@ def stops(heats: Mapping[str, Heat], layout: Layout) -> dict[str, int]:
             for group in left - kept:
                 for seed, point in heat.groups[group].items():
                     found[point.name] = rung if seed in heat.seeds_of(rung) else 0
+                for cut in heat.cuts.get(group, {}).values():
+                    found |= {point.name: 0 for point in cut.values()}
             left &= kept
     return found

@@ -228,18 +228,18 @@ class Sweep:
 
     @property
     def cuts(self) -> dict[str, Point]:
-        """Return the points that are cut from others."""
-        return {x.name: x for x in self.points.values() if x.cut_from}
+        """Return the points that are cut from others, and not trained after that."""
+        return {x.name: x for x in self.points.values() if x.cut_from and not x.polished}
 
     @property
     def trained_points(self) -> dict[str, Point]:
         """Return the points that train."""
-        return {x.name: x for x in self.points.values() if x.settings and not x.cut_from}
+        return {x.name: x for x in self.points.values() if x.trains}
 
     @property
     def tracked(self) -> list[str]:
         """Return the points that MLflow gets a run of."""
-        return [x.name for x in self.points.values() if not x.cut_from and self.began(x.name)]
+        return [x for x in self.points if x not in self.cuts and self.began(x)]
 
     @cached_property
     def heats(self) -> dict[str, Heat]:
@@ -278,7 +278,7 @@ class Sweep:
 
     def is_sound(self, point: Point) -> bool:
         """Return False for a point whose training, or that of what it is cut from, failed."""
-        source = point.cut_from or point.name
+        source = point.source
         trained = self.packs[self.pack_of[source]].trains
         return not trained or source in finished(self.layout.receipt("train", self.pack_of[source]))
 

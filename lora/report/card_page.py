@@ -57,7 +57,7 @@ def card_rows(card: dict[str, Any]) -> pd.DataFrame:
         "elements": " ".join(card["elements"]),
         "fine-tuned": " ".join(card["fine_tuned_elements"] or []) or "none",
         "new E0s": _e0s(card.get("new_E0s", {})),
-        "training": settings or "none",
+        "training": "; ".join(x for x in (settings, card.get("origin")) if x) or "none",
         "base": f"{base.get('name')} ({base.get('fingerprint')})",
         "licence of the base": base["licence"] or "not known",
         "data": f"{data.get('file')} ({data.get('digest')})",

@@ -159,6 +159,11 @@ class Errors:
         a, b = (self.mean(x, test_set, metric) for x in (one, other))
         return abs(a - b) < CLOSE * min(a, b)
 
+    def origin_of(self, point: str) -> str:
+        """Return what a point was cut from, in words; "" for all that was not."""
+        found = self.table.loc[self.table["point"] == point, "origin"].dropna()
+        return str(found.iloc[0]) if len(found) else ""
+
     def kind_of(self, group: str) -> str:
         """Return what the points of a group are."""
         return str(self.table.loc[self.table["group"] == group, "method"].iloc[0])

@@ -8,6 +8,7 @@ import pandas as pd
 from lora.catalogue.columns import BY_KEY, VALID
 from lora.catalogue.endings import Ending
 from lora.files.sealed import write_text
+from lora.plan.points import said_cut
 from lora.plan.sweep import Sweep
 from lora.report.comparison import Errors
 from lora.report.page import page, paragraph, rows_of
@@ -48,8 +49,9 @@ def write(sweep: Sweep) -> list[Path]:
 
 
 def best_of(race: Raced, errors: Errors) -> str:
-    """Return the finalist with the lowest error; "" where all of them failed."""
-    return next((group for group in errors.groups if group in race.finalists), "")
+    """Return the group at the end with the lowest error; "" where all of them failed."""
+    ended = {*race.finalists, *race.cuts}
+    return next((group for group in errors.groups if group in ended), "")
 
 
 def sentences(race: Raced, errors: Errors) -> list[str]:
@@ -60,20 +62,21 @@ def sentences(race: Raced, errors: Errors) -> list[str]:
         errors: The errors of every group.
     """
     heat, points = race.heat, errors.table.drop_duplicates("point")
-    ours = points[points["method"] == heat.name]
+    ours = points[points["group"].isin([*heat.groups, *heat.sources])]
     spent = int(ours["epochs"].sum())
     counts = [(sum(race.last(x) is rung for x in race.stopped), rung.epoch) for rung in race.rungs]
     when = " and ".join(f"{n} after epoch {epoch}" for n, epoch in counts if n)
     lines = [
         f"Race of {len(heat.groups)} {heat.name} settings: {len(race.stopped)} were stopped"
         f"{f' ({when} of {heat.longest})' if when else ''}; {len(race.finalists)} were trained to "
-        f"the end with all seeds. It took {spent:,} epochs, {spent / heat.whole:.0%} of the "
-        f"{heat.whole:,} of the grid at full length."
+        f"the end with all seeds{_cut(race)}. It took {spent:,} epochs, {spent / heat.whole:.0%} "
+        f"of the {heat.whole:,} of the grid at full length."
     ]
     if not (best := best_of(race, errors)):
         return lines
     rows = errors.table[errors.table["test_set"] == VALID].dropna(subset=[errors.metric])
-    finals = {x: rows.loc[rows["group"] == x, errors.metric].to_list() for x in race.finalists}
+    ended = [*race.finalists, *race.cuts]
+    finals = {x: rows.loc[rows["group"] == x, errors.metric].to_list() for x in ended}
     if max(len(errors) for errors in finals.values()) < 2:
         return [*lines, "With one seed, how sure the choice of the race is cannot be told."]
     chance = sure(race, finals, best)
@@ -83,6 +86,17 @@ def sentences(race: Raced, errors: Errors) -> list[str]:
         "tells of its end."
     )
     return lines
+
+
+def _cut(race: Raced) -> str:
+    """Return what became of the finalists, where they were cut."""
+    if not race.cuts:
+        return ""
+    made = said_cut("them", race.heat.polish)
+    return (
+        f", and {len(race.cuts)} of lower ranks {made}; these are no trainings of their ranks from "
+        "the start"
+    )
 
 
 def table(race: Raced, errors: Errors) -> pd.DataFrame:
@@ -104,13 +118,17 @@ def table(race: Raced, errors: Errors) -> pd.DataFrame:
         }
         ended = errors.text(group, VALID, errors.metric, 1) if group in errors.groups else ""
         rows[group] = row | {"at the end": ended, Ending.STOPPED: race.stopped.get(group, "")}
+        if race.cuts:
+            cut = group in race.cuts
+            rows[group]["cut"] = said_cut(race.cuts[group], race.heat.polish) if cut else ""
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(None)
 
 
 def _in_order(race: Raced, errors: Errors) -> list[str]:
     """Return the groups: finalists by their errors, then who was stopped, the last first."""
-    ended = [group for group in errors.groups if group in race.finalists]
-    ended += [group for group in race.finalists if group not in ended]
+    last = [*race.finalists, *race.cuts]
+    ended = [group for group in errors.groups if group in last]
+    ended += [group for group in last if group not in ended]
     stopped = sorted(
         race.stopped, key=lambda x: (-race.rungs.index(race.last(x)), race.last(x).scores[x])
     )

@@ -132,9 +132,11 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(table: pd.DataFrame) -> dict[str, str]:
-    """Return how a training ended where that needs a reason, {point: that it failed, and why}."""
-    points = table.drop_duplicates("point").set_index("point").dropna(subset="reason")
-    return {str(x): f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
+    """Return what needs to be said of points: what they were cut from, that they failed and why."""
+    points = table.drop_duplicates("point").set_index("point")
+    why = {str(x): f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
+    found = {str(x): why[str(x)] for x in points.dropna(subset="reason").index}
+    return found | {str(x): text for x, text in points["origin"].dropna().items() if x not in found}
 
 
 def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str) -> str:

@@ -65,11 +65,13 @@ def _chosen(errors: Errors, choice: Choice) -> str:
         f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {error.text(1)}"
         f"{seeds if error.n > 1 else ''}"
     )
+    made = errors.origin_of(choice.point)
+    made = f" ({made})" if made else ""
     if choice.point in choice.refused:
-        return f"No point passes all checks. Of all points, {choice.point} has {rule}."
+        return f"No point passes all checks. Of all points, {choice.point}{made} has {rule}."
     if choice.refused:
-        return f"Chosen: {choice.point}. Of the points that pass all checks, it has {rule}."
-    return f"Chosen: {choice.point}. It has {rule}."
+        return f"Chosen: {choice.point}{made}. Of the points that pass all checks, it has {rule}."
+    return f"Chosen: {choice.point}{made}. It has {rule}."
 
 
 def _refusals(choice: Choice) -> list[str]:

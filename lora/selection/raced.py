@@ -35,6 +35,11 @@ class Raced:
         """Return the groups that were trained to the end."""
         return self.rungs[-1].kept
 
+    @property
+    def cuts(self) -> dict[str, str]:
+        """Return the groups that were cut from finalists, each with its finalist."""
+        return {x: source for x, source in self.heat.sources.items() if source in self.finalists}
+
     def last(self, group: str) -> Rung:
         """Return the last rung at which a group was compared."""
         return [rung for rung in self.rungs if group in rung.scores][-1]
@@ -85,13 +90,15 @@ def sure(race: Raced, finals: Mapping[str, list[float]], best: str, draws: int =
     """Estimate how sure the best of a race is, by a bootstrap over seeds and rungs.
 
     In each draw the scores of every rung get noise of the size that was seen there, and the same
-    rules decide again; of the finalists, the errors at the end are drawn from those of their seeds
-    with replacement.  The end of a group that was stopped is not known: it is taken to be as far
-    from the best as it was at its last rung, with the noise of that rung.
+    rules decide again; of the finalists, and of what is cut from them, the errors at the end are
+    drawn from those of their seeds with replacement.  The end of a group that was stopped is not
+    known: it is taken to be as far from the best as it was at its last rung, with the noise of that
+    rung.
 
     Args:
         race: The race.
-        finals: {group: its errors at the end, one a seed}, of the finalists.
+        finals: {group: its errors at the end, one a seed}, of the finalists and what is cut from
+            them.
         best: The group that has the lowest of them.
         draws: The number of draws; they are the same each time.
     """
@@ -101,12 +108,14 @@ def sure(race: Raced, finals: Mapping[str, list[float]], best: str, draws: int =
     winners = []
     for _ in range(draws):
         left = [x for x in _survivors(race, rng) if x not in failed]
+        left += [x for x, source in race.cuts.items() if source in left and x in ends]
         drawn = {x: rng.choice(ends[x], len(ends[x])).mean() for x in left if x in ends}
         for group in left:
             if group not in ends:
                 rung = race.last(group)
-                behind = rung.scores[group] - min(rung.scores[x] for x in ends)
-                at = ends[min(ends, key=rung.scores.__getitem__)].mean()
+                known = [x for x in ends if x in rung.scores]
+                behind = rung.scores[group] - min(rung.scores[x] for x in known)
+                at = ends[min(known, key=rung.scores.__getitem__)].mean()
                 drawn[group] = at + behind + rng.normal(scale=rung.noise)
         winners.append(min(drawn, key=drawn.__getitem__) if drawn else "")
     return Sure(winners.count(best) / draws, sum(x in race.stopped for x in winners) / draws)
@@ -120,8 +129,9 @@ def _survivors(race: Raced, rng: np.random.Generator) -> list[str]:
         known = {x: race.last(x).scores[x] - min(race.last(x).scores.values()) for x in left}
         known |= {x: s - min(rung.scores.values()) for x, s in rung.scores.items() if x in left}
         noisy = {x: s + rng.normal(scale=rung.noise / math.sqrt(2)) for x, s in known.items()}
-        rules, n = race.heat.rules, len(left)
+        rules, n, ranks = race.heat.rules, len(left), race.heat.ranks
         ordered = {x: noisy[x] for x in sorted(left, key=noisy.__getitem__)}
-        sizes = rules.room(n, number), rules.margin * rung.noise, rules.most(n, number)
+        room, most = (rule(n, number, ranks) for rule in (rules.room, rules.most))
+        sizes = room, rules.margin * rung.noise, most
         left = list(going_on(ordered, *sizes)[1])
     return left

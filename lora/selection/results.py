@@ -45,7 +45,7 @@ def read_results(sweep: Sweep, job: str) -> Results:
     """
     trained = read_trained(sweep, job)
     failed = {name for name, result in trained.items() if result["ended_by"] in NO_MODEL}
-    failed |= {cut.name for cut in sweep.cuts.values() if cut.cut_from in failed}
+    failed |= {x.name for x in sweep.points.values() if x.cut_from in failed}
     evaluated = read_receipts(sweep, job, "evaluate")
     thorough = read_receipts(sweep, job, "thorough")
     tiers = [read_receipts(sweep, job, "check"), thorough]

@@ -42,7 +42,7 @@ def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> 
     rows = []
     sets = results.sets or [VALID]
     for point in points.values():
-        if point.settings and (point.cut_from or point.name) not in results.trained:
+        if point.settings and point.source not in results.trained:
             continue  # a race stopped its settings before it began
         row = _row(point, results.trained, gpus)
         errors = results.evaluated.get(point.name, {})
@@ -61,14 +61,15 @@ def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> 
 def _row(point: Point, trained: Mapping[str, dict[str, Any]], gpus: int) -> dict[str, Any]:
     """Return what the columns say of a point, apart from its errors."""
     row: dict[str, Any] = {"point": point.name, "method": point.kind}
+    row["origin"] = point.origin or None
     if point.settings is None:
         return row | {"trainable_parameters": 0}
-    result = trained[point.cut_from or point.name]
+    result = trained[point.source]
     adapted = point.settings.method in ADAPTERS
     for column in ROWS:
         if column.source and (adapted or not column.adapter):
             row[column.key] = _value(column.source, point, result)
-    if point.cut_from:  # the settings of its training are there with that training's rank
+    if not point.trains:  # the settings of its training are there with that training's rank
         share = point.settings.rank / result["settings"]["rank"]
         row["trainable_parameters"] = round(share * result["trainable_parameters"])
     used = gpus if point.settings.device.startswith("cuda") else 0

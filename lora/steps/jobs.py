@@ -162,14 +162,15 @@ def _train(call: Call) -> None:
     sweep, layout, pack = call.sweep, call.sweep.layout, call.sweep.packs[call.job.name]
     part = _part(call, pack)
     rung = part.rung if part else 0
-    points = {layout.training(x.name, rung): x.settings for x in pack.points if x.settings}
+    there = [x for x in pack.points if not x.polished or sweep.is_sound(sweep.points[x.cut_from])]
+    points = {layout.training(x.name, rung): x.settings for x in there if x.settings}
     replayed = layout.replayed if pack.replays else None
     files = TrainFiles(
         layout.split("train"), layout.split("valid"), layout.receipt("e0s"), replayed
     )
     last = bool(call.given.attempt) and call.given.attempt >= sweep.tries
     limits = Limits(call.given.minutes or None, last, part)
-    if not points:  # fewer went on at the rung than there was room for
+    if not points:  # fewer went on at the rung than there was room for, or failed
         if is_first():
             call.receipt.write({})
         return
@@ -202,15 +203,18 @@ def _part(call: Call, pack: Pack) -> Part | None:
     if leg is None:
         return None
     rung = leg.number if leg.until is not None else 0
-    begun = {}
+    begun, cut = {}, {}
     for point in pack.points:
+        if point.polished:
+            cut[layout.training(point.name)] = layout.training(point.cut_from) / "adapter"
+            continue
         so_far = layout.training(point.name, leg.number - 1)
         if leg.number > 1 and so_far.is_dir():
             begun[layout.training(point.name, rung)] = so_far
     mark = layout.mark("train", pack.name)
     forced = mark.is_file() and mark.read_text().startswith(Why.FORCED)
     made_of = json.dumps([call.receipt.stamp[x] for x in ("code", "versions")])
-    return Part(rung, leg.until, begun, made_of, take=not forced)
+    return Part(rung, leg.until, begun, made_of, take=not forced, cut=cut)
 
 
 def _probe(call: Call) -> None:
@@ -218,11 +222,10 @@ def _probe(call: Call) -> None:
 
     layout, settings, number = call.sweep.layout, call.job.settings, int(call.job.name)
     packs = [x for x in call.sweep.packs.values() if x.leg and x.leg.number == number]
-    found = {x.name: layout.training(x.name, number) for pack in packs for x in pack.points}
-    adapters = {x: folder / "adapter" for x, folder in found.items()}
-    adapters = {x: adapter for x, adapter in adapters.items() if adapter.is_dir()}  # no failed ones
-    names, own = list(settings["names"]), settings["own"]
-    probe(call.base, adapters, names, _check_files(call), own, call.run)
+    points = [x.name for pack in packs for x in pack.points]
+    every = {x: layout.training(x, number) / "adapter" for x in points}
+    adapters = {x: adapter for x, adapter in every.items() if adapter.is_dir()}  # no failed ones
+    probe(call.base, adapters, settings["names"], _check_files(call), settings["own"], call.run)
 
 
 def _rung(call: Call) -> None:
@@ -277,8 +280,8 @@ def _run_checks(call: Call, models: dict[Path, Path], most: int = 4) -> None:
     from lora.steps.check import check
 
     call.at_hand([x.stem for x in models.values()])
-    names, own = list(call.job.settings["names"]), call.job.settings["own"]
-    check(models, names, _check_files(call), own, run=call.run, most=most)
+    settings = call.job.settings
+    check(models, settings["names"], _check_files(call), settings["own"], run=call.run, most=most)
 
 
 def _check_files(call: Call) -> "CheckFiles":

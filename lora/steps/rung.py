@@ -83,11 +83,11 @@ def _compare(
             }
         over += [group] if refused.keys() & set(ran.values()) else []
     n, at, epoch = len(curves), number - 1, heat.epoch(number)
-    room = heat.rules.room(n, at)
+    room, most = (rule(n, at, heat.ranks) for rule in (heat.rules.room, heat.rules.most))
     over.sort(key=lambda group: score(curves[group], epoch))
     for group in over[max(0, room - (n - len(over))) :]:
         curves[group] = {seed: [math.inf] for seed in curves[group]}
-    return compare(curves, epoch, room, heat.rules.margin, heat.rules.most(n, at))
+    return compare(curves, epoch, room, heat.rules.margin, most)
 
 
 def _curve(

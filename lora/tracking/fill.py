@@ -59,16 +59,17 @@ def _log_point(store: Store, sweep: Sweep, point: str, run: Run, known: list[Any
     kept = str((same or begun)[0].info.run_id) if same or begun else ""
     if not same:
         kept = kept or store.start(point, {KEY: run.key}, run.started)
-        _fill(store, sweep, kept, run)
+        _fill(store, sweep, point, kept, run)
         store.finish(kept, {DIGEST: run.content}, run.ended)
     _delete(store, [x for x in known if x.info.run_id != kept])
     return kept
 
 
-def _fill(store: Store, sweep: Sweep, run_id: str, run: Run) -> None:
+def _fill(store: Store, sweep: Sweep, point: str, run_id: str, run: Run) -> None:
     """Write all of a point to its run; what is there already stays as it is."""
     results = sweep.layout.results
-    store.log(run_id, run.params, run.metrics, run.tags)
+    origin = sweep.points[point].origin
+    store.log(run_id, run.params, run.metrics, run.tags | ({"origin": origin} if origin else {}))
     store.log_datasets(run_id, datasets(results))
     for path in run.files:
         store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(results)))

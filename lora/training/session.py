@@ -38,6 +38,7 @@ from lora.training import parts
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.checkpoint import FILE, read_checkpoint
 from lora.training.course import Course
+from lora.training.cuts import cut_from, digest_of
 from lora.training.distributed import is_first, join_others
 from lora.training.inputs import Inputs
 from lora.training.interrupt import Interrupt
@@ -213,8 +214,12 @@ class Session:
         replay = [files.replay] if s.replay and files.replay else []
         self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
         rank = str(max(one.rank for one in self.settings))  # a pack pads to it
-        texts = [json.dumps(asdict(one), sort_keys=True) for one in self.settings]
         digests = " ".join([self.base_digest, self.data_digest])
+        cut = self.inputs.part.cut
+        texts = [
+            json.dumps(asdict(one), sort_keys=True) + (digest_of(cut[x]) if x in cut else "")
+            for x, one in zip(self.folders, self.settings, strict=True)
+        ]
         self.keys = [_digest(f"{text}{rank} {digests}") for text in texts]
         self.own = [_digest(f"{text}{digests}") for text in texts]
 
@@ -245,7 +250,9 @@ class Session:
             self.model = to_kernel(self.model, "cueq", device)
         self.model.to(device)
         before = count_parameters(self.model)[1]
-        self.trainee, counted = make_trainee(self.model, self.settings)
+        cut = self.inputs.part.cut
+        starts = [cut_from(self.base, cut[x]) if x in cut else None for x in self.folders]
+        self.trainee, counted = make_trainee(self.model, self.settings, starts)
         self.running = [
             TrainingState(trained, one, decayed)
             for trained, one, decayed in zip(

@@ -1,7 +1,8 @@
 """What the loop trains: a module that computes the outputs of several points for one batch."""
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from lora.mace.origin import note
 from lora.mace.trained import is_decayed
 from lora.plan.settings import TrainSettings
 from lora.training.setup import choose_weights, injection_of, prepare
+
+Start = Callable[[nn.Module], None]  # puts the adapters of an injected model at their start
 
 
 class Trainee(nn.Module, ABC):
@@ -200,21 +203,24 @@ class Single(Trainee):
 
 
 def make_trainee(
-    model: nn.Module, settings: list[TrainSettings]
+    model: nn.Module, settings: list[TrainSettings], starts: Sequence[Start | None] = ()
 ) -> tuple[Trainee, list[tuple[int, int]]]:
     """Prepare a model to train some points at once.
 
     Args:
         model: The foundation model, trimmed, with its new E0s; changed in place.
         settings: Resolved settings of each point.
+        starts: Of each point, what puts its adapters at their start; None for a random one.
 
     Returns:
         What trains, and of each point the numbers of (trainable, all) parameters.
     """
     fuse(model)
     layers, counted = [], []
-    for one in settings:
+    for one, start in itertools.zip_longest(settings, starts):
         prepare(model, one)
+        if start:
+            start(model)
         counted.append(count_parameters(model))
         if one.method not in ADAPTERS or one.targets.modules_to_save:
             return Single(model), counted  # `common` saw to it that it is alone

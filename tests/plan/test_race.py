@@ -268,6 +268,16 @@ def test_what_to_delete_beside_a_file_of_a_rung(tmp_path: Path) -> None:
         ({"race": "fast"}, "race: 'fast' is not on, off or a mapping"),
         ({"race": {"rung": [0.1]}}, "race.rung: is not a key of race; did you mean rungs?"),
         ({"race": {"seeds_after": 3}}, "race: seeds_after: 3 is more than the 2 rungs"),
+        ({"race": {"ranks": "svd"}}, "race.ranks: 'svd' is not one of train or cut"),
+        ({"race": {"polish": 0}}, "race.polish: 0 must be above 0"),
+        (
+            {"race": {"ranks": "cut"}, "grid": GRID | {"rank": [4]}},
+            "race: ranks: cut needs a lower rank to cut to, and grid.rank has one",
+        ),
+        (
+            {"race": {"ranks": "cut"}, "train": {"targets": {"modules_to_save": ["readouts*"]}}},
+            "race: ranks: cut cannot cut the whole modules of targets.modules_to_save",
+        ),
     ],
 )
 def test_races_that_cannot_be(tmp_path: Path, changes: dict, said: str) -> None:
