@@ -110,7 +110,6 @@ ROWS = (
         metric="peak_memory_mb",
     ),
     Column("reason", source="reason"),
-    Column("origin"),  # of a cut: what it was cut from
 )
 BY_KEY = {row.key: row for row in ROWS}
 ERRORS = tuple(row.key for row in ROWS if row.error)

@@ -95,16 +95,20 @@ class Errors:
         groups: The groups, the lowest error on the validation set first; without those of which
             every training failed.
         group_of: {point: its group}.
+        origins: {point: what it was cut from, in words}, of cuts.
     """
 
-    def __init__(self, table: pd.DataFrame, metric: str) -> None:
+    def __init__(
+        self, table: pd.DataFrame, metric: str, origins: Mapping[str, str] | None = None
+    ) -> None:
         """Average the errors of a table over seeds.
 
         Args:
             table: The table of points.
             metric: The error that is compared.
+            origins: {point: what it was cut from, in words}, of cuts.
         """
-        self.metric, self.table = metric, table
+        self.metric, self.table, self.origins = metric, table, origins or {}
         metrics = list(dict.fromkeys([ENERGY, FORCE, metric]))
         self.found = by_group(table, metrics)
         self.sets = list(dict.fromkeys(table["test_set"]))
@@ -122,7 +126,8 @@ class Errors:
             results: What its steps found.
             metric: The error that is compared.
         """
-        return cls(make_table(sweep.points, results, sweep.config.pack.gpus), metric)
+        origins = {x: point.origin for x, point in sweep.points.items() if point.origin}
+        return cls(make_table(sweep.points, results, sweep.config.pack.gpus), metric, origins)
 
     def of(self, group: str, test_set: str, metric: str) -> Spread:
         """Return an error over the seeds of a group."""
@@ -158,11 +163,6 @@ class Errors:
         """Return True where another seed could turn the order of two groups round."""
         a, b = (self.mean(x, test_set, metric) for x in (one, other))
         return abs(a - b) < CLOSE * min(a, b)
-
-    def origin_of(self, point: str) -> str:
-        """Return what a point was cut from, in words; "" for all that was not."""
-        found = self.table.loc[self.table["point"] == point, "origin"].dropna()
-        return str(found.iloc[0]) if len(found) else ""
 
     def kind_of(self, group: str) -> str:
         """Return what the points of a group are."""

@@ -1,5 +1,6 @@
 """Write what won and by how much, every point and every check, as pages and as text."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -58,7 +59,9 @@ def write(sweep: Sweep) -> list[Path]:
             rows_of(groups, chosen=errors.group_of[choice.point]),
         ),
         "sweep.html": page(
-            "Every point", note, rows_of(points_table(errors.table), chosen=choice.point)
+            "Every point",
+            note,
+            rows_of(points_table(errors.table, errors.origins), chosen=choice.point),
         ),
         "summary.txt": summary(groups, sentences, sweep, choice.point),
     }
@@ -105,8 +108,13 @@ def groups_table(errors: Errors, reasons: Verdicts) -> pd.DataFrame:
     return out.rename_axis(None)
 
 
-def points_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a point: RMSE of energy | forces on every set, and what its training was."""
+def points_table(table: pd.DataFrame, origins: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Return a row a point: RMSE of energy | forces on every set, and what its training was.
+
+    Args:
+        table: The table of points.
+        origins: {point: what it was cut from, in words}, of cuts.
+    """
     both = [
         " | ".join("-" if pd.isna(x) else f"{x:.{n}f}" for x, n in ((e, 2), (f, 1)))
         if pd.notna(e) or pd.notna(f)
@@ -119,7 +127,7 @@ def points_table(table: pd.DataFrame) -> pd.DataFrame:
     points = table.drop_duplicates("point").set_index("point")
     points = points[[x.key for x in columns]].rename(columns={x.key: x.heading for x in columns})
     out = points.join(errors).astype(object)
-    if len(remarks := notes(table)):
+    if remarks := {**(origins or {}), **notes(table)}:
         out["note"] = pd.Series(remarks)
     return _shown(out.loc[list(dict.fromkeys(table["point"]))]).rename_axis(None)
 
@@ -132,11 +140,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(table: pd.DataFrame) -> dict[str, str]:
-    """Return what needs to be said of points: what they were cut from, that they failed and why."""
-    points = table.drop_duplicates("point").set_index("point")
-    why = {str(x): f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
-    found = {str(x): why[str(x)] for x in points.dropna(subset="reason").index}
-    return found | {str(x): text for x, text in points["origin"].dropna().items() if x not in found}
+    """Return how a training ended where that needs a reason, {point: that it failed, and why}."""
+    points = table.drop_duplicates("point").set_index("point").dropna(subset="reason")
+    return {str(x): f"{row['ended_by']}: {row['reason']}" for x, row in points.iterrows()}
 
 
 def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str) -> str:

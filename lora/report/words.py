@@ -65,8 +65,7 @@ def _chosen(errors: Errors, choice: Choice) -> str:
         f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {error.text(1)}"
         f"{seeds if error.n > 1 else ''}"
     )
-    made = errors.origin_of(choice.point)
-    made = f" ({made})" if made else ""
+    made = f" ({errors.origins[choice.point]})" if choice.point in errors.origins else ""
     if choice.point in choice.refused:
         return f"No point passes all checks. Of all points, {choice.point}{made} has {rule}."
     if choice.refused:

@@ -61,7 +61,6 @@ def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> 
 def _row(point: Point, trained: Mapping[str, dict[str, Any]], gpus: int) -> dict[str, Any]:
     """Return what the columns say of a point, apart from its errors."""
     row: dict[str, Any] = {"point": point.name, "method": point.kind}
-    row["origin"] = point.origin or None
     if point.settings is None:
         return row | {"trainable_parameters": 0}
     result = trained[point.source]
