@@ -174,6 +174,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncGenerator[Any, None]:
         """Yield the jobs that go on, and those of which Slurm said nothing."""
+        if not active_jobs:  # as while this executor is still being made, in another thread
+            return
         left = {x.external_jobid: x for x in active_jobs}
         async for job in super().check_active_jobs(active_jobs):
             left.pop(job.external_jobid)

@@ -3,7 +3,9 @@
 Nothing is asked of a cluster and nothing is written.
 """
 
+import itertools
 import re
+import statistics
 import time
 from collections import Counter
 from pathlib import Path
@@ -98,10 +100,19 @@ def _progress(
     shown = history[result["best_epoch"]] if "best_epoch" in result else last
     left = None
     if epochs and last["epoch"]:
-        pace = (last["timestamp"] - history[0]["timestamp"]) / last["epoch"]
+        pace = _pace(history)
         left = max(0.0, pace * (epochs - last["epoch"]) - (time.time() - last["timestamp"]))
     errors = {name: shown[f"valid_{name}"] for name in (ENERGY, FORCE)}
     return {"epoch": last["epoch"], "epochs": epochs, "seconds_left": left} | errors
+
+
+def _pace(history: list[dict[str, Any]]) -> float:
+    """Return the seconds from one epoch to the next, without the time in which nothing trained.
+
+    The median: after a kill and a start, one epoch seems to have taken all the time between.
+    """
+    ends = [line["timestamp"] for line in history]
+    return statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
 def _is_fresh(lock: Path) -> bool:

@@ -92,7 +92,7 @@ class Sweep:
         sweep = cls.from_config(config, earlier, start.places)
         times = Times.of(layout, sweep.packs)
         if start.nodes is not None:
-            sweep = replace(sweep, minutes=minutes_of(sweep.packs, times))
+            sweep = replace(sweep, minutes=minutes_of(sweep.packs, times, layout))
         files = Files(earlier.get("files"))
         verdicts = sweep.judge(files)
         forecast = Forecast.of(sweep.packs, verdicts, times)
