@@ -20,7 +20,9 @@ rule train:
         program=SWEEP.train_program,
     shell:
         "{params.program} train {params.plan:q} {wildcards.pack} --threads {threads}"
-        " --minutes {resources.runtime} --attempt {resources.attempt} 2> {log:q}"
+        # what a cluster gives may be less than what is asked for here: its executor says it
+        " --minutes ${{MACE_LORA_MINUTES:-{resources.runtime}}}"
+        " --attempt {resources.attempt} 2> {log:q}"
         # why a try ended, for the log of its job: the next one begins a new log
         " || (tail -n 1 {log:q}; exit 1)"
 

@@ -149,6 +149,17 @@ def test_who_knows_mlflow_and_snakemake(path: Path) -> None:
     assert "mlflow" not in named or room_of(name_of(path)) == "tracking"
 
 
+def test_the_executor_stays_small_and_leaves_the_library_to_the_clone() -> None:
+    """Snakemake imports it before the Snakefile says which clone's library it is."""
+    for path in (ROOT / "snakemake_executor_plugin_mace_slurm").glob("*.py"):
+        assert ast.get_docstring(tree_of(path))
+        assert len(path.read_text().splitlines()) <= LINES
+        for node in tree_of(path).body:
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                names = [getattr(node, "module", None) or "", *(x.name for x in node.names)]
+                assert not any(x.partition(".")[0] in ("lora", "snakemake") for x in names)
+
+
 def test_the_workflow_imports_of_the_library_only_the_plan() -> None:
     for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
         for line in re.findall(r"^\s*(?:from|import)\s+[\w.]+", path.read_text(), re.M):

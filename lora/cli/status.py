@@ -3,7 +3,9 @@
 Nothing is asked of a cluster and nothing is written.
 """
 
+import itertools
 import re
+import statistics
 import time
 from collections import Counter
 from pathlib import Path
@@ -35,7 +37,8 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     Returns:
         point, state, epoch, epochs (at most), seconds_left (of its training), rmse_e_mev_per_atom
         and rmse_f_mev_per_a (validation: of the last epoch, of the best once trained), and note:
-        why it failed, or that it was stopped and goes on.
+        why it failed, that it was stopped and goes on, or why its job
+        waits in a queue for a reason that does not pass.
 
     Raises:
         UserError: No sweep has begun there.
@@ -46,11 +49,21 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     sweep = Sweep.load(plan)
     last = {point.name: (pack, point) for pack in sweep.packs.values() for point in pack.points}
     rows = [{"point": name} | _state(sweep.layout, *x) for name, x in last.items()]
+    pending = _pending(sweep.layout)
     stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
     for row in rows:
+        pack = sweep.pack_of[row["point"]]
+        if pack in pending and row["state"] not in ("failed", "training"):
+            row["note"] = pending[pack]
         if row["point"] in stopped and row["state"] not in ("failed", "training"):
             row |= {"state": "out", "note": f"stopped at rung {stopped[row['point']]} of the race"}
     return rows
+
+
+def _pending(layout: Layout) -> dict[str, str]:
+    """Return why jobs of packs wait in a queue, where the reason does not pass by itself."""
+    found = read_json(layout.pending) if layout.pending.is_file() else {}
+    return {key.partition("/")[2]: why for key, why in found.items() if key != "seal"}
 
 
 def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:
@@ -92,10 +105,19 @@ def _progress(
     shown = history[result["best_epoch"]] if "best_epoch" in result else last
     left = None
     if epochs and last["epoch"]:
-        pace = (last["timestamp"] - history[0]["timestamp"]) / last["epoch"]
+        pace = _pace(history)
         left = max(0.0, pace * (epochs - last["epoch"]) - (time.time() - last["timestamp"]))
     errors = {name: shown[f"valid_{name}"] for name in (ENERGY, FORCE)}
     return {"epoch": last["epoch"], "epochs": epochs, "seconds_left": left} | errors
+
+
+def _pace(history: list[dict[str, Any]]) -> float:
+    """Return the seconds from one epoch to the next, without the time in which nothing trained.
+
+    The median: after a kill and a start, one epoch seems to have taken all the time between.
+    """
+    ends = [line["timestamp"] for line in history]
+    return statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
 def _is_fresh(lock: Path) -> bool:

@@ -8,31 +8,46 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora.errors import UserError
+from lora.files.history import read_history
 from lora.files.sealed import read_json
 from lora.plan.freshness import Verdict, Why
 from lora.plan.job import key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
+from lora.plan.points import Point
 from lora.plan.race import Heat, raced
 
 MINUTES_UNKNOWN = 240  # of a training whose speed is not known yet
+START = 10  # minutes to start and to write
+MARGIN = 2  # nodes differ
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that trained points took, by point; of stopped ones, would have taken."""
+    """What trained points took.
+
+    seconds:   by point; of stopped ones, would have taken
+    per_epoch: seconds of an epoch, by point
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    per_epoch: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, packs: Iterable[str]) -> "Times":
         """Read them from the receipts of packs, where there are any."""
         found: dict[str, float] = {}
+        paces: dict[str, float] = {}
         for pack in packs:
             receipt = layout.receipt("train", pack)
             results = read_json(receipt) if receipt.is_file() else {}
             found |= {name: _seconds(result) for name, result in results.items()}
-        return cls(found)
+            paces |= {
+                name: float(result["seconds"]) / result["epochs"]
+                for name, result in results.items()
+                if result.get("epochs", 0) > 0
+            }
+        return cls(found, paces)
 
     def median(self, points: Iterable[str]) -> float | None:
         """Return the median of some points, None where none is known."""
@@ -40,14 +55,47 @@ class Times:
         return statistics.median(known) if known else None
 
 
-def minutes_of(packs: Mapping[str, Pack], times: Times) -> dict[str, int]:
-    """Return the minutes of a job for each pack: three times what trained points took, or 240."""
-    usual = times.median(x.name for pack in packs.values() for x in pack.points if x.is_lora)
+def minutes_of(packs: Mapping[str, Pack], times: Times, layout: Layout) -> dict[str, int]:
+    """Return the minutes of a job for each pack: twice what its epochs take, or 240.
+
+    Args:
+        packs: All packs, by name.
+        times: What trained points took.
+        layout: Where interrupted trainings have left how far they are.
+    """
+    lora = [x for pack in packs.values() for x in pack.points if x.is_lora]
+    paces = [times.per_epoch[x.name] for x in lora if x.name in times.per_epoch]
+    if not paces:
+        return {name: MINUTES_UNKNOWN for name, pack in packs.items() if pack.trains}
+    pace, whole = statistics.median(paces), _most_epochs(lora)
     return {
-        name: math.ceil(10 + 3 * usual * pack.places / 60) if usual else MINUTES_UNKNOWN
+        name: math.ceil(START + MARGIN * pace * _left(pack, whole, layout) * pack.places / 60)
         for name, pack in packs.items()
         if pack.trains
     }
+
+
+def _left(pack: Pack, whole: int, layout: Layout) -> int:
+    """Return the epochs that a pack has still to train.
+
+    Args:
+        pack: The pack.
+        whole: Epochs of a training, where a race has not yet decided who is in the pack.
+        layout: The results folder.
+    """
+    most = _most_epochs(pack.points) or whole
+    first, last = (pack.leg.after, pack.leg.until or most) if pack.leg else (0, most)
+    if (layout.work(pack.name) / "checkpoint.pt").is_file():
+        rung = pack.leg.number if pack.leg and pack.leg.until is not None else 0
+        folders = [layout.training(x.name, rung) for x in pack.points]
+        done = [len(read_history(x / "metrics.jsonl")) - 1 for x in folders]
+        first = max(first, min(done, default=0))
+    return max(0, last - first)
+
+
+def _most_epochs(points: Iterable[Point]) -> int:
+    """Return the most epochs that one of some points trains; 0 for no points."""
+    return max((x.settings.max_num_epochs for x in points if x.settings), default=0)
 
 
 def check_profile(resources: Mapping[str, object]) -> None:

@@ -43,6 +43,11 @@ class Layout:
         """Return the file that says how often a job is tried; only a started sweep knows."""
         return self.results / "train" / "tries.json"
 
+    @property
+    def pending(self) -> Path:
+        """Return the file of jobs that wait in a queue for a reason that does not pass."""
+        return self.results / "pending.json"
+
     def receipt(self, step: str, name: str = "") -> Path:
         """Return the receipt of a step: of a pack, cut, rung or page where it has several."""
         if step in BY_PACK:

@@ -86,7 +86,7 @@ def make_packs(
         config: the config
         points: every point by name
         known: {pack: {point: settings}} of an earlier start; what is trained or begun stays
-        cores: of this machine, for a pack's size where the config leaves it open
+        cores: trainings at a time, for a pack's size where the config leaves it open
     """
     lora = [x for x in points.values() if x.is_lora]
     single = [x for x in points.values() if not x.is_lora and not x.cut_from]
@@ -160,7 +160,7 @@ def size_of(config: Config, n: int, cores: int) -> int:
     Args:
         config: the config
         n: the points that could share
-        cores: of this machine
+        cores: how many trainings can run at a time
     """
     if config.pack.size != "auto":
         return int(config.pack.size)

@@ -27,6 +27,11 @@ class Start:
     resources: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def places(self) -> int:
+        """Return how many trainings can run at a time: jobs of a cluster, or cores here."""
+        return self.cores if self.nodes is None else self.nodes
+
+    @property
     def runs(self) -> bool:
         """Return True where jobs will be started from here."""
         return self.main and not self.dry and not self.locked

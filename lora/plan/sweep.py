@@ -38,7 +38,7 @@ class Sweep:
     points:  by name: LoRA, baselines, foundation model, cuts
     packs:   by name: who shares a process
     minutes: of a training job on a cluster, by pack; {} on one machine
-    cores:   of the machine on which a race was laid out; later starts keep its packs
+    cores:   places for which a race was laid out; later starts keep its packs
     forced:  rules that the user asked for, once they are known
     running: receipts that are made anew by this start
     """
@@ -60,7 +60,7 @@ class Sweep:
         Args:
             config: the config
             earlier: the plan of an earlier start, whose packs stay where they are trained
-            cores: of this machine
+            cores: how many trainings can run at a time
         """
         earlier = earlier or {}
         points = make_points(config)
@@ -91,10 +91,10 @@ class Sweep:
         check_profile(start.resources)
         refuse_old(layout)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
-        sweep = cls.from_config(config, earlier, start.cores)
+        sweep = cls.from_config(config, earlier, start.places)
         times = Times.of(layout, sweep.packs)
         if start.nodes is not None:
-            sweep = replace(sweep, minutes=minutes_of(sweep.packs, times))
+            sweep = replace(sweep, minutes=minutes_of(sweep.packs, times, layout))
         files = Files(earlier.get("files"))
         verdicts = sweep.judge(files)
         forecast = Forecast.of(sweep.packs, verdicts, times)

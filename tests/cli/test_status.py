@@ -64,6 +64,26 @@ def test_stages(results: Path) -> None:
         assert of(results, "lora_r2_a8_s3")["state"] == state
 
 
+def test_time_left_leaves_gaps_out(results: Path) -> None:
+    """Ten epochs of ten seconds, a night between the fifth and the sixth."""
+    history(results, "lora_r2_a8_s3", 10)
+    path = results / "train/lora_r2_a8_s3/metrics.jsonl"
+    lines = [json.loads(x) for x in path.read_text().splitlines()]
+    for one in lines[:6]:
+        one["timestamp"] -= 8 * 3600
+    path.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    with Lock(results / "train/packs/lora_s3_1/lock"):
+        row = of(results, "lora_r2_a8_s3")
+        assert row["seconds_left"] == pytest.approx(300, rel=0.01)
+
+
+def test_a_job_that_waits_for_ever_is_said(results: Path) -> None:
+    write_sealed(results / "pending.json", {"train/lora_s3_1": "job 7 waits (JobHeldUser)"})
+    row = of(results, "lora_r2_a8_s3")
+    assert (row["state"], row["note"]) == ("waiting", "job 7 waits (JobHeldUser)")
+    assert of(results, "full_s3")["note"] == ""
+
+
 @pytest.mark.parametrize(
     ("last", "state", "note"),
     [

@@ -5,10 +5,12 @@ can only be made by root, and the executor plugin drops SLURM_CONF before a job'
 /etc/slurm/slurm.conf has to lead here.
 """
 
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,8 @@ ETC = Path("/etc/slurm/slurm.conf")
 FIRST_PORT = 17600
 NODES = tuple(f"n{i}" for i in range(1, 9))  # a node for each training that a test disturbs
 SPARE = ("m1", "m2")  # for many jobs, beside those
+NO_GPU = "c1"
+DAEMONS = (*NODES, *SPARE, NO_GPU)
 
 
 def install() -> str:
@@ -36,19 +40,25 @@ def install() -> str:
 
 
 class Cluster:
-    """Partitions: `gpu`, jobs preempted and requeued by `high`; `high`, the same; `many`, others.
+    """Partitions: `gpu`, jobs preempted and requeued by `high`; `high` and `minute`, the same
+    nodes; `many` and `cpu`, others, the last without a GPU.
 
-    With `accounting` there is a database of jobs, and one account, `lab`.
+    With `accounting` there is a database of jobs, and one account, `lab`.  There is one cluster
+    at a time on a machine: a second waits.
     """
 
     def __init__(self, home: Path, accounting: bool = False) -> None:
         self.home, self.processes, self.accounting = home, {}, accounting
-        for name in ("log", "state", *(f"spool.{node}" for node in (*NODES, *SPARE))):
+        for name in ("log", "state", *(f"spool.{node}" for node in DAEMONS)):
             (home / name).mkdir(parents=True)
         home.chmod(0o755)
         self.conf = home / "slurm.conf"
+        self.alone = os.open(
+            Path(tempfile.gettempdir(), "mace-lora-slurm.lock"), os.O_CREAT | os.O_RDWR
+        )
 
     def start(self) -> None:
+        fcntl.flock(self.alone, fcntl.LOCK_EX)
         key = self.home / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -64,9 +74,8 @@ class Cluster:
         ETC.symlink_to(self.conf)
         if self.accounting:
             self._start_database(socket_file)
-        self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
-        wait_for(lambda: "is UP" in output("scontrol", "ping"), "slurmctld")
-        for node in (*NODES, *SPARE):
+        self.start_controller()
+        for node in DAEMONS:
             self.start_node(node)
         self.wait_until_idle()
 
@@ -77,6 +86,11 @@ class Cluster:
             self.kill(name)
         if ETC.is_symlink() and Path(os.readlink(ETC)) == self.conf:
             ETC.unlink()
+        fcntl.flock(self.alone, fcntl.LOCK_UN)
+
+    def start_controller(self) -> None:
+        self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
+        wait_for(lambda: "is UP" in output("scontrol", "ping"), "slurmctld")
 
     def start_node(self, node: str) -> None:
         self._run(node, ["slurmd", "-D", "-N", node, "-f", str(self.conf)])
@@ -92,8 +106,8 @@ class Cluster:
             process.wait()
 
     def wait_until_idle(self) -> None:
-        idle = ("sinfo", "-h", "-N", "-p", "gpu,many", "-t", "idle", "-o", "%N")
-        nodes = {*NODES, *SPARE}
+        idle = ("sinfo", "-h", "-N", "-p", "gpu,many,cpu", "-t", "idle", "-o", "%N")
+        nodes = {*DAEMONS}
         wait_for(lambda: {*output(*idle).split()} == nodes, "idle nodes", seconds=60)
 
     def jobs(self) -> list[dict[str, str]]:
@@ -197,7 +211,13 @@ class Cluster:
             )
         common = "MaxTime=12:00:00 DefaultTime=5 State=UP"
         gpu, many = f"Nodes={','.join(NODES)} {common}", f"Nodes={','.join(SPARE)} {common}"
+        lines.append(
+            f"NodeName={NO_GPU} NodeHostname={host} NodeAddr=127.0.0.1 "
+            f"Port={FIRST_PORT + 1 + len(gres)} CPUs=8 RealMemory=64000"
+        )
         lines += [
+            f"PartitionName=cpu Nodes={NO_GPU} {common}",
+            f"PartitionName=minute {gpu.replace('12:00:00', '1')} PriorityTier=1 PreemptMode=OFF",
             f"PartitionName=gpu {gpu} Default=YES PriorityTier=1 PreemptMode=REQUEUE",
             f"PartitionName=high {gpu} PriorityTier=10 PreemptMode=OFF",
             f"PartitionName=many {many}",
@@ -214,7 +234,7 @@ class Cluster:
             f"AccountingStoragePort={FIRST_PORT + 40}",
             f"AccountingStoragePass={munge_socket}",
             "AccountingStorageTRES=gres/gpu",
-            "AccountingStorageEnforce=associations",
+            "AccountingStorageEnforce=associations,limits,qos",
         ]
 
 

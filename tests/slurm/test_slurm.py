@@ -30,6 +30,7 @@ from tests.support.trainings import same
 pytestmark = pytest.mark.slow
 POINT, PACK = "lora_r1_a0.5_s3", "lora_s3_1"
 EPOCHS = 24
+PLUGIN = "snakemake_executor_plugin_mace_slurm"
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,7 @@ class SlurmSweep(Sweep):
 
     def __init__(self, home: Path, **resources: str) -> None:
         super().__init__(home)
+        shutil.copytree(ROOT / PLUGIN, home / PLUGIN)
         self.config["checks"] = {"quick": [], "standard": [], "thorough": []}
         self.config["export"] = {"engines": []}
         self.fill_in(**resources)
@@ -89,7 +91,7 @@ class SlurmSweep(Sweep):
         profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
         # a person can wait forty seconds for the first look at a job
         profile |= {
-            "slurm-init-seconds-before-status-checks": 1,
+            "mace-slurm-init-seconds-before-status-checks": 1,
             "seconds-between-status-checks": 1,
         }
         path.write_text(yaml.safe_dump(profile))
@@ -140,7 +142,8 @@ class SlurmSweep(Sweep):
 def test_the_profile_says_what_is_missing(tmp_path: Path) -> None:
     """Before anything is submitted, and so where no Slurm is."""
     sweep = Sweep(tmp_path / "clone")
-    shutil.copytree(ROOT / "slurm", sweep.home / "slurm")
+    for name in ("slurm", PLUGIN):
+        shutil.copytree(ROOT / name, sweep.home / name)
     (sweep.home / "config/config.yaml").write_text(yaml.safe_dump(sweep.config))
     command = ["snakemake", "--profile", "slurm"]
     done = subprocess.run(command, cwd=sweep.home, capture_output=True, text=True, check=False)
@@ -456,7 +459,7 @@ def test_with_accounting(started: dict, cluster: Cluster, tmp_path: Path) -> Non
         second.start()
         sweep = SlurmSweep(tmp_path / "clone")
         sweep.change_profile(default_resources={"slurm_account": "lab"})
-        sweep.change_profile(slurm_status_command="sacct")
+        sweep.change_profile(mace_slurm_status_command="sacct")
         sweep.one_point(2)
         sweep.finish(sweep.start("--until", "train"))
         charged = output("sacct", "-a", "-X", "-n", "-P", "-o", "account,state,alloctres")

@@ -1,0 +1,211 @@
+"""Snakemake's executor for Slurm, extended: nothing waits for ever, and no try is burnt.
+
+- One job of each rule is tried before any is submitted (`trial`).
+- A job asks for no more time than its partition allows.
+- A refusal of sbatch that passes, as of a controller that is away or a full queue, is waited for.
+- Jobs that wait for a reason that does not pass are said, here and in `mace-lora status`.
+- Threads are what the profile says, whatever cores the login node has.
+"""
+
+import shutil
+import threading
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_executor_plugin_slurm import ExecutorSettings as SlurmSettings
+from snakemake_executor_plugin_slurm import common_settings
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_mace_slurm.ask import Partitions, ask, most_submitted
+from snakemake_executor_plugin_mace_slurm.trial import try_out
+from snakemake_executor_plugin_mace_slurm.words import first_line, passes, stuck
+
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
+PAUSES = (5.0, 60.0)  # seconds between two submissions that are refused: at first, at most
+MINUTES = "MACE_LORA_MINUTES"  # tells a job on its node what it may take
+
+
+@dataclass
+class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
+    """Those of the published executor, and one more."""
+
+    max_minutes: int = field(
+        default=0,
+        metadata={"help": "The most minutes of a job. 0: what sinfo says of its partition."},
+    )
+
+
+class Executor(SlurmExecutor):  # type: ignore[misc]
+    """Submit jobs to Slurm, and wait where waiting helps."""
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        """Ask Slurm for its limits and try one job of each rule.
+
+        Raises:
+            WorkflowError: sbatch is missing, or jobs would never start.
+        """
+        self._ending = threading.Event()
+        self._refused = threading.local()
+        self._said: set[str] = set()
+        self._queued: set[str] = set()
+        self._settled: set[str] = set()
+        self._stuck: dict[str, str] = {}
+        try:
+            if not shutil.which("sbatch"):
+                raise WorkflowError(
+                    "sbatch is not in PATH, so nothing was submitted; run snakemake on a login "
+                    "node of the cluster (there may be a module to load), or without --profile"
+                )
+            super().__post_init__(test_mode)
+            # the nodes have cores of their own: those here limit no job that runs there
+            self.workflow.global_resources["_cores"] = None
+            jobs = [x for x in self.workflow.dag.needrun_jobs() if not x.is_local]
+            for job in jobs:
+                job._resources = None
+            self.partitions = Partitions.asked()
+            self._write_stuck({})
+            try_out(self)
+        except WorkflowError:
+            self.wait = False
+            raise
+        account = str(jobs[0].resources.get("slurm_account") or "") if jobs else ""
+        qos = str(self.workflow.executor_settings.qos or "")
+        if jobs and not qos:
+            qos = str(jobs[0].resources.get("qos") or "")
+        self.most = most_submitted(account, qos)
+        if self.most:
+            self.logger.info(f"slurm: at most {self.most} jobs in the queue, as Slurm allows")
+
+    # --- what a job asks for
+
+    def longest(self, job: Any) -> int | None:
+        """Return the most minutes that a job may ask for, None where no limit is known."""
+        said: int = self.workflow.executor_settings.max_minutes
+        return said or self.partitions.longest(str(job.resources.get("slurm_partition") or ""))
+
+    def cap(self, job: Any) -> None:
+        """Let a job ask for no more time than its partition allows."""
+        most, asked = self.longest(job), job.resources.get("runtime")
+        if most and isinstance(asked, int) and asked > most:
+            job.resources[job.resources._names["runtime"][0]] = most
+            job.resources.runtime = most
+
+    def run_job_pre(self, job: Any) -> None:
+        """Cap the time of a job before it is printed and submitted."""
+        self.cap(job)
+        super().run_job_pre(job)
+
+    def get_job_exec_prefix(self, job: Any) -> str:
+        """Tell the job its time: what it computes itself on the node knows no partition."""
+        return f"export {MINUTES}={job.resources.get('runtime') or 0}"
+
+    def get_job_args(self, job: Any) -> str:
+        """Let the job on its node have the cores that it asked for."""
+        return f"{super().get_job_args(job)} --cores {job.threads}"
+
+    # --- submission
+
+    def run_job(self, job: Any) -> None:
+        """Submit a job; wait while Slurm refuses it for a reason that passes."""
+        pause, longest = PAUSES
+        while not self._ending.is_set():
+            if self.most and len(self._queued) >= self.most:
+                self._ending.wait(1.0)
+                continue
+            self._refused.given = None
+            super().run_job(job)
+            if not self._refused.given:
+                if self._said:
+                    self._said.clear()
+                    self.logger.info("slurm: submission goes on")
+                return
+            info, said = self._refused.given
+            if not passes(said):
+                super()._report_job_error_threadsafe(info, said)
+                return
+            self.say_waiting(said.partition("error message was '")[2].partition("'.\n")[0])
+            self._ending.wait(pause)
+            pause = min(2 * pause, longest)
+
+    def _report_job_error_threadsafe(self, job_info: Any, msg: str) -> None:
+        """Keep a refusal of sbatch for `run_job`, which decides what follows."""
+        self._refused.given = job_info, msg
+
+    def say_waiting(self, said: str) -> None:
+        """Say once that submission waits."""
+        if not self._said:
+            self._said.add(said)
+            self.logger.warning(f"slurm: submission waits, no try is lost: {first_line(said)}")
+
+    def report_job_submission(self, job_info: Any, register_job: bool = True) -> None:
+        """Count a job that is in the queue."""
+        self._queued.add(job_info.external_jobid)
+        super().report_job_submission(job_info, register_job)
+
+    def report_job_success(self, job_info: Any) -> None:
+        """Count a job that is not in the queue any more."""
+        self._settle(job_info)
+        super().report_job_success(job_info)
+
+    def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
+        """Count a job that is not in the queue any more."""
+        self._settle(job_info)
+        super().report_job_error(job_info, msg, **kwargs)
+
+    def _settle(self, job_info: Any) -> None:
+        self._queued.discard(job_info.external_jobid)
+        self._settled.add(job_info.external_jobid)
+
+    def cancel(self) -> None:
+        """Cancel all jobs, and submit none of those that wait for it."""
+        self._ending.set()
+        super().cancel()
+
+    def shutdown(self) -> None:
+        """End, and submit nothing more."""
+        self._ending.set()
+        super().shutdown()
+        self._write_stuck({})
+
+    # --- jobs in the queue
+
+    async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncGenerator[Any, None]:
+        """Yield the jobs that go on, and those of which Slurm said nothing."""
+        if not active_jobs:  # as while this executor is still being made, in another thread
+            return
+        left = {x.external_jobid: x for x in active_jobs}
+        async for job in super().check_active_jobs(active_jobs):
+            left.pop(job.external_jobid)
+            yield job
+        for number, job in left.items():  # the published executor forgets them
+            if number not in self._settled:
+                yield job
+        self._look_for_stuck({x.external_jobid: x.job for x in active_jobs})
+
+    def _look_for_stuck(self, jobs: dict[str, Any]) -> None:
+        """Say which jobs wait for a reason that does not pass, each once."""
+        found = {}
+        pending = ask("squeue", "-h", "--name", self.run_uuid, "-t", "PENDING", "-o", "%i|%r")
+        for number, _, reason in (x.partition("|") for x in pending.splitlines()):
+            if number in jobs and (what := stuck(reason)):
+                key = "/".join([jobs[number].rule.name, *jobs[number].wildcards])
+                found[key] = f"job {number} waits in the queue ({reason}): {what}"
+        for key in found.keys() - self._stuck.keys():
+            self.logger.warning(f"slurm: {key}: {found[key]}")
+        if found != self._stuck:
+            self._write_stuck(found)
+        self._stuck = found
+
+    def _write_stuck(self, found: dict[str, str]) -> None:
+        """Leave them for `mace-lora status`, which asks no cluster."""
+        from lora.files.sealed import write_sealed  # of the clone in which snakemake runs
+        from lora.plan.layout import Layout
+
+        path = Layout(Path(self.workflow.globals["config"]["results"])).pending
+        if found:
+            write_sealed(path, found)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""What Slurm would refuse or never start is said before; what passes is waited for."""
+
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lora.cli.status import status
+from tests.slurm.cluster import Cluster, install, output, wait_for
+from tests.slurm.test_slurm import PACK, POINT, SlurmSweep, logs_of, slow
+
+pytestmark = pytest.mark.slow
+AWAY = 75  # seconds without a controller
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if why := install():
+        warnings.warn(f"tests/slurm DID NOT RUN: {why}", stacklevel=1)
+        pytest.skip(why)
+    made = Cluster(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def sweep(cluster: Cluster, tmp_path: Path) -> SlurmSweep:
+    made = SlurmSweep(tmp_path / "clone")
+    made.one_point(2)
+    return made
+
+
+def refused(sweep: SlurmSweep, **environment: str) -> str:
+    """Start; return what was said when nothing was submitted, within a minute."""
+    code = sweep.start("--until", "train", **environment).wait(60)
+    printed = (sweep.home / "printed").read_text()
+    assert code != 0 and "Traceback" not in printed, printed
+    assert output("squeue", "-h", "-o", "%i") == ""
+    assert not (sweep.home / "out/foundation").exists()
+    return printed
+
+
+WRONG = {
+    "memory": ({"mem_mb": 900000}, "node configuration is not available", "mem_mb"),
+    "gres": ({"gres": "'gpu:nosuch:1'", "gpu": 0}, "node configuration", "gpu or threads"),
+    "GPUs": ({"gpu": 30}, "node configuration is not available", "sinfo -o '%P %c %m %G'"),
+    "partition": ({"slurm_partition": "nosuch"}, "invalid partition", "set slurm_partition"),
+    "account": ({"slurm_account": "nosuch"}, "account nosuch", "set slurm_account"),
+    "QOS": ({"qos": "nosuch"}, "Invalid qos", "set qos"),
+    "no GPU there": ({"slurm_partition": "cpu"}, "node configuration", "set slurm_partition"),
+    "time": ({"runtime": 1000}, "asks for 1000 minutes, but its partition allows 720", "runtime"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_would_never_start_is_said(sweep: SlurmSweep, name: str) -> None:
+    resources, said, what = WRONG[name]
+    sweep.fill_in(**resources)
+    line = next(x for x in refused(sweep).splitlines() if "rule train: " in x)
+    assert said in line and what in line
+
+
+def test_all_that_is_wrong_is_said_at_once(sweep: SlurmSweep) -> None:
+    """Of the same reason one line, with the rules."""
+    sweep.fill_in(runtime=1000)
+    sweep.change_profile(default_resources={"mem_mb": 900000})
+    lines = [x.strip() for x in refused(sweep).splitlines() if x.strip().startswith("rule")]
+    found = [x.partition(":")[0] for x in lines if "set mem_mb" in x or "mem_mb" in x]
+    assert found == ["rules audit, e0s, split"], lines
+    assert any(x.startswith("rule train: asks for 1000 minutes") for x in lines)
+
+
+def test_without_sbatch(sweep: SlurmSweep, tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for folder in ("/usr/bin", "/bin"):
+        for path in Path(folder).iterdir():
+            if path.name != "sbatch" and not (commands / path.name).is_symlink():
+                (commands / path.name).symlink_to(path)
+    own = sweep.environment(sweep.commands)["PATH"].split(":")[0]
+    path = f"{own}:{Path(sys.executable).parent}:{commands}"
+    assert "sbatch is not in PATH, so nothing was submitted" in refused(sweep, PATH=path)
+
+
+def test_no_job_asks_for_more_than_its_partition_allows(
+    cluster: Cluster, sweep: SlurmSweep
+) -> None:
+    """One minute a try, whatever is asked for: the training knows it and comes to its end.
+
+    Beside that, it has the threads of the profile, whatever cores this machine has.
+    """
+    sweep.one_point(24)
+    sweep.change_profile(default_resources={"slurm_partition": "minute"})
+    sweep.change_profile(set_threads={"train": 7})
+    slow(sweep.home, 2.0)
+    sweep.finish(sweep.start("--until", "train"))
+    tries = [x.stem for x in logs_of(sweep)]
+    assert len(tries) > 1
+    ran = {job["JobId"]: job for job in cluster.jobs()}
+    assert {ran[x]["TimeLimit"] for x in tries} == {"1"}
+    assert {ran[x]["ProcCnt"] for x in tries} == {"7"}
+    assert sorted(ran[x]["JobState"] for x in tries) == ["COMPLETED"] + ["FAILED"] * len(tries[1:])
+    said = "".join(path.read_text() for path in logs_of(sweep))
+    assert "the time limit of 1 minutes is near; run it again" in said
+
+
+# An `sbatch` that stops before the first submission until the test has seen it.
+GATE = """#!/bin/sh
+case "$*" in
+*--test-only*) ;;
+*) : > "{home}/asked"; while [ ! -e "{home}/go" ]; do sleep 0.2; done ;;
+esac
+exec /usr/bin/sbatch "$@"
+"""
+
+
+def test_the_controller_is_away(cluster: Cluster, sweep: SlurmSweep) -> None:
+    """Submission waits: no try is lost, though the profile allows none."""
+    sweep.change_profile(retries=0)
+    gate = sweep.home / "bin/sbatch"
+    gate.parent.mkdir()
+    gate.write_text(GATE.format(home=sweep.home))
+    gate.chmod(0o755)
+    path = sweep.environment(sweep.commands)["PATH"]
+    process = sweep.start("--until", "train", PATH=f"{gate.parent}:{path}")
+    wait_for((sweep.home / "asked").exists, "the first submission", seconds=120)
+    cluster.kill("slurmctld")
+    (sweep.home / "go").touch()
+    try:
+        time.sleep(AWAY)
+        assert process.poll() is None
+    finally:
+        cluster.start_controller()
+    printed = sweep.finish(process)
+    assert printed.count("slurm: submission waits, no try is lost: ") == 1
+    assert "slurm: submission goes on" in printed
+    assert len(logs_of(sweep)) == 1
+
+
+def test_the_queue_is_full(sweep: SlurmSweep) -> None:
+    """Two jobs of a user, one of them another's: submission waits for a place."""
+    manage = ["sacctmgr", "-i", "modify", "user", "root", "set"]
+    subprocess.run([*manage, "MaxSubmitJobs=1"], check=True, capture_output=True)
+    other = ["sbatch", "--parsable", "--hold", "-o", "/dev/null", "--wrap", "true"]
+    job = subprocess.run(other, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        sweep.change_profile(retries=0)
+        process = sweep.start("--until", "train")
+        printed = sweep.home / "printed"
+        wait_for(lambda: "submission waits" in printed.read_text(), "a refusal", seconds=120)
+        assert "slurm: at most 1 jobs in the queue, as Slurm allows" in printed.read_text()
+        subprocess.run(["scancel", job], check=True)
+        sweep.finish(process)
+        assert printed.read_text().count("submission waits") == 1  # its own jobs wait before
+        assert len(logs_of(sweep)) == 1
+    finally:
+        subprocess.run(["scancel", job], check=False)
+        subprocess.run([*manage, "MaxSubmitJobs=-1"], check=True, capture_output=True)
+
+
+def test_a_job_that_is_held_is_said(sweep: SlurmSweep) -> None:
+    """On the terminal, once, and in the status; it goes on when it is released."""
+    sweep.fill_in(slurm_extra="'--hold'")
+    process = sweep.start("--until", "train")
+    printed, words = sweep.home / "printed", "waits in the queue (JobHeldUser): it is held"
+    wait_for(lambda: words in printed.read_text(), "the reason", seconds=240)
+    row = next(x for x in status(sweep.home / "out") if x["point"] == POINT)
+    assert row["state"] == "waiting" and words in row["note"]
+    job = output("squeue", "-h", "-t", "PD", "-o", "%i").strip()
+    assert f"slurm: train/{PACK}: job {job} {words}" in printed.read_text()
+    subprocess.run(["scontrol", "release", job], check=True)
+    assert sweep.finish(process).count(words) == 1
+    assert not (sweep.home / "out/pending.json").exists()
