@@ -52,9 +52,10 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     pending = _pending(sweep.layout)
     stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
     for row in rows:
-        pack = sweep.pack_of[row["point"]]
-        if pack in pending and row["state"] not in ("failed", "training"):
-            row["note"] = pending[pack]
+        pack = sweep.packs[sweep.pack_of[row["point"]]]
+        waits = pending.get(pack.name) or pending.get(pack.bundle)
+        if waits and row["state"] not in ("failed", "training"):
+            row["note"] = waits
         if row["point"] in stopped and row["state"] not in ("failed", "training"):
             row |= {"state": "out", "note": f"stopped at rung {stopped[row['point']]} of the race"}
     return rows
