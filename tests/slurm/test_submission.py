@@ -97,6 +97,7 @@ def test_no_job_asks_for_more_than_its_partition_allows(
     Beside that, it has the threads of the profile, whatever cores this machine has.
     """
     sweep.one_point(24)
+    sweep.fill_in(slurm_extra="'--nice=0'")  # the warning 90 s before the end would come at once
     sweep.change_profile(default_resources={"slurm_partition": "minute"})
     sweep.change_profile(set_threads={"train": 7})
     slow(sweep.home, 2.0)
