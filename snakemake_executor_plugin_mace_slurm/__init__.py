@@ -204,7 +204,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         from lora.files.sealed import write_sealed  # of the clone in which snakemake runs
         from lora.plan.layout import Layout
 
-        path = Layout(Path(self.workflow.globals["config"]["results"])).pending
+        results = self.workflow.globals.get("config", {}).get("results")
+        if results is None:  # of a module, in a workflow that is not ours
+            return
+        path = Layout(Path(results)).pending
         if found:
             write_sealed(path, found)
         else:

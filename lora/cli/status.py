@@ -53,7 +53,11 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
     for row in rows:
         pack = sweep.packs[sweep.pack_of[row["point"]]]
-        waits = pending.get(pack.name) or pending.get(pack.bundle)
+        jobs = [
+            f"train/{pack.name}",
+            *(f"{x}/{pack.bundle}" for x in ("merge", "evaluate", "check")),
+        ]
+        waits = next((pending[x] for x in jobs if x in pending), "")
         if waits and row["state"] not in ("failed", "training"):
             row["note"] = waits
         if row["point"] in stopped and row["state"] not in ("failed", "training"):
@@ -64,7 +68,7 @@ def status(results: str | Path) -> list[dict[str, Any]]:
 def _pending(layout: Layout) -> dict[str, str]:
     """Return why jobs of packs wait in a queue, where the reason does not pass by itself."""
     found = read_json(layout.pending) if layout.pending.is_file() else {}
-    return {key.partition("/")[2]: why for key, why in found.items() if key != "seal"}
+    return dict(found)
 
 
 def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Full fine-tuning and freezing train a point at a time, so that their packs have one point.  What
 comes after costs such a pack mostly a start, and models of one kind compute together: so packs of
 one point are taken up to four at a time, those of one kind.  Every other pack is a bundle by
-itself.  Like packs, bundles stay as they are when a sweep grows.
+itself.  Bundles stay as they are when a sweep grows; where a pack leaves one, what is left of it is
+judged again.
 """
 
 import itertools
@@ -26,14 +27,15 @@ def in_bundles(
     """
     ending = {name: pack for name, pack in packs.items() if pack.ends}
     bundles = {name: known.get(name) or name for name in ending}
+    judged = {x.stem for x in layout.receipt("merge", "x").parent.glob("*.json")}
     new: dict[str, list[str]] = {}
     for name, pack in ending.items():
         one = pack.trains and pack.places == 1
-        if one and not known.get(name) and not layout.receipt("merge", name).is_file():
+        if one and not known.get(name) and name not in judged:
             new.setdefault(_kind(pack), []).append(name)
     for kind, names in new.items():
         if len(names) > 1:
-            bundles |= _bundled(kind, names, set(known.values()))
+            bundles |= _bundled(kind, names, {*known.values(), *judged})
     return {name: replace(x, bundle=bundles.get(name, "")) for name, x in packs.items()}
 
 

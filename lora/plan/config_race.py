@@ -145,7 +145,7 @@ class Race(Section):
 
     checks: Annotated[tuple[str, ...], As(tuple_of(one_of(NAMES)))] = Field(
         default=(),
-        description="Checks of checks.quick and checks.standard that are run at each rung, too. A "
+        description="Checks that are run at each rung, too, on the foundation model as well. A "
         "setting over a limit is stopped, unless fewer than go on are left without it.",
     )
 

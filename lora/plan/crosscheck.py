@@ -211,13 +211,6 @@ def _race(config: Config) -> Iterator[Problem]:
     if config.rank_curve:
         text = "stops settings early, and rank_curve wants all of the highest rank"
         yield Problem(key, f"{text}; turn one of them off", (("rank_curve",),))
-    for i, name in enumerate(config.race_checks):
-        if name not in config.checks.of_every_point:
-            text = (
-                f"{name} is in neither checks.quick nor checks.standard, so that nothing is known "
-            )
-            text += "of the foundation model; add it there, or leave it out here"
-            yield Problem(("race", "checks", i), text, (("checks",),))
     if config.polish and len(set(config.grid.rank)) < 2:
         text = "ranks: cut needs a lower rank to cut to, and grid.rank has one; add one, or take"
         yield Problem(key, f"{text} ranks: train", (("grid", "rank"),))

@@ -142,7 +142,7 @@ def judge(
     return verdicts
 
 
-KEPT = ("split", "replay", "e0s", "train", "rung", "truncate")
+KEPT = ("split", "replay", "e0s", "train", "probe", "rung", "truncate")
 
 
 def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdict:

@@ -50,16 +50,11 @@ class _Maker(DataJobs):
             yield self.replay()
         yield self.audit()
         yield self.e0s()
-        yield from (
-            x for name in self.bundles if name == FOUNDATION.name for x in self.judging(name)
-        )
         yield from (self.train(x) for x in self.packs.values() if x.trains and not x.leg)
         yield from self.race()
         cuts = (x for x in self.points.values() if x.cut_from and not x.polished)
         yield from (self.truncate(point) for point in cuts)
-        yield from (
-            x for name in self.bundles if name != FOUNDATION.name for x in self.judging(name)
-        )
+        yield from (x for name in self.bundles for x in self.judging(name))
         yield from (self.shortlist(), self.thorough(), self.choose())
         yield from self.pages()
         yield from (self.export(), self.card(), self.track())
@@ -104,7 +99,7 @@ class _Maker(DataJobs):
     def probe(self, number: int, packs: list[Pack]) -> Job:
         """Return the job that checks the models at a rung."""
         parts = self.checking(self.config.race_checks)
-        parts["settings"] |= self.base()
+        parts["settings"] |= self.base() | {"dtype": self.of_all("default_dtype")}
         parts["files"] |= self.base_file()
         parts["code"] += ("lora.steps.probe",)
         needs = ("split", "e0s", *(key_of("train", x.name) for x in packs))
@@ -125,8 +120,6 @@ class _Maker(DataJobs):
         if self.config.race_checks:
             settings["limits"] = self.config.select.limits.given()
             needs.append(key_of("probe", str(number)))
-            if FOUNDATION.name in self.points:  # some limits are against it
-                needs.append(key_of("check", FOUNDATION.name))
         return self.job("rung", str(number), settings=settings, needs=tuple(needs))
 
     def truncate(self, point: Point) -> Job:

@@ -203,7 +203,8 @@ def find(source: Path, point: str | None) -> Source:
         layout = layout if ours else None
         model_file, point = source, point or source.stem
     if not model_file.is_file():
-        again = f" (keep_models: mace-lora merge {layout.plan} {point} merges it)" if layout else ""
+        merged = layout is not None and model_file.with_name("merge.json").is_file()
+        again = f" (keep_models: mace-lora merge {layout.plan} {point} merges it)" if merged else ""
         raise UserError(
             f"{model_file}: no such file{again}; give a results folder or a .model file"
         )

@@ -5,7 +5,7 @@ reads and writes, by the paths of the layout.  The functions that it calls know 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ class Call:
         """Return the points of the job's bundle, without those whose training failed."""
         return self.sweep.sound(self.job.name)
 
-    def at_hand(self, points: Iterable[str]) -> None:
+    def at_hand(self, points: Sequence[str]) -> None:
         """Merge again those of some points whose models were not kept."""
         at_hand(self.sweep, self.base, points, self.given.threads)
 
@@ -222,10 +222,10 @@ def _probe(call: Call) -> None:
 
     layout, settings, number = call.sweep.layout, call.job.settings, int(call.job.name)
     packs = [x for x in call.sweep.packs.values() if x.leg and x.leg.number == number]
-    points = [x.name for pack in packs for x in pack.points]
-    every = {x: layout.training(x, number) / "adapter" for x in points}
+    every = {x.name: layout.training(x.name, number) / "adapter" for p in packs for x in p.points}
     adapters = {x: adapter for x, adapter in every.items() if adapter.is_dir()}  # no failed ones
-    probe(call.base, adapters, settings["names"], _check_files(call), settings["own"], call.run)
+    work = call.receipt.path.with_suffix("")
+    probe(call.base, adapters, settings, _check_files(call), work, call.run)
 
 
 def _rung(call: Call) -> None:
@@ -302,6 +302,7 @@ def _choose(call: Call) -> None:
     from lora.steps.choose import choose
 
     choose(call.sweep, call.receipt)
+    call.at_hand(call.chosen)  # where no long check has asked for it
 
 
 def _report(call: Call) -> None:
@@ -323,7 +324,6 @@ def _track(call: Call) -> None:
     from lora.steps.track import TrackSettings, track
 
     config = call.sweep.config.tracking
-    call.at_hand(call.chosen)
     settings = TrackSettings(config.uri, config.experiment, config.model, or_later=True)
     track(call.sweep, settings, call.receipt)
 

@@ -5,8 +5,9 @@ sweeps keep adapters of all points and merged models of the finalists alone (`ke
 of a bundle go once they are evaluated and checked.
 """
 
+import fcntl
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lora.errors import UserError
@@ -14,6 +15,7 @@ from lora.files.sealed import read_json
 from lora.plan.bundles import bundles_of
 from lora.plan.commands import Base, Run
 from lora.plan.job import key_of
+from lora.plan.layout import Layout
 from lora.plan.packs import keeps_all
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
@@ -49,7 +51,7 @@ def _adapter(sweep: Sweep, point: str) -> Path:
     return (layout.cut(point) if point in sweep.cuts else layout.training(point)) / "adapter"
 
 
-def at_hand(sweep: Sweep, base: Base, points: Iterable[str], threads: int | None = None) -> None:
+def at_hand(sweep: Sweep, base: Base, points: Sequence[str], threads: int | None = None) -> None:
     """Merge again those of some points whose models were not kept.
 
     Args:
@@ -61,22 +63,44 @@ def at_hand(sweep: Sweep, base: Base, points: Iterable[str], threads: int | None
     Raises:
         UserError: A model is not the one that was merged before.
     """
-    gone = [x for x in points if not sweep.layout.model(x).is_file()]
-    gone = [x for x in gone if sweep.layout.model(x).with_name("merge.json").is_file()]
+    if all(sweep.layout.model(x).is_file() for x in points):
+        return
+    (sweep.layout.results / "merge").mkdir(parents=True, exist_ok=True)
+    with (sweep.layout.results / "merge" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another job may need the same ones
+        for alone in (True, False):
+            _merge_again(
+                sweep, base, [x for x in points if (x == FOUNDATION.name) is alone], threads
+            )
+
+
+def _merge_again(sweep: Sweep, base: Base, points: list[str], threads: int | None) -> None:
+    """Merge those of some points that were merged before and have no model.
+
+    Raises UserError: a model is not the one that was merged before; none of those stays.
+    """
+    layout = sweep.layout
+    gone = [x for x in points if not layout.model(x).is_file()]
+    gone = [x for x in gone if layout.model(x).with_name("merge.json").is_file()]
     if not gone:
         return
-    before = {x: read_json(sweep.layout.model(x).with_name("merge.json")) for x in gone}
     log.info("merged again, as merged models are not kept (keep_models): %s", ", ".join(gone))
     write_models(sweep, base, gone, Run(threads))
-    for point, old in before.items():
-        file = sweep.layout.model(point)
-        if read_json(file.with_name("merge.json"))["fingerprint"] != old["fingerprint"]:
-            receipt = sweep.layout.receipt("merge", sweep.bundle_of(point))
-            file.unlink()
-            raise UserError(
-                f"{file}: merged again it is another model, as its adapter has changed. Delete "
-                f"{receipt}, then run snakemake again."
-            )
+    receipts = {x: layout.receipt("merge", sweep.bundle_of(x)) for x in gone}
+    others = [
+        x for x in gone if _fingerprint(layout, x) != read_json(receipts[x])[x]["fingerprint"]
+    ]
+    for point in others:
+        layout.model(point).unlink()
+    if others:
+        raise UserError(
+            f"{layout.model(others[0])}: merged again it is another model, as its adapter has "
+            f"changed. Delete {receipts[others[0]]}, then run snakemake again."
+        )
+
+
+def _fingerprint(layout: Layout, point: str) -> str:
+    return str(read_json(layout.model(point).with_name("merge.json"))["fingerprint"])
 
 
 def drop_models(sweep: Sweep, bundle: str = "") -> None:

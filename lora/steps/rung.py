@@ -59,7 +59,6 @@ def rung(sweep: Sweep, number: int, receipt: Receipt) -> None:
 def _refused(sweep: Sweep, number: int) -> dict[str, str]:
     """Return the points that are over a limit of a check at a rung, with the verdict in words."""
     found = read_receipts(sweep, f"rung/{number}", "probe")
-    found |= read_receipts(sweep, f"rung/{number}", "check")  # of the foundation model
     limits = sweep.config.select.limits.given()
     verdicts = judge({x: gather([found], x) for x in found}, limits)
     over = {x: [v.text() for v in one.values() if not v.passed] for x, one in verdicts.items()}
@@ -84,8 +83,10 @@ def _compare(
         over += [group] if refused.keys() & set(ran.values()) else []
     n, at, epoch = len(curves), number - 1, heat.epoch(number)
     room, most = (rule(n, at, heat.ranks) for rule in (heat.rules.room, heat.rules.most))
-    over.sort(key=lambda group: score(curves[group], epoch))
-    for group in over[max(0, room - (n - len(over))) :]:
+    scores = {group: score(seeds, epoch) for group, seeds in curves.items()}
+    left = sum(math.isfinite(s) for group, s in scores.items() if group not in over)
+    over.sort(key=scores.__getitem__)
+    for group in over[max(0, room - left) :]:
         curves[group] = {seed: [math.inf] for seed in curves[group]}
     return compare(curves, epoch, room, heat.rules.margin, most)
 

@@ -41,9 +41,7 @@ def test_a_job_that_the_plan_does_not_have_is_one_line(
     capsys.readouterr()
     assert main(["merge", str(plan), "lora_s4_1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        f"mace-lora merge: {plan} has no job merge/lora_s4_1; it has foundation,"
-    )
+    assert line.startswith(f"mace-lora merge: {plan} has no job merge/lora_s4_1; it has full_s3,")
 
 
 def test_a_config_is_checked_with_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -258,10 +258,7 @@ def test_what_to_delete_beside_a_file_of_a_rung(tmp_path: Path) -> None:
     [
         ({"grid": GRID | {"train_fraction": [0.5, 1]}}, "race: stops settings early, and a curve"),
         ({"rank_curve": True}, "race: stops settings early, and rank_curve wants all"),
-        (
-            {"race": {"checks": ["nve"]}, "checks": {"standard": []}},
-            "race.checks.0: nve is in neither",
-        ),
+        ({"race": {"checks": ["nvee"]}}, "race.checks.0: 'nvee' is not one of"),
         ({"race": {"rungs": [0.4, 0.2]}}, "race: the rungs [0.4, 0.2] do not rise"),
         ({"race": {"rungs": [1]}}, "race.rungs.0: 1 must be below 1"),
         ({"race": {"finalists": 1}}, "race.finalists: 1 must be at least 2"),
@@ -284,3 +281,18 @@ def test_races_that_cannot_be(tmp_path: Path, changes: dict, said: str) -> None:
     with pytest.raises(UserErrors) as caught:
         begin(race(tmp_path) | changes)
     assert f"config: {said}" in str(caught.value)
+
+
+def test_other_checks_and_a_kept_upgrade_leave_the_rungs_of_a_race_with_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = race(tmp_path) | {"race": {"checks": ["gradients"]}}
+    sweep = begin(checked)
+    assert set(sweep.jobs["rung/1"].needs) >= {"probe/1"}
+    assert not any(x.startswith(("merge", "check")) for x in sweep.jobs["rung/1"].needs)
+    pretend(sweep)
+    other = running(begin(checked | {"checks": {"settings": {"nve": {"steps": 7}}}}))
+    assert other and not {x for x in other if x.startswith(("train", "rung", "probe"))}
+    monkeypatch.setattr("lora.plan.freshness._version", lambda package: "of tomorrow")
+    kept = running(begin(checked | {"on_upgrade": "keep"}))
+    assert kept and not {x for x in kept if x.startswith(("train", "rung", "probe"))}

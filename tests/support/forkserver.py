@@ -185,7 +185,7 @@ def _main_of(request: dict[str, Any]) -> Any:
     sys.argv = [str(real), *arguments]
     sys.orig_argv = [sys.executable, *sys.argv]
     paths = [x for x in os.environ.get("PYTHONPATH", "").split(os.pathsep) if x]
-    sys.path[:] = [str(real.parent), *paths, *_INSTALLED]
+    sys.path[:] = [str(real.parent), *paths, *_INSTALLED, str(ROOT)]  # as installed: at the end
     for name in [x for x in sys.modules if x.partition(".")[0] in ("lora", "tests")]:
         del sys.modules[name]
     importlib.invalidate_caches()

@@ -18,6 +18,7 @@ from lora.files.sealed import read_json, write_sealed
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.labelling import label
 from lora.plan.layout import Layout
+from lora.plan.sweep import Sweep as Plan
 from lora.steps.evaluate import evaluate
 from tests.support.models import make_model
 from tests.support.published import HEADS
@@ -298,10 +299,12 @@ def test_models_of_finalists_alone_are_kept_where_that_is_asked(
     again = {x: _measured(layout, x) for x in (gone, *kept)}
     assert again == {x: before[x] for x in again}
     layout.model(gone).unlink()
-    proof = layout.model(gone).with_name("merge.json")
-    write_sealed(proof, read_json(proof) | {"fingerprint": "of another"})
-    assert main(["evaluate", str(layout.plan), gone]) == 2
-    assert "merged again it is another model" in capsys.readouterr().err
+    receipt = layout.receipt("merge", Plan.load(layout.plan).bundle_of(gone))
+    merged = read_json(receipt)
+    write_sealed(receipt, merged | {gone: merged[gone] | {"fingerprint": "of another"}})
+    for _ in range(2):  # also where it is tried again
+        assert main(["evaluate", str(layout.plan), gone]) == 2
+        assert "merged again it is another model" in capsys.readouterr().err
     assert not layout.model(gone).is_file()
 
 
