@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lora.cli.options import read
+from lora.cli.options import PLAN, read
 from lora.cli.warm import ask
 from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
 from lora.files.sealed import read_json
@@ -238,7 +238,20 @@ def _check(**args: Any) -> None:
     check(targets, args["names"], files, settings, args["device"], _run_of(args))
 
 
+def _verify(results: str) -> None:
+    from lora.steps.verify import verify
+
+    print(*verify(results), sep="\n")
+
+
+def _verified(results: str) -> None:
+    """Check the files of a sweep before something is made of them; nothing where none has begun."""
+    if (Path(results) / PLAN).is_file():
+        _verify(results)
+
+
 def _export(**args: Any) -> None:
+    _verified(args["source"])
     from lora.steps.export import ExportSettings, export
 
     args["engines"] = tuple(args["engines"] or ())
@@ -257,11 +270,32 @@ def _run_of(args: dict[str, Any]) -> Run:
 
 
 def _track(results: str, **args: Any) -> None:
+    _verified(results)
     from lora.plan.layout import Layout
     from lora.plan.sweep import Sweep
     from lora.steps.track import TrackSettings, track
 
     track(Sweep.load(Layout(Path(results)).plan), TrackSettings(**args))
+
+
+def _ui(results: str, **args: Any) -> None:
+    from lora.cli.ui import ui
+    from lora.tracking.store import is_elsewhere
+
+    if is_elsewhere(Path(results)):
+        print(f"{results} was moved: MLflow's store in it is made anew")
+        _track(results, **_tracking_of(results))
+    else:
+        _verified(results)
+    ui(results, **args)
+
+
+def _tracking_of(results: str) -> dict[str, Any]:
+    """Return the settings by which a sweep was tracked."""
+    from lora.plan.layout import Layout
+
+    tracked = read_json(Layout(Path(results)).receipt("track"))
+    return {"experiment": tracked["experiment"], "uri": tracked["uri"]}
 
 
 def _status(**args: Any) -> None:
@@ -286,6 +320,8 @@ _STEPS = {
     "track": _track,
     "export": _export,
     "status": _status,
+    "ui": _ui,
+    "verify": _verify,
 }
 
 
@@ -296,8 +332,7 @@ def _run(step: str, args: dict[str, Any]) -> None:
     elif step in _STEPS:
         _STEPS[step](**args)
     else:
-        room = "cli" if step == "ui" else "steps"
-        getattr(importlib.import_module(f"lora.{room}.{step}"), step)(**args)
+        getattr(importlib.import_module(f"lora.steps.{step}"), step)(**args)
 
 
 def _json(text: str, what: str) -> dict[str, Any]:

@@ -237,6 +237,10 @@ def _status(p: argparse.ArgumentParser) -> None:
     p.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again")
 
 
+def _verify(p: argparse.ArgumentParser) -> None:
+    p.add_argument("results", nargs="?", default=RESULTS, help="results folder of the sweep")
+
+
 def _ui(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", nargs="?", default=RESULTS, help="results folder of the sweep")
     p.add_argument("--port", type=int, default=5000, help="the first one to try")
@@ -308,5 +312,6 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "export": ("a model for ASE, torch-sim, OpenMM, LAMMPS, with proof", _export),
     "track": ("fill MLflow from the files of a sweep", _track),
     "status": ("the state of every point of a sweep, also while it runs", _status),
+    "verify": ("check every file of a sweep against its seals", _verify),
     "ui": ("MLflow's comparison UI on the store of a sweep", _ui),
 }

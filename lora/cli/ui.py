@@ -40,12 +40,12 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     found = read_json(tracked)
     pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
     pages |= {k: found[k] for k in ("charts", "compare") if k in found}
-    if not found["uri"].startswith("sqlite:"):
-        _open(found["uri"], pages, browser)
+    store = found["uri"] or store_uri(results)
+    if not store.startswith("sqlite:"):
+        _open(store, pages, browser)
         return
-    there = Path(found["uri"].removeprefix("sqlite:///")).is_file()  # else the folder was moved
     port = _free(port)
-    server = _serve(found["uri"] if there else store_uri(results), port)
+    server = _serve(store, port)
     for kind in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first
         signal.signal(kind, signal.default_int_handler)
     try:

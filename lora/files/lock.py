@@ -21,17 +21,28 @@ BEAT = 10.0  # seconds between two heartbeats
 STALE = 120.0  # seconds without one after which a lock counts as left behind
 
 
+class Taken(Exception):  # noqa: N818  (who holds the lock)
+    """A lock that another process keeps alive, where waiting was not asked for."""
+
+
 class Lock:
     """Context that holds a lock file; entering waits as long as another process keeps it alive.
 
     Attributes:
         path: The lock file.
+        wait: Whether to wait for it.
         waited: True if another process held the lock first.
         lost: True if another process has taken the lock over.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path, self.token = Path(path), uuid.uuid4().hex
+    def __init__(self, path: str | Path, wait: bool = True) -> None:
+        """Name the lock.
+
+        Args:
+            path: The lock file.
+            wait: False raises `Taken` where another process keeps it alive.
+        """
+        self.path, self.token, self.wait = Path(path), uuid.uuid4().hex, wait
         self.waited, self.lost = False, False
         self.beats = 0
         self.done = threading.Event()
@@ -43,6 +54,8 @@ class Lock:
         while not self._create():
             content = _read(self.path)
             if content != seen:
+                if seen and not self.wait:
+                    raise Taken(_who(content))
                 if content and not seen:
                     log.info("%s: waiting for %s", self.path, _who(content))
                 seen, since = content, time.monotonic()
@@ -74,8 +87,9 @@ class Lock:
         return True
 
     def _content(self) -> str:
-        about = {"token": self.token, "where": _here(), "pid": os.getpid(), "beats": self.beats}
-        return json.dumps(about | {"host": socket.gethostname()})
+        about = {"token": self.token, "where": _here(), "pid": os.getpid()}
+        # of one length, so that a heartbeat needs no room on a full disk
+        return json.dumps(about | {"beats": f"{self.beats:012}", "host": socket.gethostname()})
 
     def _take(self, content: str) -> None:
         """Move a lock that was left behind out of the way; of several processes one succeeds."""
@@ -92,14 +106,25 @@ class Lock:
     def _is_mine(self) -> bool:
         return self.token in _read(self.path)
 
+    def _is_taken(self) -> bool:
+        """Return True where the file is another's or gone; one failed read does not say so."""
+        try:
+            content = self.path.read_text()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return "token" in _about(content) and self.token not in content
+
     def _keep_alive(self) -> None:
         while not self.done.wait(BEAT):
-            if not self._is_mine():
+            if self._is_taken():
                 self.lost = True
                 return
             self.beats += 1
             try:
-                self.path.write_text(self._content())
+                with self.path.open("r+") as file:  # never empty, as a file cut short would be
+                    file.write(self._content())
             except OSError as error:  # a full disk must not end a training; its checkpoint will
                 log.warning("%s: no heartbeat (%s)", self.path, error)
 
@@ -113,9 +138,10 @@ def _read(path: Path) -> str:
 
 def _about(content: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(content))
+        found = json.loads(content)
     except ValueError:  # the file is being written just now
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _who(content: str) -> str:
@@ -126,11 +152,11 @@ def _who(content: str) -> str:
 def _is_gone(content: str) -> bool:
     """Return True if the process of a lock was one of this machine and has ended."""
     about = _about(content)
-    if not about or about["where"] != _here():
+    if about.get("where") != _here() or not isinstance(about.get("pid"), int):
         return False
     try:
         os.kill(about["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:
         pass

@@ -136,11 +136,12 @@ def write_sealed(
     Args:
         path: The JSON file.
         content: What it holds; its key "seal" is added.
-        files: The files beside it.
+        files: The files; they are known by their paths from the folder of the JSON file.
         stamp: Of a receipt, what it was made from.  It has a digest of its own, so that the
             digest of the content is the same where the same was made.
     """
-    sums = {file.name: digest(file) for file in files}
+    path = Path(path)
+    sums = {os.path.relpath(file, path.parent): digest(file) for file in files}
     seal: dict[str, Any] = {"format": FORMAT, "digest": _digest_of(content, sums), "files": sums}
     if stamp is not None:
         seal |= {"stamp": stamp, "stamp_digest": _digest_of(stamp, {})}
@@ -210,7 +211,7 @@ def check_file(path: str | Path) -> None:
             if path.is_file() and sums.get(path.name, found := digest(path)) != found:
                 raise UserError(
                     f"{path} does not match the checksum in {name} (damaged or edited). "
-                    f"{_remedy(path)}"
+                    f"{remedy(path)}"
                 )
 
 
@@ -221,10 +222,12 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except ValueError as error:  # also where it is not UTF-8
-        raise UserError(f"{path} is not JSON ({error}). {_remedy(path)}") from None
+        raise UserError(f"{path} is not JSON ({error}). {remedy(path)}") from None
     seal = content.pop("seal", None) if isinstance(content, dict) else None
-    if not isinstance(seal, dict):  # not written by this project
-        return content, {}
+    if not isinstance(seal, dict):
+        if _was_sealed(content):
+            raise UserError(f"{path}: its seal is damaged. {remedy(path)}")
+        return content, {}  # not written by this project
     if seal.get("format", 0) > FORMAT:
         raise UserError(
             f"{path} has format {seal['format']}, and this version reads formats up to {FORMAT}. "
@@ -235,9 +238,16 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         whole = whole and seal.get("stamp_digest") == _digest_of(seal["stamp"], {})
     if not whole:
         raise UserError(
-            f"{path} does not match its own checksum (damaged or edited). {_remedy(path)}"
+            f"{path} does not match its own checksum (damaged or edited). {remedy(path)}"
         )
     return content, seal
+
+
+def _was_sealed(content: Any) -> bool:
+    """Return True where something is a seal in all but its name, which a flipped bit can change."""
+    values = content.values() if isinstance(content, dict) else ()
+    known = {"format", "digest", "files"}
+    return any(isinstance(x, dict) and len(known & {*x}) > 1 for x in values)
 
 
 def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:
@@ -245,13 +255,26 @@ def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _remedy(path: Path) -> str:
-    """Explain how to regenerate a file: delete it and its receipt, then run snakemake."""
+def remedy(path: Path) -> str:
+    """Explain how to regenerate a file: delete it and its receipt, then run snakemake.
+
+    Args:
+        path: The file.
+    """
     found = [receipt for find in RECEIPT_FINDERS if (receipt := find(path)) is not None]
     if not found:
         return "Delete it and make it again, or copy it again from where it came."
     both = path if found[0] == path else f"{path} and {found[0]}"
     return f"Delete {both}, then run snakemake again."
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 digest of a file, as `sha256sum` prints it.
+
+    Args:
+        path: The file.
+    """
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def digest(*paths: str | Path) -> str:

@@ -39,6 +39,21 @@ class Layout:
         return self.results / "plan.json"
 
     @property
+    def identity(self) -> Path:
+        """Return the file of the id by which a sweep is known wherever its folder lies."""
+        return self.results / "sweep.json"
+
+    @property
+    def lock(self) -> Path:
+        """Return the lock of the snakemake that works in this folder."""
+        return self.results / ".snakemake.lock"
+
+    @property
+    def whole(self) -> Path:
+        """Return the file that remembers which files were found as they were made."""
+        return self.results / "marks" / "whole.json"
+
+    @property
     def tries(self) -> Path:
         """Return the file that says how often a job is tried; only a started sweep knows."""
         return self.results / "train" / "tries.json"
@@ -164,11 +179,18 @@ class Layout:
             found = self.receipt(step, first)
         elif first in ("pages", "thorough"):
             found = path if first == "pages" else self.receipt(first)
+        elif folder == "track":  # what MLflow holds comes back as a whole
+            return self.results / folder
         elif step in RECEIPTS:
-            found = self.receipt(step)
+            found = self._page_of(path.name) or self.receipt(step)
         else:
             return None
         return found if found.is_file() else None
+
+    def _page_of(self, name: str) -> Path | None:
+        """Return the receipt of the page of the report that a file belongs to."""
+        pages = sorted(self.results.glob("report/pages/*.json"))
+        return next((x for x in pages if f'"../{name}"' in x.read_text(errors="ignore")), None)
 
 
 def find_receipt(path: Path) -> Path | None:

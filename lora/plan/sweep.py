@@ -19,6 +19,7 @@ from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_l
 from lora.plan.config import Config
 from lora.plan.finished import finished
 from lora.plan.freshness import Files, Verdict, judge, mark
+from lora.plan.identity import enter, id_of
 from lora.plan.job import Job
 from lora.plan.jobs import make_jobs
 from lora.plan.labels import check_data_keys
@@ -26,7 +27,7 @@ from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack, gone, make_packs, on_gpu
 from lora.plan.points import Point, make_points
 from lora.plan.race import Heat, fill, heats_of, race_packs, raced, stops
-from lora.plan.start import Start, refuse_old
+from lora.plan.start import Start
 
 NAMED = 12  # points that a message lists
 
@@ -89,7 +90,7 @@ class Sweep:
             raise UserErrors(wrong)
         layout = Layout(Path(config.results))
         check_profile(start.resources)
-        refuse_old(layout)
+        enter(layout, start)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
         sweep = cls.from_config(config, earlier, start.places)
         times = Times.of(layout, sweep.packs)
@@ -148,6 +149,7 @@ class Sweep:
         try:
             mark(self.jobs, verdicts, self.layout, dry)
             if not dry:
+                id_of(self.layout)
                 self.save(files)
         except OSError as error:
             raise UserError(f"plan: {trouble(error)}; run it again when that is mended") from None

@@ -63,6 +63,7 @@ def card_rows(card: dict[str, Any]) -> pd.DataFrame:
         "data": f"{data.get('file')} ({data.get('digest')})",
         "licence of the data": data["licence"] or "not known",
         "weights": card["fingerprint"],
+        **{f"SHA-256 of {name}": file["sha256"] for name, file in card["files"].items()},
         "made with": ", ".join(f"{k} {v}" for k, v in card["versions"].items()),
     }
     rows |= {f"errors, {name}": _rmse(found) for name, found in card.get("errors", {}).items()}

@@ -148,7 +148,6 @@ def notes(table: pd.DataFrame) -> dict[str, str]:
 def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str) -> str:
     """Return what is printed at the end of a sweep."""
     layout = sweep.layout
-    database = layout.database.resolve()
     others = f"of each point: {layout.model('POINT')}"
     if not keeps_all(sweep.config, sweep.packs.values()):
         others = (
@@ -167,7 +166,7 @@ def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str)
         "report    snakemake --report report.html",
         f"compare   mace-lora ui {layout.results}",
         "          (or MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui -w 1 "
-        f"--backend-store-uri 'sqlite:///{database}')",
+        f"--backend-store-uri 'sqlite:///{layout.database}')",
         "",
     ]
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from lora.export.engines.base import name_of
 from lora.export.formats import plain
 from lora.export.verify import Proof, is_free, verify
 from lora.export.write import write
-from lora.files.sealed import digest, read_json, write_sealed
+from lora.files.sealed import read_json, sha256, write_sealed
 from lora.mace.device import set_threads
 from lora.plan.commands import Run
 from lora.plan.layout import Layout
@@ -111,7 +111,7 @@ def export(
     folder = Path(settings.out) if settings.out else _folder(found)
     files, unwritten = write(model, folder, found.point, names)
     card["files"] = {
-        path.name: {"engines": [n for n in files if files[n] == path], "digest": digest(path)}
+        path.name: {"engines": [n for n in files if files[n] == path], "sha256": sha256(path)}
         for path in dict.fromkeys(files.values())
     }
     write_sealed(folder / "card.json", card, [folder / name for name in card["files"]])

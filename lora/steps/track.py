@@ -10,11 +10,14 @@ the point trained, and else made anew and the old one deleted.
 import logging
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up
+from lora.plan.identity import place_of
 from lora.plan.sweep import Sweep
+from lora.tracking.content import content_of
 from lora.tracking.fill import fill_store
 from lora.tracking.store import Store
 
@@ -46,15 +49,16 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
         receipt: Where to write what is returned; None is track/runs.json.
 
     Returns:
-        {"uri", "experiment"} and, where the store was reached, {"experiment_id", "model", "page",
-        "charts", "compare" (addresses in MLflow's UI), "runs": {point: run id}}.
+        {"uri" (None for the SQLite file, of which "place" and "logged" stand for its place and its
+        content), "experiment"} and, where the store was reached, {"experiment_id", "model",
+        "page", "charts", "compare" (addresses in MLflow's UI), "runs": {point: run id}}.
 
     Raises:
         UserError: The store cannot be reached.
     """
     layout = sweep.layout
     store = Store(layout.results, settings.uri, settings.experiment)
-    found: dict[str, Any] = {"uri": store.uri, "experiment": settings.experiment}
+    found: dict[str, Any] = {"uri": settings.uri, "experiment": settings.experiment}
     # MLflow searches by a filter in which a quote of the name would end it
     name = re.sub(r"[^A-Za-z0-9_. -]+", "-", settings.experiment)
     try:
@@ -66,5 +70,10 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
         log.warning("%s", error)
         print(error)  # the log of a job is not where one looks
         count_up(layout.missed, why=str(error))
-    (receipt or Receipt(layout.receipt("track"))).write(found)
+    files: list[Path] = []
+    if store.is_local:
+        found |= {"place": place_of(layout), "logged": content_of(layout.database)}
+        kept = [store.artifacts / run / "artifacts" for run in found.get("runs", {}).values()]
+        files = sorted(x for folder in kept for x in folder.rglob("*") if x.is_file())
+    (receipt or Receipt(layout.receipt("track"))).write(found, files)
     return found

@@ -92,7 +92,7 @@ def _register(store: Store, sweep: Sweep, name: str, point: str, run_id: str) ->
     else:
         evaluated = read_json(sweep.layout.errors(point))["sets"]
         merged = read_json(file.with_name("merge.json"))
-        card = model_card(name, store.uri, point, evaluated, merged)
+        card = model_card(name, store.shown, point, evaluated, merged)
         with tempfile.TemporaryDirectory() as folder:
             readme = Path(folder, "README.md")
             readme.write_text(card)

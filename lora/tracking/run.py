@@ -112,7 +112,7 @@ def datasets(results: Path) -> list[dict[str, str]]:
         path = layout.split(name)
         if path.is_file():
             entry = {"context": context, "name": path.name, "digest": digest(path)}
-            found.append(entry | {"source": str(path.resolve())})
+            found.append(entry | {"source": str(path.relative_to(results))})
     return found
 
 

@@ -5,10 +5,10 @@ while it runs, from its trainings (`live`); both name metrics alike and stamp th
 that stands in the file, so that what is written twice is there once.
 """
 
-import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +18,11 @@ from urllib.parse import urlsplit
 
 from lora.errors import UserError
 from lora.files.lock import Lock
+from lora.files.sealed import read_json
+from lora.plan.identity import id_of, place_of
 from lora.plan.layout import Layout
+
+log = logging.getLogger(__name__)
 
 # a server that is down shall cost seconds, not minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -44,8 +48,24 @@ class Store:
     def __init__(self, results: str | Path, uri: str | None, experiment: str) -> None:
         self.results, self.experiment = Path(results), experiment
         self.uri = check_uri(uri) or store_uri(self.results)
-        self.sweep = sweep_id(self.results)
+        self.sweep = id_of(Layout(self.results))
         self.experiment_id = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Return True for the SQLite file in the results folder."""
+        return self.uri == store_uri(self.results)
+
+    @property
+    def shown(self) -> str:
+        """Return the address for people; without the place of the folder, which can be moved."""
+        name = Layout(Path(self.results.resolve().name)).database
+        return f"sqlite:///{name}" if self.is_local else self.uri
+
+    @property
+    def artifacts(self) -> Path:
+        """Return the folder of files of that store."""
+        return Layout(self.results).database.resolve().with_name("artifacts")
 
     @contextmanager
     def writing(self) -> Iterator["Store"]:
@@ -68,6 +88,7 @@ class Store:
             alone = Lock(file.with_name(f"{file.name}.lock"))
         try:
             with alone:
+                self._leave_another_place()
                 if self.uri.startswith("sqlite:") and not file.is_file():
                     _make_database(file)
                 self.client = mlflow.MlflowClient(self.uri, self.uri)
@@ -93,7 +114,7 @@ class Store:
 
     def start(self, point: str, tags: dict[str, str], started: int | None = None) -> str:
         """Make a run for a point, begun at `started` (ms); return its id."""
-        own = {SWEEP: self.sweep, POINT: point, "results": str(self.results.resolve())}
+        own = {SWEEP: self.sweep, POINT: point}
         run = self.client.create_run(
             self.experiment_id, run_name=point, start_time=started, tags=own | tags
         )
@@ -171,14 +192,19 @@ class Store:
         self.client.set_experiment_tag(self.experiment_id, VIEW + self.sweep, json.dumps(view))
         return page_of(self.experiment_id, self.sweep)
 
+    def _leave_another_place(self) -> None:
+        """Delete the store of a folder that was moved, whose runs name files in the old place."""
+        if self.is_local and is_elsewhere(self.results):
+            log.warning("%s was moved: MLflow's store in it is made anew", self.results)
+            Layout(self.results).database.unlink(missing_ok=True)
+            shutil.rmtree(self.artifacts, ignore_errors=True)
+
     def _find_or_make_experiment(self) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
-            local = self.uri == store_uri(self.results)
-            folder = Layout(self.results).database.resolve().with_name("artifacts")
-            place = folder.as_uri() if local else None
+            place = self.artifacts.as_uri() if self.is_local else None
             try:
                 return str(self.client.create_experiment(self.experiment, artifact_location=place))
             except MlflowException:  # another process was faster, or a true fault: then again
@@ -220,11 +246,14 @@ def check_uri(uri: str | None) -> str | None:
     return uri
 
 
+def is_elsewhere(results: Path) -> bool:
+    """Return True for a results folder that was moved since its store in it was filled."""
+    layout = Layout(results)
+    tracked = layout.receipt("track")
+    place = read_json(tracked).get("place") if tracked.is_file() else None
+    return place not in (None, place_of(layout))
+
+
 def store_uri(results: Path) -> str:
     """Return the store that needs no server: an SQLite file in the results folder."""
     return f"sqlite:///{Layout(results).database.resolve()}"
-
-
-def sweep_id(results: Path) -> str:
-    """Return what ties the runs of a sweep together: a digest of where its results lie."""
-    return hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lora.files.lock
-from lora.files.lock import Lock
+from lora.files.lock import Lock, Taken
 
 
 @pytest.fixture
@@ -100,3 +100,40 @@ def test_a_broken_file_is_waited_out(tmp_path: Path, quick: None) -> None:
     (tmp_path / "lock").write_text('{"token": "ha')
     with Lock(tmp_path / "lock"):
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ["123", "[]", "null", "{", "", "\0", '{"pid": 1e99}'])
+def test_nonsense_is_a_lock_that_was_left_behind(tmp_path: Path, quick: None, content: str) -> None:
+    (tmp_path / "lock").write_text(content)
+    with Lock(tmp_path / "lock") as lock:
+        assert not lock.is_lost()
+
+
+def test_a_failed_read_and_a_full_disk_lose_nothing(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a training stopped, without a checkpoint, for what it took for another process."""
+    monkeypatch.setattr(lora.files.lock, "BEAT", 0.02)
+    opened, path = Path.open, tmp_path / "lock"
+
+    def broken(self: Path, *args: object, **own: object) -> object:
+        if self == path:
+            raise OSError(28, "No space left on device", str(path))
+        return opened(self, *args, **own)
+
+    with Lock(path) as lock:
+        monkeypatch.setattr(Path, "open", broken)
+        time.sleep(0.2)
+        monkeypatch.setattr(Path, "open", opened)
+        path.write_text("")  # cut short by a full disk
+        time.sleep(0.1)
+        assert not lock.is_lost() and lock.token in path.read_text()
+    assert not path.exists()
+
+
+def test_who_does_not_wait_is_told_who_is_there(tmp_path: Path, quick: None) -> None:
+    with Lock(tmp_path / "lock"), pytest.raises(Taken, match=f"process {os.getpid()} on "):
+        Lock(tmp_path / "lock", wait=False).__enter__()
+    left_behind(tmp_path / "lock")
+    with Lock(tmp_path / "lock", wait=False) as lock:  # nothing beats there
+        assert not lock.waited or not lock.is_lost()

@@ -1,0 +1,147 @@
+"""Check every file of a results folder against the seals in it.
+
+    receipt or sealed file  --digest of itself-->  its content
+                            --digests of files-->  models, tables, pages beside it
+
+A file counts as damaged where it differs from its digest, and a sealed file also where its seal is
+gone.  What was found whole is remembered by size and date, so that the next look is quick.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lora.errors import UserError
+from lora.files.sealed import digest, read_headed, read_seal, remedy, write_text
+
+PASSING = ("logs", "marks")  # folders that nothing is read from
+COPIES = "artifacts"  # folder of copies, whose seals name files that lie elsewhere
+HEADED = "state.pt"  # a file that begins with its own digest
+SEAL = {"format", "digest", "files"}
+STAMPED = SEAL | {"stamp", "stamp_digest"}
+
+Known = dict[str, list[Any]]  # {file: [size, date, digest, digests of files that it lists]}
+
+
+@dataclass
+class Findings:
+    """What a look at a results folder found.
+
+    Attributes:
+        sealed: How many files are as they were made.
+        damaged: A line for each that is not, with what to do.
+        lost: Files that a seal names and that are not there.
+        unknown: Files that no seal names.
+    """
+
+    sealed: int = 0
+    damaged: list[str] = field(default_factory=list)
+    lost: list[Path] = field(default_factory=list)
+    unknown: list[Path] = field(default_factory=list)
+
+
+def check_all(
+    results: str | Path,
+    is_loose: Callable[[Path], bool] = lambda _: False,
+    known: Known | None = None,
+) -> Findings:
+    """Check every file of a folder against the seals in it.
+
+    Args:
+        results: The folder.
+        is_loose: Whether a file needs no seal, because it changes while the sweep lives.
+        known: What was found whole before; it is brought up to date.  Without it all is read.
+    """
+    results = Path(results)
+    found, known = Findings(), {} if known is None else known
+    files = {x: x.stat() for x in _files(results)}
+    named: dict[Path, dict[Path, str]] = {}  # what sealed files say of others, by whom
+    whole: Known = {}
+    for path, state in files.items():
+        rel = str(path.relative_to(results))
+        entry = known.get(rel)
+        if entry is None or entry[:2] != [state.st_size, state.st_mtime_ns]:
+            try:
+                entry = [state.st_size, state.st_mtime_ns, digest(path), _listed(path)]
+            except UserError as error:
+                found.damaged.append(str(error))
+                continue
+        whole[rel] = entry
+        for name, content in (entry[3] or {}).items():
+            named.setdefault(Path(os.path.normpath(path.parent / name)), {})[path] = content
+    for path in files:
+        rel = str(path.relative_to(results))
+        if rel not in whole:
+            continue
+        wrong = [by for by, content in named.get(path, {}).items() if content != whole[rel][2]]
+        if wrong:
+            del whole[rel]
+            found.damaged.append(
+                f"{path} does not match the checksum in {wrong[0]} (damaged or edited). "
+                f"{remedy(path)}"
+            )
+        elif path in named or whole[rel][3] is not None:
+            found.sealed += 1
+        elif not is_loose(path):
+            found.unknown.append(path)
+    found.lost = sorted(x for x in named if x not in files)
+    known.clear()
+    known.update(whole)
+    return found
+
+
+def _files(results: Path) -> Iterator[Path]:
+    """Yield the files of a folder that count, in order."""
+    for folder, folders, names in os.walk(results):
+        passing = PASSING if Path(folder) == results else ()
+        folders[:] = sorted(x for x in folders if x not in passing)
+        for name in sorted(names):
+            path = Path(folder, name)
+            if not name.startswith(".") and not name.endswith(".lock") and not path.is_symlink():
+                yield path
+
+
+def _listed(path: Path) -> dict[str, str] | None:
+    """Return the digests that a file holds, of others; None for a file that has no seal.
+
+    Raises:
+        UserError: The file is damaged, or its seal is.
+    """
+    if path.name == HEADED:
+        try:
+            read_headed(path)
+        except ValueError:
+            raise UserError(f"{path} is damaged. {remedy(path)}") from None
+        return {}
+    if path.suffix != ".json" or COPIES in path.parts:
+        return None
+    seal = read_seal(path)
+    if seal and set(seal) not in (SEAL, STAMPED):
+        raise UserError(f"{path}: its seal is damaged. {remedy(path)}")
+    return dict(seal["files"]) if seal else None
+
+
+def read_known(path: Path) -> Known:
+    """Return what was found whole before; {} where that is not known.
+
+    Args:
+        path: The file that `write_known` wrote.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_known(path: Path, known: Known) -> None:
+    """Write down what was found whole.
+
+    Args:
+        path: The file.
+        known: What `check_all` has left there.
+    """
+    write_text(path, json.dumps(known))
