@@ -7,6 +7,7 @@ import errno
 import importlib
 import json
 import logging
+import signal
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ def do(arguments: list[str]) -> int:
     """Run a step in this process.
 
     Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
-    training to be gone on with.  All but 0 say why in one line on stderr.
+    training to be gone on with; 130 after Ctrl-C.  All but 0 say why in one line on stderr.
     """
     args = vars(read(arguments))
     logging.basicConfig(
@@ -57,6 +58,9 @@ def do(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
+    except KeyboardInterrupt:  # what it wrote is whole, or not there
+        print(f"mace-lora {step}: interrupted; run it again", file=sys.stderr)
+        return 128 + signal.SIGINT
     except Paused as reason:
         print(f"mace-lora {step}: {reason}; run it again to go on", file=sys.stderr)
         return EXIT_CODE

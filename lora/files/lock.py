@@ -44,7 +44,7 @@ class Lock:
         """
         self.path, self.token, self.wait = Path(path), uuid.uuid4().hex, wait
         self.waited, self.lost = False, False
-        self.beats = 0
+        self.beats, self.inode = 0, 0
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._keep_alive, daemon=True)
 
@@ -59,7 +59,7 @@ class Lock:
                 if content and not seen:
                     log.info("%s: waiting for %s", self.path, _who(content))
                 seen, since = content, time.monotonic()
-            if _is_gone(content) or time.monotonic() - since > STALE:
+            if self._is_gone(content) or time.monotonic() - since > STALE:
                 self._take(content)
                 continue
             self.waited = True
@@ -83,11 +83,12 @@ class Lock:
         except FileExistsError:
             return False
         with os.fdopen(handle, "w") as file:
+            self.inode = os.fstat(handle).st_ino
             file.write(self._content())
         return True
 
     def _content(self) -> str:
-        about = {"token": self.token, "where": _here(), "pid": os.getpid()}
+        about = {"token": self.token, "where": _here(), "pid": os.getpid(), "inode": self.inode}
         # of one length, so that a heartbeat needs no room on a full disk
         return json.dumps(about | {"beats": f"{self.beats:012}", "host": socket.gethostname()})
 
@@ -115,6 +116,15 @@ class Lock:
         except OSError:
             return False
         return "token" in _about(content) and self.token not in content
+
+    def _is_gone(self, content: str) -> bool:
+        """Return True if nobody holds the lock: its process has ended, or the file is a copy."""
+        about = _about(content)
+        try:
+            copied = about.get("inode", inode := self.path.stat().st_ino) != inode
+        except OSError:
+            return False
+        return copied or _has_ended(about)
 
     def _keep_alive(self) -> None:
         while not self.done.wait(BEAT):
@@ -149,9 +159,8 @@ def _who(content: str) -> str:
     return f"process {about.get('pid', '?')} on {about.get('host', '?')}"
 
 
-def _is_gone(content: str) -> bool:
+def _has_ended(about: dict[str, Any]) -> bool:
     """Return True if the process of a lock was one of this machine and has ended."""
-    about = _about(content)
     if about.get("where") != _here() or not isinstance(about.get("pid"), int):
         return False
     try:

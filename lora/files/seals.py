@@ -32,13 +32,13 @@ class Findings:
 
     Attributes:
         sealed: How many files are as they were made.
-        damaged: A line for each that is not, with what to do.
+        damaged: Of each that is not: a line with what to do.
         lost: Files that a seal names and that are not there.
         unknown: Files that no seal names.
     """
 
     sealed: int = 0
-    damaged: list[str] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
     lost: list[Path] = field(default_factory=list)
     unknown: list[Path] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ def check_all(
             try:
                 entry = [state.st_size, state.st_mtime_ns, digest(path), _listed(path)]
             except UserError as error:
-                found.damaged.append(str(error))
+                found.damaged[path] = str(error)
                 continue
         whole[rel] = entry
         for name, content in (entry[3] or {}).items():
@@ -79,7 +79,7 @@ def check_all(
         wrong = [by for by, content in named.get(path, {}).items() if content != whole[rel][2]]
         if wrong:
             del whole[rel]
-            found.damaged.append(
+            found.damaged[path] = (
                 f"{path} does not match the checksum in {wrong[0]} (damaged or edited). "
                 f"{remedy(path)}"
             )

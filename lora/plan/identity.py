@@ -7,15 +7,17 @@ import atexit
 import hashlib
 import sys
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from lora.errors import UserError, UserErrors
 from lora.files.lock import Lock, Taken
 from lora.files.sealed import read_json, write_sealed
-from lora.files.seals import check_all, read_known, write_known
+from lora.files.seals import Known, check_all, read_known
 from lora.plan.layout import Layout
 from lora.plan.start import Start, refuse_old
 
+HELD: set[Path] = set()  # locks of this process
 NAMED = 12  # damaged files that a message lists
 
 
@@ -58,8 +60,10 @@ def place_of(layout: Layout) -> str:
     return hashlib.sha256(str(layout.results.resolve()).encode()).hexdigest()[:12]
 
 
-def enter(layout: Layout, start: Start) -> None:
+def enter(layout: Layout, start: Start) -> Known:
     """Take a results folder, once it is clear that it can be gone on with.
+
+    Returns what was found whole in it, for `Layout.whole`.
 
     Args:
         layout: The paths of the sweep.
@@ -72,8 +76,7 @@ def enter(layout: Layout, start: Start) -> None:
     if start.runs:
         hold(layout)
         note_move(layout)
-    if not start.locked:
-        refuse_damaged(layout, start.runs)
+    return {} if start.locked else refuse_damaged(layout, start.runs)
 
 
 def hold(layout: Layout) -> None:
@@ -87,6 +90,8 @@ def hold(layout: Layout) -> None:
     Raises:
         UserError: Another one works there, on this machine or on one that shares the folder.
     """
+    if layout.lock in HELD:
+        return
     lock = Lock(layout.lock, wait=False)
     try:
         lock.__enter__()
@@ -95,28 +100,56 @@ def hold(layout: Layout) -> None:
             f"results: {layout.results}: snakemake works there already, {who}; wait for it, or "
             f"name another folder. If there is none, delete {layout.lock}"
         ) from None
+    HELD.add(layout.lock)
     atexit.register(lock.__exit__)
 
 
-def refuse_damaged(layout: Layout, remember: bool) -> None:
+def refuse_damaged(layout: Layout, goes_on: bool) -> Known:
     """Check what is new or changed in a results folder against its seals.
 
     Args:
         layout: The paths of the sweep.
-        remember: Whether to write down what was found whole.
+        goes_on: Whether jobs will run: those that were ended while they wrote run again.
+
+    Returns:
+        What was found whole.
 
     Raises:
         UserErrors: Files that were damaged or edited, a line each.
     """
     if not layout.plan.is_file():
-        return
+        return {}
     known = read_known(layout.whole)
     damaged = check_all(layout.results, known=known).damaged
-    if remember:
-        write_known(layout.whole, known)
-    if damaged:
-        more = [f"and {len(damaged) - NAMED} more: mace-lora verify {layout.results}"]
-        raise UserErrors([*damaged[:NAMED], *(more if len(damaged) > NAMED else [])])
+    begun = unfinished(layout, damaged)
+    if goes_on:
+        for receipt in set(begun.values()):
+            receipt.unlink(missing_ok=True)
+    lines = [line for path, line in damaged.items() if path not in begun]
+    if lines:
+        more = [f"and {len(lines) - NAMED} more: mace-lora verify {layout.results}"]
+        raise UserErrors([*lines[:NAMED], *(more if len(lines) > NAMED else [])])
+    return known
+
+
+def unfinished(layout: Layout, files: Iterable[Path]) -> dict[Path, Path]:
+    """Return the files that a job had begun to write anew, each with the receipt of before.
+
+    Args:
+        layout: The paths of the sweep.
+        files: Some that do not match their seals.
+    """
+    found = {}
+    for path in files:
+        receipt = layout.receipt_of(path)
+        if receipt is not None and receipt.is_dir():
+            receipt = layout.receipt("track")
+        if receipt is None or not receipt.is_file():
+            continue
+        mark = layout.mark_of(receipt)
+        if mark.is_file() and mark.stat().st_mtime > receipt.stat().st_mtime:
+            found[path] = receipt
+    return found
 
 
 def is_open(layout: Layout, path: Path) -> bool:

@@ -18,7 +18,6 @@ from lora.plan.bundles import bundles_of
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.data_jobs import DataJobs, plain
-from lora.plan.identity import place_of
 from lora.plan.job import Job, key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack
@@ -275,8 +274,6 @@ class _Maker(DataJobs):
             "points": [x.name for x in self.points.values() if x.trains or not x.settings],
             "missed": times_of(self.layout.missed),
         }
-        if not self.config.tracking.uri:  # the store in the folder holds where its files lie
-            settings["place"] = place_of(self.layout)
         settings.pop("live")  # turning it on retrains and logs nothing again
         pages = (key_of("report", "summary"), key_of("report", "figures"))
         needs = (*self.trained, *self.every("merge", "evaluate", "check"), "choose", *pages)

@@ -80,6 +80,19 @@ class Layout:
         """Return the mark of a job, which is newer than its receipt where it has to run again."""
         return self.results / "marks" / step / (name or step)
 
+    def mark_of(self, receipt: Path) -> Path:
+        """Return the mark of the job that a receipt is of."""
+        folder, *_, name = receipt.relative_to(self.results).with_suffix("").parts
+        if receipt.parent == self.results / "train" / "rungs":
+            step = "probe" if name.endswith("_checks") else "rung"
+            return self.mark(step, name.removesuffix("_checks"))
+        if receipt.parent.name in ("packs", "pages"):
+            return self.mark(folder, name)
+        if folder == "truncate":
+            return self.mark(folder, receipt.parent.name)
+        steps = {path: step for step, path in RECEIPTS.items()}
+        return self.mark(steps[str(receipt.relative_to(self.results))])
+
     def log(self, step: str, name: str = "") -> Path:
         """Return the log of a step."""
         return self.results / "logs" / (f"{step}/{name}.log" if name else f"{step}.log")

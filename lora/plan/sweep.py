@@ -13,6 +13,7 @@ from typing import Any
 
 from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
+from lora.files.seals import write_known
 from lora.plan.bundles import bundles_of, in_bundles
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_line
@@ -90,7 +91,7 @@ class Sweep:
             raise UserErrors(wrong)
         layout = Layout(Path(config.results))
         check_profile(start.resources)
-        enter(layout, start)
+        whole = enter(layout, start)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
         sweep = cls.from_config(config, earlier, start.places)
         times = Times.of(layout, sweep.packs)
@@ -102,6 +103,8 @@ class Sweep:
         if not start.locked:
             sweep.refuse_upgrade(forecast)
             sweep.write(verdicts, files, start.dry)
+        if start.runs and whole:
+            write_known(layout.whole, whole)
         sweep.note(verdicts)
         said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
         running = {pack.leg.heat for pack in forecast.packs if pack.leg}

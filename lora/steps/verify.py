@@ -8,7 +8,7 @@ from pathlib import Path
 from lora.errors import UserError, UserErrors
 from lora.files.sealed import read_json
 from lora.files.seals import Findings, check_all
-from lora.plan.identity import is_open
+from lora.plan.identity import is_open, unfinished
 from lora.plan.layout import Layout
 from lora.tracking.content import content_of
 
@@ -33,11 +33,13 @@ def verify(results: str | Path) -> list[str]:
     found = check_all(layout.results, lambda path: is_open(layout, path))
     models = {x for x in found.lost if x.parent.parent == layout.results / "merge"}
     lost = [x for x in found.lost if x not in models]
-    wrong = [*found.damaged, *_store(layout)]
+    writing = unfinished(layout, found.damaged)
+    wrong = [line for path, line in found.damaged.items() if path not in writing]
+    wrong += _store(layout)
     wrong += [f"{x} is missing, though it was made. Run snakemake again" for x in lost]
     if wrong:
         raise UserErrors(wrong)
-    return _lines(layout, found, len(models))
+    return _lines(layout, found, len(models), len(writing))
 
 
 def _store(layout: Layout) -> list[str]:
@@ -55,8 +57,10 @@ def _store(layout: Layout) -> list[str]:
     ]
 
 
-def _lines(layout: Layout, found: Findings, models: int) -> list[str]:
+def _lines(layout: Layout, found: Findings, models: int, writing: int) -> list[str]:
     lines = [f"{layout.results}: {found.sealed} files are as they were made"]
+    if writing:
+        lines.append(f"{writing} files are being made anew, or their job was ended; run snakemake")
     if models:
         lines.append(f"{models} merged models are not kept; see keep_models")
     if found.unknown:

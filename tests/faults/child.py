@@ -78,6 +78,20 @@ def dies_at_write(n: int) -> None:
     Path.replace = deadly  # type: ignore[method-assign]
 
 
+def fails_at_write(n: int, raised: BaseException) -> None:
+    """Raise an error when the n-th file is written but has not its name yet, and ever after."""
+    count, replace = 0, Path.replace
+
+    def broken(self: Path, target: Any) -> Path:
+        nonlocal count
+        count += 1
+        if count >= n:
+            raise raised
+        return replace(self, target)
+
+    Path.replace = broken  # type: ignore[method-assign]
+
+
 def small_disk(size: int) -> None:
     """No file may grow over `size` bytes: the system refuses the write, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

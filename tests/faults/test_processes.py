@@ -1,5 +1,7 @@
 """Faults of processes, disks, clocks and memory: run again, and the result is that of no fault."""
 
+import errno
+import os
 import random
 import re
 import shutil
@@ -22,6 +24,7 @@ from tests.faults.child import (
     Chain,
     clock_set_back,
     dies_at_write,
+    fails_at_write,
     fault,
     memory_runs_out,
     one_does_not_fit,
@@ -155,6 +158,35 @@ def test_disk_full(step: str, whole: Chain, tmp_path: Path, told: Callable) -> N
     chain.run(step)
     assert equal(chain, whole, step)
     told(f"disk full in {step} (file size limit)", 1, "exit 74, one line with the file", "equal")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_interrupted(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """Ctrl-C: one line, and the step can be run again."""
+    chain = whole.before(step, tmp_path / "interrupted")
+    broken = chain.start(step, fault(fails_at_write, 1, KeyboardInterrupt()))
+    assert broken.wait() == 130, broken.said()
+    assert f"mace-lora {step}: interrupted; run it again" in broken.said()
+    assert "Traceback" not in broken.said()
+    chain.run(step)
+    assert equal(chain, whole, step)
+    told(f"Ctrl-C in {step}", 1, "exit 130, one line", "equal")
+
+
+@pytest.mark.parametrize("kind", [errno.EIO, errno.EROFS], ids=lambda x: errno.errorcode[x])
+@pytest.mark.parametrize("step", ["split", "train", "merge", "evaluate", "check", "export"])
+def test_a_disk_that_breaks_in_the_middle(
+    step: str, kind: int, whole: Chain, tmp_path: Path, told: Callable
+) -> None:
+    """After the first file that was written: the second and all others are refused."""
+    chain = whole.before(step, tmp_path / "broken")
+    error = OSError(kind, os.strerror(kind), "out/somewhere")
+    broken = chain.start(step, fault(fails_at_write, 2, error))
+    assert broken.wait() in (0, 74), broken.said()  # a step that writes one file has nothing to say
+    assert "Traceback" not in broken.said() and not list(chain.home.rglob(".*.part"))
+    chain.run(step)
+    assert equal(chain, whole, step)
+    told(f"{errno.errorcode[kind]} in {step} after a first file", 1, "exit 74, one line", "equal")
 
 
 @contextmanager

@@ -141,10 +141,10 @@ def test_a_moved_folder_is_the_same_sweep(sweep: Sweep) -> None:
     old.results.rename(new.results)
     sweep.config["results"] = "elsewhere/out"
     try:
-        assert sweep.todo() == {"track": 1}
-        printed = sweep.run()
-        assert "was moved or copied here" in printed and not old.results.exists()
-        assert sweep.todo() == {} and "was moved" not in sweep.run()
+        assert sweep.todo() == {}
+        assert "was moved or copied here" in sweep.run() and not old.results.exists()
+        assert "was moved" not in sweep.run()
+        assert main(["track", str(new.results)]) == 0
         client = mlflow.MlflowClient(uri := store_uri(new.results), uri)
         tracked = read_json(new.receipt("track"))
         made = client.search_runs([tracked["experiment_id"]])
@@ -157,6 +157,7 @@ def test_a_moved_folder_is_the_same_sweep(sweep: Sweep) -> None:
         new.results.rename(old.results)
         sweep.config["results"] = "out"
         sweep.run()
+        assert main(["track", str(old.results)]) == 0
 
 
 def test_no_place_of_this_machine_is_written_down(sweep: Sweep) -> None:

@@ -137,3 +137,11 @@ def test_who_does_not_wait_is_told_who_is_there(tmp_path: Path, quick: None) -> 
     left_behind(tmp_path / "lock")
     with Lock(tmp_path / "lock", wait=False) as lock:  # nothing beats there
         assert not lock.waited or not lock.is_lost()
+
+
+def test_a_copy_of_a_lock_holds_nothing(tmp_path: Path) -> None:
+    """Of a folder that was copied while its process worked: not even waited for."""
+    with Lock(tmp_path / "lock"):
+        (tmp_path / "copy").write_text((tmp_path / "lock").read_text())
+        with Lock(tmp_path / "copy") as lock:
+            assert not lock.waited

@@ -47,9 +47,10 @@ def write_all(sweep: Sweep) -> dict[str, set[str]]:
     for name in names:
         receipt = Receipt(sweep.layout.receipt("report", name))
         report(sweep, name, receipt)
-        files = {f"../{x}": digest(sweep.layout.report(x)) for x in read_json(receipt.path)["files"]}
+        named = read_json(receipt.path)["files"]
+        files = {f"../{x}": digest(sweep.layout.report(x)) for x in named}
         assert read_seal(receipt.path)["files"] == files
-        written[name] = set(files)
+        written[name] = set(named)
     return written
 
 

@@ -25,7 +25,7 @@ from lora.steps.track import TrackSettings, track
 from lora.tracking import live as live_module
 from lora.tracking.live import Live
 from lora.tracking.run import COUNTS, read_run
-from lora.tracking.store import Store
+from lora.tracking.store import Store, store_uri
 from lora.tracking.view import COLUMNS
 from tests.support import counts, forkserver
 from tests.support.models import make_model
@@ -91,7 +91,7 @@ def test_filled_once_and_again(tmp_path: Path) -> None:
     first = track(sweep, EXP)
     assert read_json(sweep.layout.receipt("track")) == first
     assert track(sweep, EXP) == first  # nothing new, nothing twice
-    client = mlflow.MlflowClient(first["uri"])
+    client = mlflow.MlflowClient(store_uri(sweep.layout.results))
     runs = {r.info.run_name: r for r in client.search_runs([first["experiment_id"]])}
     assert set(runs) == set(POINTS)
     run = runs["lora_r4_a1_s3"]
@@ -125,7 +125,9 @@ def test_what_a_run_says(tmp_path: Path) -> None:
 
     sweep = make_results(tmp_path)
     found = track(sweep, EXP)
-    run = mlflow.MlflowClient(found["uri"]).get_run(found["runs"]["lora_r4_a1_s3"])
+    run = mlflow.MlflowClient(store_uri(sweep.layout.results)).get_run(
+        found["runs"]["lora_r4_a1_s3"]
+    )
     params = run.data.params
     assert sorted(params)[:2] == ["lora_alpha", "lora_rank"]  # the axes of the contour plot
     assert params["provenance/base"] == "b" * 16 and params["provenance/data"] == "d" * 16
@@ -145,7 +147,7 @@ def test_the_chosen_model_is_registered_and_runs_as_its_card_says(tmp_path: Path
     choose(sweep, point)
     first = track(sweep, EXP)
     assert [track(sweep, EXP) for _ in range(2)] == [first, first]
-    client = mlflow.MlflowClient(first["uri"], first["uri"])
+    client = mlflow.MlflowClient(store_uri(sweep.layout.results), store_uri(sweep.layout.results))
     name = first["model"].removeprefix("models:/").removesuffix("@best")
     (version,) = client.search_model_versions(f"name = '{name}'")
     assert version.run_id == first["runs"][point] and version.tags["point"] == point
@@ -180,6 +182,33 @@ def test_a_server_that_is_down_is_said_or_left_for_later(
         assert "runs" not in track(sweep, replace(down, or_later=True))
         assert read_json(sweep.layout.missed)["times"] == times
     assert "Results are safe" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_server_that_is_killed_while_it_is_filled(
+    tmp_path: Path, server: Server, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a run in it: filled up once it is back, one run a point."""
+    sweep, log, left = make_results(tmp_path), Store.log, [calls]
+
+    def deadly(self: Store, *args: object, **own: object) -> None:
+        left[0] -= 1
+        if not left[0]:
+            server.kill()
+        log(self, *args, **own)
+
+    monkeypatch.setattr(Store, "log", deadly)
+    where = TrackSettings(server.uri, "exp")
+    with pytest.raises(UserError, match="could not be reached"):
+        track(sweep, where)
+    monkeypatch.setattr(Store, "log", log)
+    server.start()
+    track(sweep, where)
+    found = all_of(server.uri, "exp")
+    assert set(found) == set(POINTS)
+    assert all(len(x["ids"]) == 1 and x["status"] == "FINISHED" for x in found.values())
+    assert found[POINTS[0]]["loss"] == LOSSES
 
 
 def test_no_password_in_the_uri(tmp_path: Path) -> None:
