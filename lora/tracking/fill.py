@@ -1,5 +1,6 @@
 """Fill an MLflow store from the files of a sweep."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,15 @@ def _fill(store: Store, sweep: Sweep, point: str, run_id: str, run: Run) -> None
     store.log_datasets(run_id, datasets(results))
     for path in run.files:
         store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(results)))
-    store.client.log_dict(run_id, sweep.config.to_dict(), "config.json")
+    config = {k: v for k, v in sweep.config.to_dict().items() if k != "results"}  # it can be moved
+    store.client.log_dict(run_id, config, "config.json")
 
 
 def _delete(store: Store, runs: list[Any]) -> None:
     for run in runs:
         store.client.delete_run(run.info.run_id)
+        if store.is_local:  # MLflow keeps their files
+            shutil.rmtree(store.artifacts / run.info.run_id, ignore_errors=True)
 
 
 def _register(store: Store, sweep: Sweep, name: str, point: str, run_id: str) -> None:
