@@ -7,8 +7,9 @@ import atexit
 import hashlib
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lora.errors import UserError, UserErrors
 from lora.files.lock import Lock, Taken
@@ -77,6 +78,24 @@ def enter(layout: Layout, start: Start) -> Known:
         hold(layout)
         note_move(layout)
     return {} if start.locked else refuse_damaged(layout, start.runs)
+
+
+def left_out(earlier: Mapping[str, Any], points: Iterable[str]) -> list[str]:
+    """Say which points of the start before are no longer in the sweep.
+
+    Args:
+        earlier: The plan of the start before; {} where there was none.
+        points: The points of this start.
+    """
+    before = {x for _, members in earlier.get("members", {}).values() for x in members}
+    gone = sorted(before - {*points})
+    if not gone:
+        return []
+    named = ", ".join(gone[:NAMED]) + (", ..." if len(gone) > NAMED else "")
+    return [
+        f"results: {len(gone)} points of the last start are not in this config: {named}. Their "
+        "files stay; report and MLflow leave them out"
+    ]
 
 
 def hold(layout: Layout) -> None:

@@ -20,7 +20,7 @@ from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_l
 from lora.plan.config import Config
 from lora.plan.finished import finished
 from lora.plan.freshness import Files, Verdict, judge, mark
-from lora.plan.identity import enter, id_of
+from lora.plan.identity import enter, id_of, left_out
 from lora.plan.job import Job
 from lora.plan.jobs import make_jobs
 from lora.plan.labels import check_data_keys
@@ -109,7 +109,7 @@ class Sweep:
         said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
         running = {pack.leg.heat for pack in forecast.packs if pack.leg}
         heats = [heat for name, heat in sweep.heats.items() if name in running]
-        said += [race_line(heat, times, sweep.device) for heat in heats]
+        said += [race_line(x, times, sweep.device) for x in heats] + left_out(earlier, sweep.points)
         print(*warnings, *said, sep="\n", file=sys.stderr)
         return sweep
 

@@ -71,8 +71,8 @@ def foundation(
 
 
 def _source(name: str) -> str:
-    """Return where a model comes from: the path of a file, or the address of a published one."""
-    return str(Path(name).resolve()) if Path(name).is_file() else BY_NAME[name].url
+    """Return where a model comes from: the file as it was named, or a published one's address."""
+    return name if Path(name).is_file() else BY_NAME[name].url
 
 
 def _say(result: dict[str, Any]) -> None:

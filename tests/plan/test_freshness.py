@@ -508,3 +508,12 @@ def test_the_plan_says_what_a_cluster_is_asked_for(
 ) -> None:
     line = said(capsys, config(tmp_path), nodes=50)
     assert "at most 50 jobs at a time, limits of 12 hours in all" in line
+
+
+def test_points_of_another_config_are_said(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two configs on one folder, one after the other: nothing leaves the report in silence."""
+    begin(config(done, grid={"rank": [2], "alpha": [1, 8]}))
+    said = capsys.readouterr().err
+    assert "2 points of the last start are not in this config: lora_r4_a1_s3, lora_r4_a8_s3" in said
+    begin(config(done))
+    assert "last start" not in capsys.readouterr().err
