@@ -193,6 +193,20 @@ def forgetting(table: pd.DataFrame, choice: Choice, path: Path) -> list[Path]:
     return save(figure, data.reset_index(), path)
 
 
+def epochs_of(files: Mapping[str, Path]) -> pd.DataFrame:
+    """Return the epochs of trainings: what each line of metrics.jsonl has, and the point.
+
+    Args:
+        files: {point: its metrics.jsonl}.
+    """
+    parts = []
+    for point, file in files.items():
+        lines = [json.loads(line) for line in intact(file).read_text().splitlines()]
+        parts.append(pd.DataFrame(lines).assign(point=point))
+    names = [f"valid_{ENERGY}", f"valid_{FORCE}"]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=["epoch", *names, "point"])
+
+
 def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> list[Path]:
     """Draw the validation errors of every training against the epoch.
 
@@ -201,12 +215,7 @@ def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> 
         dashed: The points whose lines are dashed.
         path: The file.
     """
-    parts = []
-    for point, file in files.items():
-        lines = [json.loads(line) for line in intact(file).read_text().splitlines()]
-        parts.append(pd.DataFrame(lines).assign(point=point))
-    names = [f"valid_{ENERGY}", f"valid_{FORCE}"]
-    data = pd.concat(parts) if parts else pd.DataFrame(columns=["epoch", *names, "point"])
+    names, data = [f"valid_{ENERGY}", f"valid_{FORCE}"], epochs_of(files)
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
     for column, (_, label), ax in zip(names, QUANTITIES.items(), axes, strict=True):
         for i, (name, part) in enumerate(data.groupby("point", sort=False)):

@@ -1,5 +1,7 @@
 """Small HTML pages of tables and paragraphs, which stand by themselves and inside the report."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
@@ -14,6 +16,15 @@ STYLE = """<style>
 .sweep th:first-child {text-align: left}
 .sweep tr.chosen {background: #fff3c4; font-weight: bold}
 .sweep .note {color: #666}
+.sweep pre {background: #f5f5f5; padding: .5em .8em; white-space: pre-wrap;
+  overflow-wrap: anywhere; margin: .3em 0}
+.sweep figure {display: inline-block; margin: 1em 1.5em 0 0; max-width: 46em; vertical-align: top}
+.sweep figure img {max-width: 100%}
+.sweep figcaption {max-width: 46em}
+.sweep .verdict {border: 2px solid #0072B2; border-radius: 6px; padding: .4em 1em; max-width: 60em}
+.sweep .verdict dl {display: grid; grid-template-columns: 8em 1fr; margin: .3em 0}
+.sweep .verdict dt {font-weight: bold}
+.sweep .verdict dd {margin: 0 0 .3em}
 </style>"""
 TEMPLATES = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 PAGE = TEMPLATES.from_string(
@@ -32,6 +43,27 @@ PARAGRAPH = TEMPLATES.from_string(
     "<p{% if note %} class=note{% endif %}>{% if lead %}<b>{{ lead }}</b> {% endif %}{{ text }}</p>"
 )
 CODE = TEMPLATES.from_string("<p>{{ title }}</p><pre>{{ code }}</pre>")
+
+
+VERDICT = TEMPLATES.from_string("""\
+<div class=verdict><dl>
+{% for name, sentences in rows.items() %}
+<dt>{{ name }}</dt><dd>{{ sentences|join(" ") }}</dd>
+{% if loop.first %}<dt>Errors</dt><dd>{{ table }}</dd>{% endif %}
+{% endfor %}
+</dl>{{ code }}</div>
+""")
+
+
+def verdict(rows: Mapping[str, Sequence[str]], table: Markup, code: Markup) -> Markup:
+    """Return the box of the first page: what was found, in a few words.
+
+    Args:
+        rows: {what a reader asks: sentences}.
+        table: The errors, which come after the first row.
+        code: How to load the model.
+    """
+    return Markup(VERDICT.render(rows=rows, table=table, code=code))
 
 
 def page(title: str, *parts: Markup) -> str:

@@ -12,11 +12,12 @@ from lora.plan.sweep import Sweep
 from lora.report.audit_page import warnings_of
 from lora.report.checks_page import write_checks
 from lora.report.comparison import Errors
+from lora.report.first_page import Story, first_page, to_do, to_mind
 from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.report.race_page import sentences as about_race
 from lora.report.rivals import forgetting, replay_and_lora
-from lora.report.words import words
+from lora.report.words import Words
 from lora.selection.choose import Choice, Verdicts, read_choice
 from lora.selection.raced import read_races
 from lora.selection.results import read_results
@@ -40,24 +41,24 @@ def write(sweep: Sweep) -> list[Path]:
     layout, choice = sweep.layout, read_choice(sweep)
     results = read_results(sweep, "choose")
     errors = Errors.of_sweep(sweep, results, choice.metric)
-    sentences = words(errors, choice, _forgetting(errors, choice))
-    for race in read_races(sweep):
-        sentences += about_race(race, errors)
-    sentences += warnings_of(read_json(layout.receipt("audit")))
-    sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
-    sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]
-    if "report/committee" in sweep.jobs:
-        sentences += read_json(layout.report("committee.json"))["sentences"]
-    sentences += foundation_sentences(layout)
+    said, forgotten = Words.of(errors, choice), _forgetting(errors, choice)
+    rest = _of_the_data(sweep, errors)
+    sentences = said.in_order(forgotten) + rest
     note = paragraph(NOTE, note=True)
     groups = groups_table(errors, choice.reasons)
+    chosen = errors.group_of[choice.point]
+    tuned = _tuned(sweep, choice.point)
+    story = Story(
+        model=said.model,
+        rivals=said.rivals,
+        forgotten=forgotten,
+        mind=[*said.diverged, *to_mind(errors, chosen, tuned)],
+        to_do=[*said.failed, *to_do(errors, chosen, said.improving)],
+        rest=rest,
+    )
+    table = note + rows_of(groups, chosen=chosen)
     texts = {
-        "choice.html": page(
-            "What won",
-            *map(paragraph, sentences),
-            note,
-            rows_of(groups, chosen=errors.group_of[choice.point]),
-        ),
+        "choice.html": first_page(sweep, errors, choice, story, table),
         "sweep.html": page(
             "Every point",
             note,
@@ -69,6 +70,25 @@ def write(sweep: Sweep) -> list[Path]:
         write_text(layout.report(name), text)
     checks = write_checks(results.checks, choice.verdicts, layout.report("checks.html"))
     return [*(layout.report(name) for name in texts), *checks]
+
+
+def _of_the_data(sweep: Sweep, errors: Errors) -> list[str]:
+    """Return what else there is to say: of the race, data, E0s, committee, foundation model."""
+    layout, sentences = sweep.layout, []
+    for race in read_races(sweep):
+        sentences += about_race(race, errors)
+    sentences += warnings_of(read_json(layout.receipt("audit")))
+    sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
+    sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]
+    if "report/committee" in sweep.jobs:
+        sentences += read_json(layout.report("committee.json"))["sentences"]
+    return sentences + foundation_sentences(layout)
+
+
+def _tuned(sweep: Sweep, point: str) -> list[str] | None:
+    """Return the elements that a point was fine-tuned on; None where that is not known."""
+    merged = sweep.layout.model(point).with_name("merge.json")
+    return read_json(merged).get("fine_tuned_elements") if merged.is_file() else None
 
 
 def _forgetting(errors: Errors, choice: Choice) -> list[str]:

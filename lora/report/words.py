@@ -1,6 +1,7 @@
 """Say in words what won and by how much, what was refused, and how LoRA stands."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -15,30 +16,58 @@ from lora.selection.table import BASELINES, of_all_data, trained
 SHOWN = 6  # refused points that are named
 
 
-def words(errors: Errors, choice: Choice, forgotten: Sequence[str] = ()) -> list[str]:
-    """Return what won and by how much, what was refused, and how LoRA stands.
+@dataclass(frozen=True)
+class Words:
+    """What is said of a sweep, by what a reader asks.
 
-    Args:
-        errors: The errors of every group.
-        choice: The decision.
-        forgotten: What there is to say of forgetting, see `lora.report.rivals`.
+    Attributes:
+        model: What won and by how much, what was refused.
+        improving: That trainings would have gained from more epochs.
+        failed: The trainings that failed.
+        rivals: How LoRA stands against other methods.
+        diverged: The trainings that diverged.
     """
-    chosen = errors.group_of[choice.point]
-    one_seed = errors.of(chosen, VALID, errors.metric).n == 1
-    lines = [*_no_better(errors, chosen), _chosen(errors, choice), *_refusals(choice)]
-    if others := _others(errors, choice):
-        lines.append(_next(errors, chosen, others[0]))
-    lines += [*_improving(errors), *_failures(errors.table), *forgotten]
+
+    model: list[str]
+    improving: list[str]
+    failed: list[str]
+    rivals: list[str]
+    diverged: list[str]
+
+    @classmethod
+    def of(cls, errors: Errors, choice: Choice) -> "Words":
+        """Put into words what was found.
+
+        Args:
+            errors: The errors of every group.
+            choice: The decision.
+        """
+        chosen = errors.group_of[choice.point]
+        model = [*_no_better(errors, chosen), _chosen(errors, choice), *_refusals(choice)]
+        if others := _others(errors, choice):
+            model.append(_next(errors, chosen, others[0]))
+        rivals, diverged = _rivals(errors, choice), []
+        if choice.lora is not None:
+            diverged = _diverged(errors.table)
+        return cls(model, _improving(errors), _failures(errors.table), rivals, diverged)
+
+    def in_order(self, forgotten: Sequence[str]) -> list[str]:
+        """Return all sentences, those on forgetting (`lora.report.rivals`) among them."""
+        before = [*self.model, *self.improving, *self.failed, *forgotten]
+        return [*before, *self.rivals, *self.diverged]
+
+
+def _rivals(errors: Errors, choice: Choice) -> list[str]:
+    """Return how LoRA stands against the foundation model and the other methods."""
     if choice.lora is None:
-        return lines
-    lora = errors.group_of[choice.lora]
-    if lora != chosen:
-        lines.append(f"The best LoRA point by the same rule is {choice.lora}.")
+        return []
+    chosen, lora = errors.group_of[choice.point], errors.group_of[choice.lora]
+    lines = [f"The best LoRA point by the same rule is {choice.lora}."] if lora != chosen else []
     for kind in (FOUNDATION.kind, *BASELINES):
         lines += against(errors, lora, kind)
-    if one_seed:
+    if errors.of(chosen, VALID, errors.metric).n == 1:
         lines.append("With one seed, differences of a few percent are noise.")
-    return lines + _diverged(errors.table)
+    return lines
 
 
 def _no_better(errors: Errors, chosen: str) -> list[str]:

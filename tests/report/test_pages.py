@@ -1,5 +1,7 @@
 """Every page of the report, written from small results folders."""
 
+import base64
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +81,29 @@ def test_every_page_of_a_large_sweep(tmp_path: Path) -> None:
     assert choice.count("class=chosen") == 1 and f"<tr class=chosen><th>{chosen}</th>" in choice
     for words in (str(sweep.layout.model(best)), "snakemake --report", "mlflow ui"):
         assert words in summary
+
+
+def test_the_first_page_answers_what_a_reader_asks(tmp_path: Path) -> None:
+    """Which model, how good, better than others, what it forgot, what to mind, what to do next."""
+    sweep = make(tmp_path, **WHOLE)
+    write_all(sweep)
+    best = read_json(sweep.layout.receipt("choose"))["point"]
+    text = sweep.layout.report("choice.html").read_text()
+    box, rest = text.split("<div class=verdict>")[1].split("</div>", 1)
+    asked = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", box, re.S)
+    assert [x for x, _ in asked] == [
+        *("Model", "Errors", "Better than?", "Forgot", "Mind", "Next"),
+    ]
+    answers = dict(asked)
+    assert f"Chosen: {best}" in answers["Model"]
+    assert "±" in answers["Errors"] and "force RMSE (meV/Å)" in answers["Errors"]
+    assert "against full" in answers["Better than?"]
+    assert "in multiples of its own" in answers["Forgot"]
+    assert f"MACECalculator(&#34;{sweep.layout.model(best)}&#34;, default_dtype=" in box
+    shown = re.findall(r"<figcaption><b>(.*?)\.</b>", rest)
+    assert shown == ["Rank and alpha", "Methods", "Learning curves", "Parity"]
+    pictures = [base64.b64decode(x) for x in re.findall(r"svg\+xml;base64,([^\"]+)", rest)]
+    assert all(b"</svg>" in x and b"nan" not in x for x in pictures)
 
 
 def test_where_e0s_are_from_and_what_is_open_is_said_once(tmp_path: Path) -> None:

@@ -5,11 +5,18 @@ import pandas as pd
 import pytest
 
 from lora.report import comparison, rivals, summary, words
-from lora.selection.choose import choose
+from lora.selection.choose import Choice, choose
 from tests.support import counts
 from tests.support.tables import seeds_of, verdicts_of
 
 METRIC = "rmse_f_mev_per_a"
+
+
+def all_said(
+    errors: comparison.Errors, choice: Choice, forgotten: tuple[str, ...] = ()
+) -> list[str]:
+    """Return all that is said of a sweep."""
+    return words.Words.of(errors, choice).in_order(forgotten)
 
 
 def test_a_training_that_failed_is_said_and_not_compared() -> None:
@@ -24,11 +31,11 @@ def test_a_training_that_failed_is_said_and_not_compared() -> None:
     assert errors.groups == ["lora_b", "lora_a"]
     left = errors.of("lora_a", "valid", METRIC)
     assert (left.mean, left.n) == (61.5, 2)
-    text = " ".join(words.words(errors, choice))
+    text = " ".join(all_said(errors, choice))
     assert f"Failed, and left out of all comparisons: lora_a_s0: {why}." in text
     assert "full_s1" in text and "against full" not in text and "nan" not in text
     table.loc[table["point"] == "lora_b_s2", ["ended_by", "reason"]] = "diverged", "in epoch 2 ..."
-    text = " ".join(words.words(comparison.Errors(table, METRIC), choice))
+    text = " ".join(all_said(comparison.Errors(table, METRIC), choice))
     assert "Diverged; the best epoch before is shown: lora_b_s2 (in epoch 2 ...)." in text
     shown = summary.points_table(table.assign(train_seconds=1.0, best_epoch=1))
     assert shown.loc["lora_a_s0", "note"] == f"failed: {why}" and not shown.loc["lora_a_s1", "note"]
@@ -40,7 +47,7 @@ def test_what_was_refused_is_said_with_the_reason() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0), "foundation": (500.0, 0.0)}, 1)
     values = {"foundation": {"forgetting": 100.0}, "lora_a_s0": {"forgetting": 1200.0, "nve": 0.5}}
     choice = choose(table, METRIC, verdicts_of({**values, "lora_b_s0": {"forgetting": 500.0}}))
-    lines = words.words(comparison.Errors(table, METRIC), choice)
+    lines = all_said(comparison.Errors(table, METRIC), choice)
     assert lines[0].startswith("Chosen: lora_b_s0. Of the points that pass all checks, it has")
     assert lines[1] == (
         "Refused: lora_a_s0: forgetting 12 times the foundation model's (1.2e+03 u), limit 10."
@@ -58,14 +65,14 @@ def test_all_points_pass_only_where_there_were_checks() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
     errors, line = comparison.Errors(table, METRIC), "All points pass the checks."
     passed = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 0.5}}))
-    assert line in words.words(errors, passed)
-    assert line not in words.words(errors, choose(table, METRIC, {}))
+    assert line in all_said(errors, passed)
+    assert line not in all_said(errors, choose(table, METRIC, {}))
 
 
 def test_where_all_are_refused_it_is_said() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
     verdicts = verdicts_of({f"lora_{x}_s0": {"nve": 5.0} for x in "ab"})
-    lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, verdicts))
+    lines = all_said(comparison.Errors(table, METRIC), choose(table, METRIC, verdicts))
     assert lines[0].startswith("No point passes all checks. Of all points, lora_a_s0 has the low")
 
 
@@ -104,7 +111,7 @@ def test_replay_with_lora_is_judged_by_the_sweep(error: float, kept: float, litt
 def test_no_claim_inside_the_spread(full: float, spread: float, n: int, said: str) -> None:
     table = seeds_of({"lora_a": (60.0, spread), "full": (full, spread)}, n)
     errors = comparison.Errors(table, METRIC)
-    lines = words.words(errors, choose(table[table["group"] == "lora_a"], METRIC, {}))
+    lines = all_said(errors, choose(table[table["group"] == "lora_a"], METRIC, {}))
     (line,) = (x for x in lines if "against full" in x)
     assert said in line and ("loses" in line) == ("loses" in said)
     assert any("With one seed, differences of a few percent" in x for x in lines) == (n == 1)
@@ -119,7 +126,7 @@ def test_one_seed_ahead_on_one_set_and_behind_on_another() -> None:
     hot = table[table["test_set"] == "test"].assign(test_set="hot")
     hot.loc[hot["group"] == "full", METRIC] = 64.0
     both = comparison.Errors(pd.concat([table, hot]), METRIC)
-    lines = words.words(both, choose(table, METRIC, {}))
+    lines = all_said(both, choose(table, METRIC, {}))
     assert (
         "With one seed, LoRA and full fine-tuning cannot be told apart: LoRA has the lower error "
         "on test; full fine-tuning has the lower error on hot." in lines
@@ -137,7 +144,7 @@ def test_one_seed_ahead_on_one_set_and_behind_on_another() -> None:
 )
 def test_the_next_best(other: float, spread: float, n: int, said: str) -> None:
     table = seeds_of({"lora_a": (60.0, spread), "lora_b": (other, spread)}, n)
-    lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
+    lines = all_said(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
     (line,) = (x for x in lines if x.startswith("The next best"))
     assert said in line
 
@@ -146,14 +153,14 @@ def test_what_could_not_be_chosen_is_not_the_next_best() -> None:
     groups = {"lora_a": (60.0, 0.0), "lora_b": (65.0, 0.0), "lora_c": (70.0, 0.0)}
     table = seeds_of({**groups, "lora_c_f0.5": (50.0, 0.0)}, 1)
     choice = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 5.0}}))
-    lines = words.words(comparison.Errors(table, METRIC), choice)
+    lines = all_said(comparison.Errors(table, METRIC), choice)
     assert choice.point == "lora_b_s0" and "The next best is lora_c with 70.0." in lines
 
 
 def test_seeds_of_lora_are_not_called_one_for_the_foundation_model_has_none() -> None:
     table = seeds_of({"lora_a": (60.0, 1.0)}, 3)
     both = pd.concat([table, seeds_of({"foundation": (59.0, 0.0)}, 1)])
-    lines = words.words(comparison.Errors(both, METRIC), choose(table, METRIC, {}))
+    lines = all_said(comparison.Errors(both, METRIC), choose(table, METRIC, {}))
     assert not any("With one seed" in x for x in lines)
     (line,) = (x for x in lines if "against foundation" in x)
     assert line.endswith("test 65.0 ± 1.0 against 64.0. LoRA loses to foundation on: test.")
@@ -161,14 +168,14 @@ def test_seeds_of_lora_are_not_called_one_for_the_foundation_model_has_none() ->
 
 def test_baselines_of_less_data_are_no_rivals() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "full": (70.0, 0.0), "full_f0.5": (80.0, 0.0)}, 1)
-    lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
+    lines = all_said(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
     assert sum("of lora_a against" in x for x in lines) == 1
 
 
 def test_where_nothing_was_gained_it_is_said_first() -> None:
     for base, said in ((50.0, True), (60.0, True), (90.0, False)):
         table = seeds_of({"lora_a": (60.0, 1.0), "full": (65.0, 1.0), "foundation": (base, 0.0)}, 3)
-        lines = words.words(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
+        lines = all_said(comparison.Errors(table, METRIC), choose(table, METRIC, {}))
         first = "No training is better than the foundation model: "
         assert lines[0].startswith(first) is said
         assert any(line.startswith("Chosen: lora_a_s0") for line in lines)
@@ -178,7 +185,7 @@ def test_where_nothing_was_gained_it_is_said_first() -> None:
 def told(table: pd.DataFrame) -> str:
     """Return what is said of LoRA against full fine-tuning, and of forgetting."""
     errors = comparison.Errors(table, METRIC)
-    return " ".join(words.words(errors, choose(table, METRIC, {})))
+    return " ".join(all_said(errors, choose(table, METRIC, {})))
 
 
 def test_the_winner_is_not_better_where_it_was_tuned_more() -> None:
