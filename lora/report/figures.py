@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lora.catalogue.columns import ENERGY, FORCE, VALID
 from lora.catalogue.endings import Ending
@@ -39,6 +40,9 @@ plt.rcParams.update(
 )
 
 
+NAMED = 24  # lines that a legend names
+SPREADS = 8  # of the seeds, from the lightest to the darkest colour
+ONE_SEED = 0.01  # of an error: the spread that is assumed where there is one seed
 LINES = {"full": "--", "freeze": ":", "full_replay": "-."}  # of the baselines, in black
 
 
@@ -61,7 +65,7 @@ def write(sweep: Sweep) -> list[Path]:
     result = read_receipts(sweep, "report/figures", "train").get(choice.lora or "", {})
     dashed = {x for x in trained if not sweep.points[x].is_lora}
     return [
-        *heatmap(whole, path("heatmap.svg")),
+        *heatmap(whole, choice.point, path("heatmap.svg")),
         *parameters(whole, path("parameters.svg")),
         *forgetting(whole, choice, path("forgetting.svg")),
         *learning_curves(curves, dashed, path("learning_curves.svg")),
@@ -93,12 +97,21 @@ def plain(ax: Axes) -> None:
         axis(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 
-def heatmap(table: pd.DataFrame, path: Path) -> list[Path]:
-    """Draw the mean over seeds at each rank and alpha: a row a set, a column a quantity."""
+def heatmap(table: pd.DataFrame, point: str, path: Path) -> list[Path]:
+    """Draw the mean over seeds at each rank and alpha: a row a set, a column a quantity.
+
+    Colours reach over `SPREADS` times the spread over seeds, so that noise has no colour; the
+    chosen cell has a frame.
+
+    Args:
+        table: The table of points.
+        point: The chosen point.
+        path: The file.
+    """
     lora = table[table["method"] == "lora"]
-    sets = list(dict.fromkeys(table["test_set"]))
+    sets, chosen = list(dict.fromkeys(table["test_set"])), lora[lora["point"] == point]
     figure, axes = plt.subplots(
-        len(sets), 2, figsize=(8, 2.6 * len(sets)), squeeze=False, layout="constrained"
+        len(sets), 2, figsize=(10, 2.6 * len(sets)), squeeze=False, layout="constrained"
     )
     for test_set, row in zip(sets, axes, strict=True):
         for (metric, label), ax in zip(QUANTITIES.items(), row, strict=True):
@@ -106,18 +119,42 @@ def heatmap(table: pd.DataFrame, path: Path) -> list[Path]:
             if part[metric].isna().all():
                 ax.set_axis_off()
                 continue
-            grid = part.pivot_table(index="alpha", columns="rank", values=metric, aggfunc="mean")
-            ax.imshow(grid, cmap="cividis_r", aspect="auto", origin="lower")
+            cells = {"index": "alpha", "columns": "rank", "values": metric}
+            grid, std = (
+                part.pivot_table(**cells, aggfunc=x, dropna=False) for x in ("mean", "std")
+            )
+            low, high = scale_of(part, metric)
+            picture = ax.imshow(
+                grid, cmap="cividis_r", aspect="auto", origin="lower", vmin=low, vmax=high
+            )
+            figure.colorbar(picture, ax=ax, extend="max")
             ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns])
             ax.set_yticks(range(grid.shape[0]), [f"{a:g}" for a in grid.index])
-            middle = np.nanmean([np.nanmin(grid), np.nanmax(grid)])
             for (i, j), value in np.ndenumerate(grid.to_numpy()):
-                colour = "white" if value > middle else "black"
+                colour = "white" if value > (low + high) / 2 else "black"
                 text = "" if np.isnan(value) else f"{value:.3g}"  # stopped in a race, or failed
-                ax.text(j, i, text, ha="center", va="center", color=colour)
+                if len(std) and np.isfinite(spread := std.reindex_like(grid).to_numpy()[i, j]):
+                    text += f"\n± {spread:.2g}"
+                ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=10)
+            for x, y in zip(chosen["rank"].unique(), chosen["alpha"].unique(), strict=True):
+                at = (grid.columns.get_loc(x) - 0.5, grid.index.get_loc(y) - 0.5)
+                ax.add_patch(Rectangle(at, 1, 1, fill=False, edgecolor=COLOURS[5], linewidth=3))
             ax.set(xlabel="rank", ylabel="alpha", title=f"{test_set}: {label}")
             ax.spines[:].set_visible(False)
     return save(figure, lora.drop(columns=NAMES), path)
+
+
+def scale_of(part: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Return the ends of a scale of colours: the lowest error, and `SPREADS` spreads above it.
+
+    Args:
+        part: The rows of the table of points of one set.
+        metric: The error.
+    """
+    low = float(part.groupby("group")[metric].mean().min())
+    seeds = part.groupby("group")[metric].std()
+    spread = float(np.sqrt((seeds**2).mean())) if seeds.notna().any() else 0.0
+    return low, low + SPREADS * (spread or ONE_SEED * low or 1.0)
 
 
 def parameters(table: pd.DataFrame, path: Path) -> list[Path]:
@@ -224,7 +261,8 @@ def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> 
             ax.plot(part["epoch"], errors, line, color=COLOURS[i % 8], label=name)
         ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
         plain(ax)
-    axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    if len(files) <= NAMED:  # more would leave no room for the lines; the csv has all names
+        axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return save(figure, data, path)
 
 

@@ -11,7 +11,6 @@ Two settings are told apart as `lora.report.comparison` does it: where the seeds
 
 import base64
 import io
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -22,13 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lora.catalogue.columns import BY_KEY, ENERGY, FORCE, VALID
-from lora.report.comparison import CLOSE, Errors, compare
-from lora.report.figures import COLOURS, plain
+from lora.report.comparison import Errors, compare
+from lora.report.figures import COLOURS, plain, scale_of
 from lora.report.page import TEMPLATES
 from lora.report.rivals import TITLES
 from lora.selection.table import BASELINES, QUANTITIES
 
-SPREADS = 8  # of the seeds' spread, from the lightest to the darkest cell
 IMAGE = TEMPLATES.from_string(
     '<figure><img alt="{{ title }}: {{ about }}" src="data:image/svg+xml;base64,{{ content }}">'
     "<figcaption><b>{{ title }}.</b> {{ about }}</figcaption></figure>"
@@ -63,7 +61,8 @@ def settings(errors: Errors, chosen: str) -> Markup | None:
         return None
     found = {x: errors.of(x, VALID, errors.metric) for x in groups}
     ranks, alphas = (sorted(table.loc[groups, x].unique()) for x in ("rank", "alpha"))
-    best, unit = min(x.mean for x in found.values()), _unit(found, errors)
+    rows = errors.table[errors.table["group"].isin(groups) & (errors.table["test_set"] == VALID)]
+    low, high = scale_of(rows, errors.metric)
     marked = chosen if chosen in found else groups[0]
     figure, ax = plt.subplots(figsize=(1.6 + 1.25 * len(ranks), 1.6 + 0.75 * len(alphas)))
     cells: dict[tuple[int, int], list[str]] = {}
@@ -73,7 +72,7 @@ def settings(errors: Errors, chosen: str) -> Markup | None:
     shades = plt.get_cmap("cividis_r")
     for (i, j), members in cells.items():
         group = marked if marked in members else members[0]  # of_kind: the lowest first
-        shade = min(1.0, (found[group].mean - best) / (SPREADS * unit))
+        shade = min(1.0, (found[group].mean - low) / (high - low))
         same = group != marked and not _told_apart(errors, marked, group)
         cell = Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=shades(shade), edgecolor="white")
         cell.set(hatch="///" if same else None, linewidth=0)
@@ -100,21 +99,13 @@ def settings(errors: Errors, chosen: str) -> Markup | None:
         f"{what.heading} on the validation set"
         + (f", mean ± spread over {seeds} seeds" if seeds > 1 else ", one seed")
         + f". Orange frame: the {'choice' if marked == chosen else 'best LoRA setting'}; hatched: "
-        f"{apart} from it. The darkest shade is {SPREADS * unit:.2g} {what.unit} above the best"
+        f"{apart} from it. The darkest shade is {high - low:.2g} {what.unit} above the best"
         + (
             "; of several settings in a cell the lowest is shown."
             if len(cells) < len(groups)
             else "."
         ),
     )
-
-
-def _unit(found: Mapping[str, object], errors: Errors) -> float:
-    """Return the spread that a shade stands for: of the seeds together, or of one seed 1 %."""
-    spreads = [errors.of(x, VALID, errors.metric) for x in found]
-    known = [x.std for x in spreads if x.n > 1]
-    pooled = float(np.sqrt(np.mean(np.square(known)))) if known else 0.0
-    return pooled or CLOSE / 5 * min(x.mean for x in spreads)
 
 
 def _told_apart(errors: Errors, chosen: str, group: str) -> bool:
