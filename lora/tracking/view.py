@@ -15,7 +15,7 @@ def _columns() -> list[str]:
     viewed = [row for row in ROWS if row.viewed]
     errors = [row.metric for row in viewed if row.error]
     params = [f"params.`{row.param}`" for row in viewed if row.param]
-    sets = [f"metrics.`{folder}/{name}`" for folder in (TEST, FINAL[VALID]) for name in errors]
+    sets = [f"metrics.`{folder}/{name}`" for folder in (FINAL[VALID], TEST) for name in errors]
     counts = [f"metrics.`{row.metric}`" for row in viewed if row.metric and not row.error]
     return params + sets + counts
 
@@ -31,9 +31,7 @@ def view_of(sweep: str, metrics: set[str]) -> dict[str, Any]:
         metrics: The names of the metrics that the runs have.
     """
     shown = [c for c in COLUMNS if not c.startswith("metrics.") or c[9:-1] in metrics]
-    forces = f"{TEST}/{FORCE}"
-    if forces not in metrics:
-        forces = f"{FINAL[VALID]}/{FORCE}"
+    forces = f"{FINAL[VALID]}/{FORCE}"  # what chooses; test sets only report
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": True}
     charts: list[dict[str, Any]] = [
         {

@@ -313,8 +313,8 @@ def test_a_training_that_failed_has_its_epochs_and_no_errors(
 def test_mlflows_table_shows_what_the_catalogue_says() -> None:
     shown = [
         *(f"params.`{x}`" for x in ("method", "lora_rank", "lora_alpha", "seed")),
-        *(f"metrics.`test/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
         *(f"metrics.`valid_final/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
+        *(f"metrics.`test/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
         *("metrics.`trainable_parameters`", "metrics.`seconds`"),
     ]
     assert shown == COLUMNS
