@@ -140,10 +140,13 @@ def test_what_a_run_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_chosen_model_is_registered_and_runs_as_its_card_says(tmp_path: Path) -> None:
+def test_the_chosen_model_is_registered_and_runs_as_its_card_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
     sweep, point = make_results(tmp_path), POINTS[0]
+    monkeypatch.chdir(sweep.layout.results.resolve().parent)
     choose(sweep, point)
     first = track(sweep, EXP)
     assert [track(sweep, EXP) for _ in range(2)] == [first, first]
