@@ -1,6 +1,7 @@
 """A finished sweep: every flipped bit found or harmless, its folder moved, two snakemakes in it."""
 
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -110,6 +111,20 @@ def test_an_energy_shift_in_the_model_is_found_before_anyone_uses_it(
     layout.receipt("merge", Layout.receipt_of(layout, model).stem).unlink()
     sweep.run()
     assert verify(layout.results) and sweep.todo() == {}
+
+
+def test_a_job_that_was_ended_while_it_wrote_runs_again(sweep: Sweep) -> None:
+    """Its half-new files are no damage: its mark says that it had begun."""
+    layout = Layout(sweep.home / "out")
+    page, receipt = layout.report("heatmap.svg"), layout.receipt("report", "figures")
+    page.write_bytes(b"half of a figure")
+    with pytest.raises(UserError, match=r"heatmap\.svg does not match"):
+        verify(layout.results)
+    begun = receipt.stat().st_mtime + 1
+    os.utime(layout.mark("report", "figures"), (begun, begun))
+    assert "1 files are being made anew" in verify(layout.results)[1]
+    sweep.run()
+    assert len(verify(layout.results)) == 1 and page.read_bytes() != b"half of a figure"
 
 
 def test_a_lost_page_is_said(sweep: Sweep) -> None:
