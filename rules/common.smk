@@ -25,6 +25,7 @@ START = Start(
     nodes=workflow.resource_settings.nodes,
     resources=workflow.resource_settings.default_resources or {},
     moved=bool(MODULE.path_modifier.prefix or MODULE.path_modifier.modifies_prefixes),
+    provider=workflow.storage_settings.default_storage_provider or "",
     rules="" if CLONE else workflow.sourcecache.open(HERE.join("../pyproject.toml")).read(),
 )
 SWEEP = Sweep.begin_or_exit(config, START)

@@ -19,6 +19,7 @@ class Start:
     nodes:     jobs at a time on a cluster, None where all runs here
     resources: default resources of the profile
     moved:     True where a module gives files a prefix, which the plan knows nothing of
+    provider:  storage that all files would go through, "" for a disk
     rules:     pyproject.toml beside rules that come from a forge, "" beside those of a clone
     """
 
@@ -29,6 +30,7 @@ class Start:
     nodes: int | None = None
     resources: Mapping[str, object] = field(default_factory=dict)
     moved: bool = False
+    provider: str = ""
     rules: str = ""
 
     @property
@@ -42,9 +44,15 @@ class Start:
         return self.main and not self.dry and not self.locked
 
     def refuse_strange(self) -> None:
-        """Raise UserError for a module that moves files, or whose rules are not this library's."""
+        """Raise UserError for files that are moved, and for rules that are not this library's."""
         if self.rules:
             refuse_other_rules(self.rules)
+        if self.provider:
+            raise UserError(
+                f"storage: the jobs of a sweep share one results folder, and {self.provider} would "
+                "carry only a part of it; leave out default-storage-provider, and give all jobs "
+                "one disk under one path (docs/cluster.md, Other schedulers)"
+            )
         if self.moved:
             raise UserError(
                 "module: prefix and replace_prefix would move the files of a sweep away from where "

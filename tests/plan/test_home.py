@@ -7,6 +7,7 @@ import pytest
 
 from lora.errors import UserError
 from lora.plan import home
+from lora.plan.start import Start
 from tests.support.sweep import ROOT
 
 MODEL = "workflow/resources/quickstart/base.model"
@@ -41,3 +42,10 @@ def test_a_library_without_its_workflow_says_what_to_do(
     (tmp_path / "workflow").mkdir()
     (tmp_path / "workflow/Snakefile").touch()
     assert home.settle(tmp_path) == []  # a folder with a workflow needs none
+
+
+def test_a_storage_that_would_carry_a_part_is_refused() -> None:
+    """Marks, plan and adapters are no files of rules: with S3 and fs no job finds them."""
+    with pytest.raises(UserError, match=r"^storage: .* and s3 would carry only a part"):
+        Start(provider="s3").refuse_strange()
+    assert "provider=workflow.storage_settings" in (ROOT / "rules/common.smk").read_text()
