@@ -2,6 +2,7 @@
 # two cores.  make test-long: the campaigns of tests with their full counts; their last result is
 # in docs/faults.md.  make bench: against a loop over mace_run_train --lora.  All set up .venv first.
 PYTHON ?= python3
+PYTHONS := 3.11 3.12# of which the lock has files, as requires-python says in pyproject.toml
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 # three processes for two cores: those with Slurm, a server or a browser wait most of the time
@@ -26,7 +27,13 @@ lint: .venv/ready
 bench: .venv/ready
 	python benchmarks/sweep.py
 
+# the version of $(PYTHON), asked only where .venv is made; "" where there is none
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+
 .venv/ready: $(wildcard requirements*.lock) pyproject.toml envs/mace-lora.post-deploy.sh
+	$(if $(filter $(PYTHONS),$(VERSION)),,$(error $(PYTHON) is $(if $(VERSION),Python \
+	$(VERSION),not there): Python 3.11 or 3.12 is needed; install or load one, for example by \
+	"module load python/3.11", and name it: make PYTHON=python3.11))
 	$(PYTHON) -m venv .venv
 	sh envs/mace-lora.post-deploy.sh
 	touch $@

@@ -26,28 +26,11 @@ include: "rules/report.smk"
 include: "rules/export.smk"
 
 
-localrules:
-    all,
-    foundation,
-    rung,
-    shortlist,
-    choose,
-    summary,
-    audit_page,
-    tables,
-    figures,
-    committee,
-    race_page,
-    rank_curve,
-    data_size,
-    card,
-    track,
-
-
 rule all:
     default_target: True
     input:
         SWEEP.targets(),
+    localrule: True
 
 
 onsuccess:

@@ -25,6 +25,7 @@ rule shortlist:
         LAYOUT.receipt("shortlist"),
     log:
         LAYOUT.log("shortlist"),
+    localrule: True
     conda:
         ENV
     params:
@@ -61,6 +62,7 @@ rule choose:
         LAYOUT.table,
     log:
         LAYOUT.log("choose"),
+    localrule: True
     conda:
         ENV
     params:

@@ -4,13 +4,19 @@
 import sys
 from pathlib import Path
 
-ROOT = Path(workflow.current_basedir).parent
-sys.path.insert(0, str(ROOT))  # this clone's library, not another's
+HERE = workflow.current_basedir  # this folder: of a clone, or of a forge's repository
+CLONE = Path(HERE).parent if hasattr(HERE, "__fspath__") else None
+if CLONE:
+    sys.path.insert(0, str(CLONE))  # this clone's library, not another's
+try:
+    from lora.plan import home, warm
+    from lora.plan.start import Start
+    from lora.plan.sweep import Sweep
+except ImportError as error:
+    sys.exit(f'{error}: pip install "mace-lora-sweep[workflow]" where snakemake runs')
 
-from lora.plan import warm
-from lora.plan.start import Start
-from lora.plan.sweep import Sweep
-
+home.lead_jobs()
+MODULE = workflow.modifier  # how a `module` of another workflow renames rules and moves files
 START = Start(
     main=workflow.is_main_process,
     dry=workflow.output_settings.dryrun,
@@ -18,19 +24,29 @@ START = Start(
     cores=workflow.cores or 1,
     nodes=workflow.resource_settings.nodes,
     resources=workflow.resource_settings.default_resources or {},
+    moved=bool(MODULE.path_modifier.prefix or MODULE.path_modifier.modifies_prefixes),
+    provider=workflow.storage_settings.default_storage_provider or "",
+    rules="" if CLONE else workflow.sourcecache.open(HERE.join("../pyproject.toml")).read(),
 )
 SWEEP = Sweep.begin_or_exit(config, START)
 warm.start(START, jobs=len(SWEEP.running))
 LAYOUT, PLAN = SWEEP.layout, SWEEP.layout.plan
-ENV = ROOT / "envs/mace-lora.yaml"
+ENV = "../envs/mace-lora.yaml"
 config["results"] = SWEEP.config.results
+
+
+def forced():
+    """Return what -R names; rules by their own names, not by those that a module gives them."""
+    asked = frozenset(workflow.dag_settings.forcerun)
+    names = {x for job in SWEEP.jobs.values() for x in (job.step, job.name) if asked}
+    return asked | {x for x in names if MODULE.modify_rulename(x) in asked}
 
 
 def mark(*job):
     """Return the mark of a job: step, and page or none where the wildcards say the name."""
 
     def found(wildcards):
-        SWEEP.force(frozenset(workflow.dag_settings.forcerun), START)  # -R is known only now
+        SWEEP.force(forced(), START)  # -R is known only now
         return SWEEP.mark(*job, *wildcards)
 
     return found

@@ -8,6 +8,7 @@ rule foundation:
         LAYOUT.foundation_model,
     log:
         LAYOUT.log("foundation"),
+    localrule: True
     conda:
         ENV
     params:

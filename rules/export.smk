@@ -25,6 +25,7 @@ rule track:
         LAYOUT.receipt("track"),
     log:
         LAYOUT.log("track"),
+    localrule: True
     conda:
         ENV
     params:

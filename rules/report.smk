@@ -16,6 +16,7 @@ rule committee:
         ),
     log:
         LAYOUT.log("report", "committee"),
+    localrule: True
     conda:
         ENV
     params:
@@ -51,6 +52,7 @@ rule summary:
         ),
     log:
         LAYOUT.log("report", "summary"),
+    localrule: True
     conda:
         ENV
     params:
@@ -74,6 +76,7 @@ rule audit_page:
         ),
     log:
         LAYOUT.log("report", "audit_page"),
+    localrule: True
     conda:
         ENV
     params:
@@ -109,6 +112,7 @@ rule tables:
         ),
     log:
         LAYOUT.log("report", "tables"),
+    localrule: True
     conda:
         ENV
     params:
@@ -162,6 +166,7 @@ rule figures:
         ),
     log:
         LAYOUT.log("report", "figures"),
+    localrule: True
     conda:
         ENV
     params:
@@ -185,6 +190,7 @@ rule race_page:
         ),
     log:
         LAYOUT.log("report", "race_page"),
+    localrule: True
     conda:
         ENV
     params:
@@ -208,6 +214,7 @@ rule rank_curve:
         ),
     log:
         LAYOUT.log("report", "rank_curve"),
+    localrule: True
     conda:
         ENV
     params:
@@ -231,6 +238,7 @@ rule data_size:
         ),
     log:
         LAYOUT.log("report", "data_size"),
+    localrule: True
     conda:
         ENV
     params:
@@ -254,6 +262,7 @@ rule card:
         ),
     log:
         LAYOUT.log("report", "card_page"),
+    localrule: True
     conda:
         ENV
     params:

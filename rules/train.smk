@@ -54,6 +54,7 @@ rule rung:
         LAYOUT.receipt("rung", "{rung}"),
     log:
         LAYOUT.log("rung", "{rung}"),
+    localrule: True
     conda:
         ENV
     params:

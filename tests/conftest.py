@@ -67,11 +67,13 @@ LONGEST = [
     "test_change.py",
     "test_forkserver.py",
 ]
+LAST = ["test_docs.py"]  # there is one Slurm at a time, and the longest files have it first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort files by how long they take; tests of a file stay in their order."""
     place = {name: i for i, name in enumerate(LONGEST)}
+    place |= {name: len(LONGEST) + 1 for name in LAST}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 

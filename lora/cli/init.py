@@ -7,6 +7,7 @@ from lora.errors import UserError, UserErrors
 from lora.files.sealed import write_text
 from lora.plan.checking import resolve
 from lora.plan.draft import Draft
+from lora.plan.home import settle
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def init(wish: Wish) -> None:
     """Write a config with the reason of each choice, and say what is not sure.
 
     Raises:
-        UserError: The file exists, the data cannot be used, or an option is not known.
+        UserError: The file exists, the data cannot be used, an option is not known, or there is
+            no workflow for this folder.
     """
     if wish.out.exists() and not wish.force:
         raise UserError(f"{wish.out}: exists; name another file by --out, or add --force")
@@ -57,7 +59,10 @@ def init(wish: Wish) -> None:
         if not wish.command:
             raise
         left = errors.lines
+    settled = settle(Path.cwd())
     write_text(wish.out, draft.text())
+    if settled:
+        print(f"{', '.join(settled)}: written; this folder had no Snakefile")
     print(*draft.doubts, *left, sep="\n", end="\n" if draft.doubts or left else "")
     if left:
         print(f"{wish.out}: written; mend these lines, then: mace-lora config {wish.out}")

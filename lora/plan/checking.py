@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from lora.errors import UserErrors
 from lora.plan.config import Config
 from lora.plan.crosscheck import cross_check
+from lora.plan.home import with_quickstart
 from lora.plan.messages import Key, Problem, dotted, in_order, problems_of
 from lora.plan.reading import Positions, read_config
 from lora.plan.upgrade import Raw, old_names, upgrade
@@ -43,7 +44,7 @@ def validate(raw: Raw, *, folder: Path, positions: Positions | None = None) -> C
             [f"config: top level: {shown(raw)} is not a mapping; write keys and values"]
         )
     try:
-        return _validate(raw, folder, positions)
+        return _validate(with_quickstart(raw, folder), folder, positions)
     except RecursionError:
         message = "config: top level: lists or mappings are nested too deeply; write plain values"
         raise UserErrors([message]) from None

@@ -10,11 +10,11 @@ from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
 from lora.errors import UserError
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
+from lora.plan.home import QUICKSTART
 from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
 from lora.plan.words import did_you_mean, shown
 
-QUICKSTART = "workflow/resources/quickstart/"
 METHOD, VALID, TEST = ("split", "method"), ("split", "valid_file"), ("split", "test_file")
 
 
@@ -92,11 +92,11 @@ def _foundation(config: Config, folder: Path) -> Iterator[Problem]:
 def _files(config: Config, folder: Path) -> Iterator[Problem]:
     """Yield the labelled files that do not exist or were left over from the quickstart."""
     file = config.data.file
-    own = is_file(folder / file) and not file.startswith(QUICKSTART)
+    own = is_file(folder / file) and QUICKSTART not in file
     for key, path in data_files(config).items():
         if not is_file(folder / path):
             yield Problem(key, f"{shown(path)} is not a file; paths start at {folder.resolve()}")
-        elif own and path.startswith(QUICKSTART):
+        elif own and QUICKSTART in path:
             yield Problem(
                 key,
                 f"{path} belongs to the quickstart, and data.file does not; name a file of your "

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lora.errors import UserError
+from lora.plan.home import refuse_other_rules
 from lora.plan.layout import Layout
 
 
@@ -17,6 +18,9 @@ class Start:
     cores:     of this machine that may be used
     nodes:     jobs at a time on a cluster, None where all runs here
     resources: default resources of the profile
+    moved:     True where a module gives files a prefix, which the plan knows nothing of
+    provider:  storage that all files would go through, "" for a disk
+    rules:     pyproject.toml beside rules that come from a forge, "" beside those of a clone
     """
 
     main: bool = True
@@ -25,6 +29,9 @@ class Start:
     cores: int = 1
     nodes: int | None = None
     resources: Mapping[str, object] = field(default_factory=dict)
+    moved: bool = False
+    provider: str = ""
+    rules: str = ""
 
     @property
     def places(self) -> int:
@@ -35,6 +42,22 @@ class Start:
     def runs(self) -> bool:
         """Return True where jobs will be started from here."""
         return self.main and not self.dry and not self.locked
+
+    def refuse_strange(self) -> None:
+        """Raise UserError for files that are moved, and for rules that are not this library's."""
+        if self.rules:
+            refuse_other_rules(self.rules)
+        if self.provider:
+            raise UserError(
+                f"storage: the jobs of a sweep share one results folder, and {self.provider} would "
+                "carry only a part of it; leave out default-storage-provider, and give all jobs "
+                "one disk under one path (docs/cluster.md, Other schedulers)"
+            )
+        if self.moved:
+            raise UserError(
+                "module: prefix and replace_prefix would move the files of a sweep away from where "
+                "its plan has them; leave them out and name the folder by results in the config"
+            )
 
 
 def refuse_old(layout: Layout) -> None:

@@ -86,6 +86,7 @@ class Sweep:
         if not start.main:
             results = raw.get("results", Config.model_fields["results"].default)
             return cls.load(Layout(Path(results)).plan)
+        start.refuse_strange()
         config, warnings = resolve(raw, folder=Path.cwd())
         if wrong := check_data_keys(config):
             raise UserErrors(wrong)

@@ -26,8 +26,9 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the command is called."""
+    """The folder in which the command is called; as in a clone there is a Snakefile."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").touch()
     return tmp_path
 
 

@@ -1,0 +1,40 @@
+"""The commands of a page of docs/, run as they stand there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page: str, heading: str) -> list[str]:
+    """Return the code blocks of a section that are commands.
+
+    Args:
+        page: A file of the project, as docs/cluster.md.
+        heading: The heading of the section.
+    """
+    section = (ROOT / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^( *)```\n(.*?)^ *```", section, re.S | re.M)
+    return [re.sub(rf"^{indent}", "", text, flags=re.M) for indent, text in found]
+
+
+def bash(text: str, folder: Path, env: dict[str, str]) -> str:
+    """Run commands in bash, which ends at the first that fails; return what they print."""
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, text + done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def commands(page: str, *programs: str) -> list[str]:
+    """Return the commands that a page has within its sentences.
+
+    Args:
+        page: A file of the project.
+        programs: What they begin with.
+    """
+    text = (ROOT / page).read_text()
+    return sorted({*re.findall(rf"`((?:{'|'.join(programs)}) [^`]+)`", text)})
