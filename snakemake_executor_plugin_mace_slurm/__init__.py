@@ -1,12 +1,16 @@
 """Snakemake's executor for Slurm, extended: nothing waits for ever, and no try is burnt.
 
 - One job of each rule is tried before any is submitted (`trial`).
+- What a start that was killed has left in the queue is waited for, or cancelled (`earlier`).
 - A job asks for no more time than its partition allows.
 - A refusal of sbatch that passes, as of a controller that is away or a full queue, is waited for.
 - Jobs that wait for a reason that does not pass are said, here and in `mace-lora status`.
+- Ctrl-C leaves nothing in the queue, however often it is pressed (`cancel`).
 - Threads are what the profile says, whatever cores the login node has.
 """
 
+import asyncio
+import shlex
 import shutil
 import threading
 from collections.abc import AsyncGenerator
@@ -18,8 +22,13 @@ from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
 from snakemake_executor_plugin_slurm import ExecutorSettings as SlurmSettings
 from snakemake_executor_plugin_slurm import common_settings
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from snakemake_executor_plugin_mace_slurm.ask import Partitions, ask, most_submitted
+from snakemake_executor_plugin_mace_slurm.cancel import cancel_all, heed, ignore, interrupt_once
+from snakemake_executor_plugin_mace_slurm.earlier import Earlier
+from snakemake_executor_plugin_mace_slurm.sweep import InSweep
+from snakemake_executor_plugin_mace_slurm.tag import Tag, members
 from snakemake_executor_plugin_mace_slurm.trial import try_out
 from snakemake_executor_plugin_mace_slurm.words import first_line, passes, stuck
 
@@ -53,6 +62,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._queued: set[str] = set()
         self._settled: set[str] = set()
         self._stuck: dict[str, str] = {}
+        self.sweep = InSweep.of(self.workflow)
+        interrupt_once()
         try:
             if not shutil.which("sbatch"):
                 raise WorkflowError(
@@ -68,6 +79,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             self.partitions = Partitions.asked()
             self._write_stuck({})
             try_out(self)
+            self.find_earlier(jobs)
         except WorkflowError:
             self.wait = False
             raise
@@ -78,6 +90,58 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self.most = most_submitted(account, qos)
         if self.most:
             self.logger.info(f"slurm: at most {self.most} jobs in the queue, as Slurm allows")
+
+    # --- what Slurm calls a job
+
+    @property
+    def run_uuid(self) -> str:
+        """Return the name of all Slurm jobs of these results, in every start."""
+        return self.sweep.name if self.sweep else self._own_name
+
+    @run_uuid.setter
+    def run_uuid(self, name: str) -> None:
+        """Take the published executor's name, a new one at each start, where there is no other."""
+        self._own_name = name
+
+    def tag(self, job: Any) -> Tag:
+        """Return what a job runs, and for which points."""
+        if self.sweep:
+            return self.sweep.tag(job)
+        return Tag({"/".join([x.rule.name, *x.wildcards]): "" for x in members(job)})
+
+    def get_partition_arg(self, job: Any) -> str:
+        """Add the comment: of two in a command, sbatch takes the second."""
+        comment = shlex.quote(str(self.tag(job)))
+        return f"{super().get_partition_arg(job)} --comment {comment}"
+
+    # --- what an earlier start has left
+
+    def find_earlier(self, jobs: list[Any]) -> None:
+        """Cancel what an earlier start has left and nobody wants any more; let the rest go first.
+
+        Args:
+            jobs: What has to run.
+        """
+        self.earlier = Earlier(self.run_uuid)
+        if not self.sweep:
+            return
+        if dropped := self.earlier.drop(self.sweep.is_stale):
+            self.logger.warning(f"slurm: cancelled, as it is not as now: {', '.join(dropped)}")
+        running = {key for tag in self.earlier.tags.values() for key in tag.jobs}
+        for job in jobs:
+            if running & self.tag(job).jobs.keys():  # it has its place in the queue already
+                self.workflow.dag._priority[job] = job.HIGHEST_PRIORITY
+
+    def resume(self, job: Any) -> bool:
+        """Wait for the job of an earlier start that does the same; return False for none."""
+        tag = self.tag(job)
+        number = self.earlier.take(tag, self._ending.wait)
+        if number:
+            self.logger.info(f"slurm: job {number} of an earlier start is waited for: {tag.name}")
+            log = next(self.slurm_logdir.rglob(f"{number}.log"), Path(f"{number}.log"))
+            info = SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log})
+            self._report_job_submission_threadsafe(info)
+        return bool(number)
 
     # --- what a job asks for
 
@@ -110,6 +174,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_job(self, job: Any) -> None:
         """Submit a job; wait while Slurm refuses it for a reason that passes."""
+        if self.resume(job):
+            return
         pause, longest = PAUSES
         while not self._ending.is_set():
             if self.most and len(self._queued) >= self.most:
@@ -161,8 +227,26 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def cancel(self) -> None:
         """Cancel all jobs, and submit none of those that wait for it."""
+        ignore()
         self._ending.set()
+        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
         super().cancel()
+
+    def cancel_jobs(self, active_jobs: list[Any]) -> None:
+        """Cancel what is in the queue: also what the published executor does not know just now."""
+        self.logger.info("slurm: cancelling all jobs; Ctrl-C is heard again after that")
+        if not cancel_all(self.run_uuid, everywhere=bool(self._submitted_job_clusters)):
+            self.logger.error(
+                f"slurm: jobs are left in the queue; cancel them: scancel --name {self.run_uuid}"
+            )
+        heed()
+
+    async def sleep(self) -> None:
+        """Sleep until the next look at the queue, or the end."""
+        for _ in range(int(self.next_seconds_between_status_checks)):
+            if self._ending.is_set():
+                return
+            await asyncio.sleep(1.0)
 
     def shutdown(self) -> None:
         """End, and submit nothing more."""
@@ -191,8 +275,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         pending = ask("squeue", "-h", "--name", self.run_uuid, "-t", "PENDING", "-o", "%i|%r")
         for number, _, reason in (x.partition("|") for x in pending.splitlines()):
             if number in jobs and (what := stuck(reason)):
-                key = "/".join([jobs[number].rule.name, *jobs[number].wildcards])
-                found[key] = f"job {number} waits in the queue ({reason}): {what}"
+                for key in self.tag(jobs[number]).jobs:
+                    found[key] = f"job {number} waits in the queue ({reason}): {what}"
         for key in found.keys() - self._stuck.keys():
             self.logger.warning(f"slurm: {key}: {found[key]}")
         if found != self._stuck:
@@ -201,13 +285,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _write_stuck(self, found: dict[str, str]) -> None:
         """Leave them for `mace-lora status`, which asks no cluster."""
-        from lora.files.sealed import write_sealed  # of the clone in which snakemake runs
-        from lora.plan.layout import Layout
+        from lora.files.sealed import write_sealed
 
-        results = self.workflow.globals.get("config", {}).get("results")
-        if results is None:  # of a module, in a workflow that is not ours
+        if not self.sweep:
             return
-        path = Layout(Path(results)).pending
+        path = self.sweep.layout.pending
         if found:
             write_sealed(path, found)
         else:

@@ -5,11 +5,13 @@ begins them, and each test looks at its own.
 """
 
 import copy
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,6 +121,7 @@ class SlurmSweep(Sweep):
                 env=self.environment(self.commands) | environment,
                 stdout=printed,
                 stderr=printed,
+                start_new_session=True,  # a group of processes, as that of a terminal
             )
 
     def finish(self, process: subprocess.Popen, seconds: float = 600) -> str:
@@ -208,10 +211,53 @@ def node_down(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSwe
 
 def snakemake_killed(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     sweep = begun(undisturbed, home)
+    kill(sweep)
+    sweep.printed = sweep.finish(sweep.start("--until", "train"))
+    return sweep
+
+
+def kill(sweep: SlurmSweep) -> None:
     sweep.process.send_signal(signal.SIGKILL)
     sweep.process.wait()
     sweep.finish(sweep.start("--unlock"))
-    sweep.finish(sweep.start("--until", "train"))
+
+
+def killed_and_changed(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
+    """The settings that the running job was submitted with are not wanted any more."""
+    sweep = begun(undisturbed, home)
+    kill(sweep)
+    sweep.one_point(6)
+    sweep.printed = sweep.finish(sweep.start("--until", "train"))
+    return sweep
+
+
+# An `sbatch` that submits at once, and is slow to tell the number.
+SLOW_TO_TELL = """#!/bin/sh
+case "$*" in *--test-only*) exec /usr/bin/sbatch "$@" ;; esac
+/usr/bin/sbatch "$@" > "$0.$$"
+: > "$0.asked"
+sleep 5
+cat "$0.$$"
+"""
+
+
+def interrupted(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
+    """Ctrl-C, three times, while jobs are being submitted."""
+    sweep = before_training(undisturbed, home)
+    sweep.config["grid"] = {"rank": [1, 2, 3, 4], "alpha": [0.5]}
+    sweep.commands = ("mace-lora",)  # the real snakemake, with its commands in its group
+    sbatch = home / "bin/sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(SLOW_TO_TELL)
+    sbatch.chmod(0o755)
+    path = sweep.environment(sweep.commands)["PATH"]
+    sweep.process = sweep.start("--until", "train", PATH=f"{sbatch.parent}:{path}")
+    wait_for((home / "bin/sbatch.asked").exists, "a submission", seconds=240)
+    for _ in range(3):
+        os.killpg(sweep.process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    sweep.process.wait(120)
+    sweep.printed = (home / "printed").read_text()
     return sweep
 
 
@@ -273,6 +319,8 @@ SIDE_BY_SIDE = (
     cancelled,
     node_down,
     snakemake_killed,
+    killed_and_changed,
+    interrupted,
     preempted,
     crashing,
     over_memory,
@@ -358,12 +406,37 @@ def test_a_node_goes_down(started: dict, undisturbed: SlurmSweep) -> None:
 
 
 def test_snakemake_killed_while_jobs_run(started: dict, undisturbed: SlurmSweep) -> None:
-    """Started again it submits a second job, which waits for the first and trains nothing."""
+    """Started again it finds the job that runs, and waits for it: no second one, one log."""
     sweep = started[snakemake_killed].result()
-    check(sweep, undisturbed, tries=2)
-    log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()  # of the second job
-    assert "waiting for process" in log and "has trained this meanwhile" in log
-    assert "epoch" not in log
+    check(sweep, undisturbed, tries=1)
+    job = logs_of(sweep)[0].stem
+    assert f"job {job} of an earlier start is waited for: train/{PACK}" in sweep.printed
+    log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()
+    assert [int(x) for x in re.findall(r"epoch +(\d+)/", log)] == list(range(EPOCHS + 1))
+
+
+def test_snakemake_killed_and_other_settings(started: dict, cluster: Cluster) -> None:
+    """What still runs is cancelled, and the new job starts when it is gone."""
+    sweep = started[killed_and_changed].result()
+    old, new = sorted(logs_of(sweep), key=lambda x: int(x.stem))
+    assert f"cancelled, as it is not as now: train/{PACK} (job {old.stem})" in sweep.printed
+    ran = {job["JobId"]: job for job in cluster.jobs()}
+    assert ran[old.stem]["JobState"] == "CANCELLED"
+    assert ran[new.stem]["JobState"] == "COMPLETED"
+    assert ran[old.stem]["EndTime"] <= ran[new.stem]["StartTime"]
+    assert sweep.epochs() == 6
+    log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()
+    assert "waiting for process" not in log
+
+
+def test_interrupted_thrice(started: dict, cluster: Cluster) -> None:
+    """Nothing is left in the queue, also of an sbatch that was interrupted with the rest."""
+    sweep = started[interrupted].result()
+    assert sweep.process.returncode != 0 and "slurm: cancelling all jobs" in sweep.printed
+    rows = output("squeue", "-h", "-o", "%i %T %Z").splitlines()
+    left = [x for x in rows if f"{sweep.home}" in x and "COMPLETING" not in x]
+    assert not left and list((sweep.home / "bin").glob("sbatch.[0-9]*"))
+    assert not list((sweep.home / "out/train").glob("*/train.json"))
 
 
 def test_preempted(started: dict, undisturbed: SlurmSweep) -> None:
