@@ -18,6 +18,7 @@ START = Start(
     cores=workflow.cores or 1,
     nodes=workflow.resource_settings.nodes,
     resources=workflow.resource_settings.default_resources or {},
+    of_rules=workflow.resource_settings.overwrite_resources,
 )
 SWEEP = Sweep.begin_or_exit(config, START)
 warm.start(START, jobs=len(SWEEP.running))

@@ -24,13 +24,15 @@ from snakemake_executor_plugin_slurm import common_settings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_mace_slurm.ask import Partitions, ask, most_submitted
+from snakemake_executor_plugin_mace_slurm.ask import Partitions, most_submitted, queue
+from snakemake_executor_plugin_mace_slurm.book import Book
 from snakemake_executor_plugin_mace_slurm.cancel import cancel_all, heed, ignore, interrupt_once
 from snakemake_executor_plugin_mace_slurm.earlier import Earlier
+from snakemake_executor_plugin_mace_slurm.request import cap
 from snakemake_executor_plugin_mace_slurm.sweep import InSweep
 from snakemake_executor_plugin_mace_slurm.tag import Tag, members
-from snakemake_executor_plugin_mace_slurm.trial import try_out
-from snakemake_executor_plugin_mace_slurm.words import first_line, passes, stuck
+from snakemake_executor_plugin_mace_slurm.trial import submissions, try_out
+from snakemake_executor_plugin_mace_slurm.words import first_line, passes
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 PAUSES = (5.0, 60.0)  # seconds between two submissions that are refused: at first, at most
@@ -61,7 +63,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._said: set[str] = set()
         self._queued: set[str] = set()
         self._settled: set[str] = set()
-        self._stuck: dict[str, str] = {}
         self.sweep = InSweep.of(self.workflow)
         interrupt_once()
         try:
@@ -73,13 +74,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             super().__post_init__(test_mode)
             # the nodes have cores of their own: those here limit no job that runs there
             self.workflow.global_resources["_cores"] = None
-            jobs = [x for x in self.workflow.dag.needrun_jobs() if not x.is_local]
-            for job in jobs:
+            jobs = submissions(self.workflow.dag)
+            for job in (*(one for x in jobs for one in members(x)), *jobs):
                 job._resources = None
             self.partitions = Partitions.asked()
-            self._write_stuck({})
             try_out(self)
             self.find_earlier(jobs)
+            self.book = Book(self.sweep.layout if self.sweep else None, self.logger.warning)
         except WorkflowError:
             self.wait = False
             raise
@@ -127,9 +128,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             return
         if dropped := self.earlier.drop(self.sweep.is_stale):
             self.logger.warning(f"slurm: cancelled, as it is not as now: {', '.join(dropped)}")
-        running = {key for tag in self.earlier.tags.values() for key in tag.jobs}
-        for job in jobs:
-            if running & self.tag(job).jobs.keys():  # it has its place in the queue already
+        there = {key for tag in self.earlier.tags.values() for key in tag.jobs}
+        for job in (one for x in jobs for one in members(x)):
+            if there & self.tag(job).jobs.keys():  # it has its place in the queue already
                 self.workflow.dag._priority[job] = job.HIGHEST_PRIORITY
 
     def resume(self, job: Any) -> bool:
@@ -152,10 +153,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def cap(self, job: Any) -> None:
         """Let a job ask for no more time than its partition allows."""
-        most, asked = self.longest(job), job.resources.get("runtime")
-        if most and isinstance(asked, int) and asked > most:
-            job.resources[job.resources._names["runtime"][0]] = most
-            job.resources.runtime = most
+        cap(job, self.longest(job))
 
     def run_job_pre(self, job: Any) -> None:
         """Cap the time of a job before it is printed and submitted."""
@@ -174,6 +172,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_job(self, job: Any) -> None:
         """Submit a job; wait while Slurm refuses it for a reason that passes."""
+        if job.is_group():  # the folder of its log is called as that of a job
+            job.wildcards = list(dict.fromkeys(y for x in members(job) for y in x.wildcards))
         if self.resume(job):
             return
         pause, longest = PAUSES
@@ -182,7 +182,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 self._ending.wait(1.0)
                 continue
             self._refused.given = None
-            super().run_job(job)
+            try:
+                super().run_job(job)
+            except Exception as error:  # the published executor knows no groups where it fails
+                self._refused.given = SubmittedJobInfo(job), str(error)
             if not self._refused.given:
                 if self._said:
                     self._said.clear()
@@ -208,7 +211,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def report_job_submission(self, job_info: Any, register_job: bool = True) -> None:
         """Count a job that is in the queue."""
-        self._queued.add(job_info.external_jobid)
+        number, log = job_info.external_jobid, job_info.aux["slurm_logfile"]
+        self._queued.add(number)
+        self.book.submitted(number, self.tag(job_info.job), str(log))
         super().report_job_submission(job_info, register_job)
 
     def report_job_success(self, job_info: Any) -> None:
@@ -224,6 +229,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def _settle(self, job_info: Any) -> None:
         self._queued.discard(job_info.external_jobid)
         self._settled.add(job_info.external_jobid)
+        self.book.over(job_info.external_jobid)
 
     def cancel(self) -> None:
         """Cancel all jobs, and submit none of those that wait for it."""
@@ -252,7 +258,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """End, and submit nothing more."""
         self._ending.set()
         super().shutdown()
-        self._write_stuck({})
+        self.book.close()
 
     # --- jobs in the queue
 
@@ -267,30 +273,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         for number, job in left.items():  # the published executor forgets them
             if number not in self._settled:
                 yield job
-        self._look_for_stuck({x.external_jobid: x.job for x in active_jobs})
+        self._look()
 
-    def _look_for_stuck(self, jobs: dict[str, Any]) -> None:
-        """Say which jobs wait for a reason that does not pass, each once."""
-        found = {}
-        pending = ask("squeue", "-h", "--name", self.run_uuid, "-t", "PENDING", "-o", "%i|%r")
-        for number, _, reason in (x.partition("|") for x in pending.splitlines()):
-            if number in jobs and (what := stuck(reason)):
-                for key in self.tag(jobs[number]).jobs:
-                    found[key] = f"job {number} waits in the queue ({reason}): {what}"
-        for key in found.keys() - self._stuck.keys():
-            self.logger.warning(f"slurm: {key}: {found[key]}")
-        if found != self._stuck:
-            self._write_stuck(found)
-        self._stuck = found
-
-    def _write_stuck(self, found: dict[str, str]) -> None:
-        """Leave them for `mace-lora status`, which asks no cluster."""
-        from lora.files.sealed import write_sealed
-
-        if not self.sweep:
-            return
-        path = self.sweep.layout.pending
-        if found:
-            write_sealed(path, found)
-        else:
-            path.unlink(missing_ok=True)
+    def _look(self) -> None:
+        """Write down how jobs stand, and say which wait for a reason that does not pass."""
+        for said in self.book.look(queue(self.run_uuid) or {}):
+            self.logger.warning(f"slurm: {said}")

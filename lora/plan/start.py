@@ -17,6 +17,7 @@ class Start:
     cores:     of this machine that may be used
     nodes:     jobs at a time on a cluster, None where all runs here
     resources: default resources of the profile
+    of_rules:  its resources of single rules
     """
 
     main: bool = True
@@ -25,6 +26,7 @@ class Start:
     cores: int = 1
     nodes: int | None = None
     resources: Mapping[str, object] = field(default_factory=dict)
+    of_rules: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     @property
     def places(self) -> int:

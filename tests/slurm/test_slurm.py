@@ -88,7 +88,8 @@ class SlurmSweep(Sweep):
         path.parent.mkdir(exist_ok=True)
         text = (ROOT / "slurm/config.yaml").read_text()
         text = re.sub(r"  slurm_account: FILL_IN.*\n", "", text)
-        profile = yaml.safe_load(text.replace("slurm_partition: FILL_IN", "slurm_partition: gpu"))
+        text = re.sub(r"slurm_partition: FILL_IN.*\n", "slurm_partition: gpu\n", text)
+        profile = yaml.safe_load(text)
         profile["set-resources"]["train"] |= resources
         profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
         # a person can wait forty seconds for the first look at a job
@@ -502,6 +503,7 @@ def test_many_points(cluster: Cluster, tmp_path: Path, told: Callable) -> None:
     ranks = counts.of(8, 50)
     sweep.config["grid"] = {"rank": list(range(1, ranks + 1)), "alpha": [1, 2, 3, 4]}
     sweep.config |= {"baselines": [], "rank_curve": False, "pack": {"size": 4}}
+    sweep.fill_in(slurm_partition="many")
     sweep.change_profile(default_resources={"slurm_partition": "many"})
     seconds, most = counts.of(15, 60), counts.of(5, 30)
     if not counts.full():
