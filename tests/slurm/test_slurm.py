@@ -139,7 +139,7 @@ class SlurmSweep(Sweep):
     def slurm_job(self) -> str:
         """The id of the training job that runs now."""
         lines = output("squeue", "-h", "-t", "R", "-o", "%i %Z %k").splitlines()
-        found = [x.split()[0] for x in lines if f"{self.home} " in x and "rule_train" in x]
+        found = [x.split()[0] for x in lines if f"{self.home} " in x and " train/" in x]
         return found[0] if found else ""
 
 
@@ -365,6 +365,11 @@ def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: P
     assert numbers[0].notna().all(axis=None) and len(numbers[0]) == 15
     pd.testing.assert_frame_equal(*numbers, rtol=1e-6)
     assert len(logs_of(remote)) == 2
+    # what follows a training is one job in the queue
+    bundles = {*read_json(remote.home / "out/plan.json")["bundles"].values()}
+    judged = sorted((remote.home / "slurm_logs").glob("group_judge_check_evaluate_merge/*/*.log"))
+    assert sorted(x.parent.name for x in judged) == sorted(bundles)
+    assert not list((remote.home / "slurm_logs").glob("rule_[mc]*"))  # merge, check
     ran = {job["JobId"]: job for job in cluster.jobs()}
     for log in logs_of(remote):
         assert ran[log.stem]["NodeList"] in NODES
