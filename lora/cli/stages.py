@@ -17,7 +17,7 @@ JOB_STATES = ["done", "failed", "running", "pending", "begun", "waiting"]
 
 
 def steps(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return a row a step of a sweep, in their order.
+    """Return a row a step that a sweep asks for, in their order.
 
     Args:
         sweep: The sweep.
@@ -28,7 +28,7 @@ def steps(sweep: Sweep) -> list[dict[str, Any]]:
     """
     queue, rows = Queue.read(sweep.layout), []
     by_step: dict[str, list[Job]] = {}
-    for job in sweep.jobs.values():
+    for job in _wanted(sweep):
         by_step.setdefault(job.step, []).append(job)
     for step, jobs in by_step.items():
         found = [_state(sweep, job, queue) for job in jobs]
@@ -72,6 +72,19 @@ def of_point(sweep: Sweep, point: str) -> list[dict[str, Any]]:
             row |= {"log": str(log) if log.is_file() else ""}
             rows.append(row | {"cluster_log": given.log if given else "", "note": note})
     return rows
+
+
+def _wanted(sweep: Sweep) -> list[Job]:
+    """Return the jobs that lead to what a whole sweep ends with."""
+    ends = {*sweep.targets()}
+    todo = [key for key, job in sweep.jobs.items() if str(job.receipt) in ends]
+    found: set[str] = set()
+    while todo:
+        key = todo.pop()
+        if key not in found:
+            found.add(key)
+            todo += [*sweep.jobs[key].needs, *sweep.jobs[key].after]
+    return [job for key, job in sweep.jobs.items() if key in found]
 
 
 def _some(sweep: Sweep) -> str:
@@ -142,13 +155,14 @@ def table_of_point(sweep: Sweep, point: str) -> Any:
         sweep: The sweep.
         point: One of its points.
     """
+    from rich.console import Group
+    from rich.text import Text
+
     rows = of_point(sweep, point)
-    logs = [x for row in rows for x in (row["log"], row["cluster_log"]) if x]
+    logs = dict.fromkeys(x for row in rows for x in (row["log"], row["cluster_log"]) if x)
     names = {"job": "job", "state": "state", "queue": "queue", "note": ""}
-    made = table(rows, names)
-    made.caption = "\n".join(["logs:", *dict.fromkeys(logs)]) if logs else "no logs yet"
-    made.caption_justify = "left"
-    return made
+    lines = [Text(x, no_wrap=True, overflow="ignore") for x in logs]
+    return Group(table(rows, names), "logs:" if logs else "no logs yet", *lines)
 
 
 def read_sweep(results: str | Path) -> Sweep:

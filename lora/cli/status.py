@@ -26,6 +26,7 @@ from lora.plan.queue import Queue
 # in the order in which a point goes through them
 STATES = ["waiting", "failed", "stopped", "out", "training", "trained", "merged", "evaluated"]
 DONE = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}
+NUMBERS = ("epoch", "left", "E meV/atom", "F meV/Å")
 JUDGING = ("merge", "evaluate", "check")
 
 
@@ -132,7 +133,7 @@ def show(results: str | Path, point: str | None = None, watch: float | None = No
 
     console = Console()
     if not watch:
-        console.print(_page(results, point))
+        console.print(_page(results, point), crop=False)  # paths are whole, to be copied
         return
     try:
         with Live(_page(results, point), console=console, auto_refresh=False) as live:
@@ -160,18 +161,23 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     counts = Counter(row["state"] for row in rows)
     title = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("point", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in ("epoch", "left", "E meV/atom", "F meV/Å"):
-        table.add_column(name, justify="right")
-    for name in ("pack", "queue", ""):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
-            *(row["point"], row["state"], _of(row["epoch"], row["epochs"])),
-            *(as_time(row["seconds_left"]), _number(row, ENERGY, 2)),
-            *(_number(row, FORCE, 1), row["pack"], row["queue"], row["note"]),
-        )
+    shown = {
+        "point": [row["point"] for row in rows],
+        "state": [row["state"] for row in rows],
+        "epoch": [_of(row["epoch"], row["epochs"]) for row in rows],
+        "left": [as_time(row["seconds_left"]) for row in rows],
+        "E meV/atom": [_number(row, ENERGY, 2) for row in rows],
+        "F meV/Å": [_number(row, FORCE, 1) for row in rows],
+        "pack": [row["pack"] for row in rows],
+        "queue": [row["queue"] for row in rows],
+        "": [row["note"] for row in rows],
+    }
+    shown = {name: cells for name, cells in shown.items() if any(cells)}
+    for name in shown:
+        justify: Any = "right" if name in NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in ("queue", ""))
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*cells)
     return table
 
 

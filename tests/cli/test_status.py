@@ -117,6 +117,7 @@ def test_pack_job_and_what_comes_after_a_training(results: Path) -> None:
     assert found["export"]["states"] == "1 failed"
     assert found["export"]["note"] == "export: no engine is installed"
     assert found["track"]["states"] == "1 waiting"
+    assert "replay" not in found and "truncate" not in found  # not of this sweep
 
 
 def test_logs_are_found_by_the_name_of_a_point(
