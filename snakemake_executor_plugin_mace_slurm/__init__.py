@@ -52,17 +52,21 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
 class Executor(SlurmExecutor):  # type: ignore[misc]
     """Submit jobs to Slurm, and wait where waiting helps."""
 
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        """Make what the thread reads that the published executor starts at once."""
+        self._ending = threading.Event()
+        self._refused = threading.local()
+        self._said: set[str] = set()
+        self._queued: set[str] = set()
+        self._settled: set[str] = set()
+        super().__init__(workflow, logger)
+
     def __post_init__(self, test_mode: bool = False) -> None:
         """Ask Slurm for its limits and try one job of each rule.
 
         Raises:
             WorkflowError: sbatch is missing, or jobs would never start.
         """
-        self._ending = threading.Event()
-        self._refused = threading.local()
-        self._said: set[str] = set()
-        self._queued: set[str] = set()
-        self._settled: set[str] = set()
         self.sweep = InSweep.of(self.workflow)
         interrupt_once()
         try:

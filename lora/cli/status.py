@@ -66,10 +66,8 @@ def _state(layout: Layout, pack: Pack, point: Point, queue: Queue) -> dict[str, 
     if history:
         row |= _progress(history, result, point.settings.max_num_epochs if point.settings else None)
     made = [state for step, state in DONE.items() if _is_done(layout, pack, step)]
-    training = queue.last([key_of("train", pack.name)])
-    waits = queue.is_known and training and training.state == "PENDING"  # a lock is a dead one's
     state, note = "waiting", ""
-    if is_held(work / "lock") and not waits:
+    if is_held(work / "lock") and not _waits(queue, pack, work / "lock"):
         state = "training"
     elif result.get("ended_by") == Ending.FAILED:
         state, note = "failed", result["reason"]
@@ -87,6 +85,17 @@ def _state(layout: Layout, pack: Pack, point: Point, queue: Queue) -> dict[str, 
     if state != "training":
         row["seconds_left"] = None
     return row | {"state": state, "note": note}
+
+
+def _waits(queue: Queue, pack: Pack, lock: Path) -> bool:
+    """Return True where a training waited in the queue after its lock was last kept alive."""
+    given = queue.last([key_of("train", pack.name)])
+    if not (given and given.state == "PENDING" and queue.is_known):
+        return False
+    try:
+        return lock.stat().st_mtime < queue.at
+    except FileNotFoundError:  # just now
+        return True
 
 
 def _is_done(layout: Layout, pack: Pack, step: str) -> bool:

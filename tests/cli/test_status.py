@@ -150,6 +150,9 @@ def test_nothing_trains_after_a_kill(results: Path) -> None:
     submitted(results, Submission("7", ("train/lora_s3_1",), "PENDING", "Resources"))
     row = of(results, "lora_r2_a8_s3")
     assert (row["state"], row["queue"]) == ("waiting", "pending (job 7, Resources)")
+    later = time.time() + 5  # it has begun since somebody looked at the queue
+    os.utime(lock, (later, later))
+    assert of(results, "lora_r2_a8_s3")["state"] == "training"
 
 
 def test_a_queue_that_nobody_looks_at(results: Path, capsys: pytest.CaptureFixture) -> None:

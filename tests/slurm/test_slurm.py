@@ -22,7 +22,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from lora.cli.stages import steps
+from lora.cli.status import status
 from lora.files.sealed import read_json
+from lora.plan.sweep import Sweep as Plan
 from tests.faults.test_snakemake import BROKEN
 from tests.slurm.cluster import NODES, Cluster, install, output, wait_for
 from tests.support import counts, forkserver
@@ -74,6 +77,7 @@ class SlurmSweep(Sweep):
     commands: tuple[str, ...] = forkserver.COMMANDS  # the others are the real ones
     process: subprocess.Popen
     printed: str
+    seen: dict  # its point in the status
     failed: tuple[dict, int]  # how a point ended that failed, and after how many tries
 
     def __init__(self, home: Path, **resources: str) -> None:
@@ -154,6 +158,11 @@ def test_the_profile_says_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "default-resources: slurm_account is not filled in" in done.stderr
     assert not (sweep.home / "out").exists()
+    path = sweep.home / "slurm/config.yaml"
+    filled, line = path.read_text().partition("set-resources:")[::2]
+    path.write_text(re.sub("FILL_IN", "gpu", filled) + "set-resources:" + line)
+    done = subprocess.run(command, cwd=sweep.home, capture_output=True, text=True, check=False)
+    assert "profile: set-resources: train: slurm_partition is not filled in" in done.stderr
 
 
 # --- what runs side by side
@@ -213,6 +222,7 @@ def node_down(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSwe
 def snakemake_killed(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     sweep = begun(undisturbed, home)
     kill(sweep)
+    sweep.seen = next(x for x in status(home / "out") if x["point"] == POINT)
     sweep.printed = sweep.finish(sweep.start("--until", "train"))
     return sweep
 
@@ -370,6 +380,9 @@ def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: P
     judged = sorted((remote.home / "slurm_logs").glob("group_judge_check_evaluate_merge/*/*.log"))
     assert sorted(x.parent.name for x in judged) == sorted(bundles)
     assert not list((remote.home / "slurm_logs").glob("rule_[mc]*"))  # merge, check
+    at = {row["step"]: row for row in steps(Plan.load(remote.home / "out/plan.json"))}
+    assert {"check", "report", "track"} <= at.keys()
+    assert all(row["done"] == row["jobs"] and not row["states"] for row in at.values())
     ran = {job["JobId"]: job for job in cluster.jobs()}
     for log in logs_of(remote):
         assert ran[log.stem]["NodeList"] in NODES
@@ -417,6 +430,7 @@ def test_snakemake_killed_while_jobs_run(started: dict, undisturbed: SlurmSweep)
     check(sweep, undisturbed, tries=1)
     job = logs_of(sweep)[0].stem
     assert f"job {job} of an earlier start is waited for: train/{PACK}" in sweep.printed
+    assert sweep.seen["state"] == "training" and f"(job {job}" in sweep.seen["queue"]
     log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()
     assert [int(x) for x in re.findall(r"epoch +(\d+)/", log)] == list(range(EPOCHS + 1))
 

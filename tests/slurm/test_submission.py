@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lora.cli.stages import of_point
 from lora.cli.status import status
+from lora.plan.sweep import Sweep
 from tests.slurm.cluster import Cluster, install, output, wait_for
 from tests.slurm.test_slurm import PACK, POINT, SlurmSweep, logs_of, slow
 
@@ -176,7 +178,12 @@ def test_a_job_that_is_held_is_said(sweep: SlurmSweep) -> None:
     assert row["queue"].startswith("pending (job ") and row["pack"] == PACK
     job = output("squeue", "-h", "-t", "PD", "-o", "%i").strip()
     assert f"slurm: train/{PACK}: job {job} {words}" in printed.read_text()
+    key, point = output("squeue", "-h", "-j", job, "-o", "%k").split()
+    assert key.startswith(f"train/{PACK}=") and point == POINT
     subprocess.run(["scontrol", "release", job], check=True)
     assert sweep.finish(process).count(words) == 1
     row = next(x for x in status(sweep.home / "out") if x["point"] == POINT)
     assert (row["state"], row["note"], row["queue"]) == ("trained", "", "")
+    trained = of_point(Sweep.load(sweep.home / "out/plan.json"), POINT)[0]
+    assert (trained["state"], trained["queue"]) == ("done", f"ended (job {job})")
+    assert [Path(trained["cluster_log"])] == logs_of(sweep) and Path(trained["log"]).is_file()
