@@ -27,6 +27,7 @@ START = Start(
     moved=bool(MODULE.path_modifier.prefix or MODULE.path_modifier.modifies_prefixes),
     provider=workflow.storage_settings.default_storage_provider or "",
     rules="" if CLONE else workflow.sourcecache.open(HERE.join("../pyproject.toml")).read(),
+    of_rules=workflow.resource_settings.overwrite_resources,
 )
 SWEEP = Sweep.begin_or_exit(config, START)
 warm.start(START, jobs=len(SWEEP.running))

@@ -1,12 +1,16 @@
 """Snakemake's executor for Slurm, extended: nothing waits for ever, and no try is burnt.
 
 - One job of each rule is tried before any is submitted (`trial`).
+- What a start that was killed has left in the queue is waited for, or cancelled (`earlier`).
 - A job asks for no more time than its partition allows.
 - A refusal of sbatch that passes, as of a controller that is away or a full queue, is waited for.
 - Jobs that wait for a reason that does not pass are said, here and in `mace-lora status`.
+- Ctrl-C leaves nothing in the queue, however often it is pressed (`cancel`).
 - Threads are what the profile says, whatever cores the login node has.
 """
 
+import asyncio
+import shlex
 import shutil
 import threading
 from collections.abc import AsyncGenerator
@@ -18,10 +22,17 @@ from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
 from snakemake_executor_plugin_slurm import ExecutorSettings as SlurmSettings
 from snakemake_executor_plugin_slurm import common_settings
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_mace_slurm.ask import Partitions, ask, most_submitted
-from snakemake_executor_plugin_mace_slurm.trial import try_out
-from snakemake_executor_plugin_mace_slurm.words import first_line, passes, stuck
+from snakemake_executor_plugin_mace_slurm.ask import Partitions, most_submitted, queue
+from snakemake_executor_plugin_mace_slurm.book import Book
+from snakemake_executor_plugin_mace_slurm.cancel import cancel_all, heed, ignore, interrupt_once
+from snakemake_executor_plugin_mace_slurm.earlier import Earlier
+from snakemake_executor_plugin_mace_slurm.request import cap
+from snakemake_executor_plugin_mace_slurm.sweep import InSweep
+from snakemake_executor_plugin_mace_slurm.tag import Tag, members
+from snakemake_executor_plugin_mace_slurm.trial import submissions, try_out
+from snakemake_executor_plugin_mace_slurm.words import first_line, passes
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 PAUSES = (5.0, 60.0)  # seconds between two submissions that are refused: at first, at most
@@ -41,18 +52,23 @@ class ExecutorSettings(SlurmSettings):  # type: ignore[misc]
 class Executor(SlurmExecutor):  # type: ignore[misc]
     """Submit jobs to Slurm, and wait where waiting helps."""
 
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        """Make what the thread reads that the published executor starts at once."""
+        self._ending = threading.Event()
+        self._refused = threading.local()
+        self._said: set[str] = set()
+        self._queued: set[str] = set()
+        self._settled: set[str] = set()
+        super().__init__(workflow, logger)
+
     def __post_init__(self, test_mode: bool = False) -> None:
         """Ask Slurm for its limits and try one job of each rule.
 
         Raises:
             WorkflowError: sbatch is missing, or jobs would never start.
         """
-        self._ending = threading.Event()
-        self._refused = threading.local()
-        self._said: set[str] = set()
-        self._queued: set[str] = set()
-        self._settled: set[str] = set()
-        self._stuck: dict[str, str] = {}
+        self.sweep = InSweep.of(self.workflow)
+        interrupt_once()
         try:
             if not shutil.which("sbatch"):
                 raise WorkflowError(
@@ -62,12 +78,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             super().__post_init__(test_mode)
             # the nodes have cores of their own: those here limit no job that runs there
             self.workflow.global_resources["_cores"] = None
-            jobs = [x for x in self.workflow.dag.needrun_jobs() if not x.is_local]
-            for job in jobs:
+            jobs = submissions(self.workflow.dag)
+            for job in (*(one for x in jobs for one in members(x)), *jobs):
                 job._resources = None
             self.partitions = Partitions.asked()
-            self._write_stuck({})
             try_out(self)
+            self.find_earlier(jobs)
+            self.book = Book(self.sweep.layout if self.sweep else None, self.logger.warning)
         except WorkflowError:
             self.wait = False
             raise
@@ -79,6 +96,58 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if self.most:
             self.logger.info(f"slurm: at most {self.most} jobs in the queue, as Slurm allows")
 
+    # --- what Slurm calls a job
+
+    @property
+    def run_uuid(self) -> str:
+        """Return the name of all Slurm jobs of these results, in every start."""
+        return self.sweep.name if self.sweep else self._own_name
+
+    @run_uuid.setter
+    def run_uuid(self, name: str) -> None:
+        """Take the published executor's name, a new one at each start, where there is no other."""
+        self._own_name = name
+
+    def tag(self, job: Any) -> Tag:
+        """Return what a job runs, and for which points."""
+        if self.sweep:
+            return self.sweep.tag(job)
+        return Tag({"/".join([x.rule.name, *x.wildcards]): "" for x in members(job)})
+
+    def get_partition_arg(self, job: Any) -> str:
+        """Add the comment: of two in a command, sbatch takes the second."""
+        comment = shlex.quote(str(self.tag(job)))
+        return f"{super().get_partition_arg(job)} --comment {comment}"
+
+    # --- what an earlier start has left
+
+    def find_earlier(self, jobs: list[Any]) -> None:
+        """Cancel what an earlier start has left and nobody wants any more; let the rest go first.
+
+        Args:
+            jobs: What has to run.
+        """
+        self.earlier = Earlier(self.run_uuid)
+        if not self.sweep:
+            return
+        if dropped := self.earlier.drop(self.sweep.is_stale):
+            self.logger.warning(f"slurm: cancelled, as it is not as now: {', '.join(dropped)}")
+        there = {key for tag in self.earlier.tags.values() for key in tag.jobs}
+        for job in (one for x in jobs for one in members(x)):
+            if there & self.tag(job).jobs.keys():  # it has its place in the queue already
+                self.workflow.dag._priority[job] = job.HIGHEST_PRIORITY
+
+    def resume(self, job: Any) -> bool:
+        """Wait for the job of an earlier start that does the same; return False for none."""
+        tag = self.tag(job)
+        number = self.earlier.take(tag, self._ending.wait)
+        if number:
+            self.logger.info(f"slurm: job {number} of an earlier start is waited for: {tag.name}")
+            log = next(self.slurm_logdir.rglob(f"{number}.log"), Path(f"{number}.log"))
+            info = SubmittedJobInfo(job, external_jobid=number, aux={"slurm_logfile": log})
+            self._report_job_submission_threadsafe(info)
+        return bool(number)
+
     # --- what a job asks for
 
     def longest(self, job: Any) -> int | None:
@@ -88,10 +157,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def cap(self, job: Any) -> None:
         """Let a job ask for no more time than its partition allows."""
-        most, asked = self.longest(job), job.resources.get("runtime")
-        if most and isinstance(asked, int) and asked > most:
-            job.resources[job.resources._names["runtime"][0]] = most
-            job.resources.runtime = most
+        cap(job, self.longest(job))
 
     def run_job_pre(self, job: Any) -> None:
         """Cap the time of a job before it is printed and submitted."""
@@ -110,13 +176,20 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_job(self, job: Any) -> None:
         """Submit a job; wait while Slurm refuses it for a reason that passes."""
+        if job.is_group():  # the folder of its log is called as that of a job
+            job.wildcards = list(dict.fromkeys(y for x in members(job) for y in x.wildcards))
+        if self.resume(job):
+            return
         pause, longest = PAUSES
         while not self._ending.is_set():
             if self.most and len(self._queued) >= self.most:
                 self._ending.wait(1.0)
                 continue
             self._refused.given = None
-            super().run_job(job)
+            try:
+                super().run_job(job)
+            except Exception as error:  # the published executor knows no groups where it fails
+                self._refused.given = SubmittedJobInfo(job), str(error)
             if not self._refused.given:
                 if self._said:
                     self._said.clear()
@@ -142,7 +215,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def report_job_submission(self, job_info: Any, register_job: bool = True) -> None:
         """Count a job that is in the queue."""
-        self._queued.add(job_info.external_jobid)
+        number, log = job_info.external_jobid, job_info.aux["slurm_logfile"]
+        self._queued.add(number)
+        self.book.submitted(number, self.tag(job_info.job), str(log))
         super().report_job_submission(job_info, register_job)
 
     def report_job_success(self, job_info: Any) -> None:
@@ -158,17 +233,36 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     def _settle(self, job_info: Any) -> None:
         self._queued.discard(job_info.external_jobid)
         self._settled.add(job_info.external_jobid)
+        self.book.over(job_info.external_jobid)
 
     def cancel(self) -> None:
         """Cancel all jobs, and submit none of those that wait for it."""
+        ignore()
         self._ending.set()
+        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
         super().cancel()
+
+    def cancel_jobs(self, active_jobs: list[Any]) -> None:
+        """Cancel what is in the queue: also what the published executor does not know just now."""
+        self.logger.info("slurm: cancelling all jobs; Ctrl-C is heard again after that")
+        if not cancel_all(self.run_uuid, everywhere=bool(self._submitted_job_clusters)):
+            self.logger.error(
+                f"slurm: jobs are left in the queue; cancel them: scancel --name {self.run_uuid}"
+            )
+        heed()
+
+    async def sleep(self) -> None:
+        """Sleep until the next look at the queue, or the end."""
+        for _ in range(int(self.next_seconds_between_status_checks)):
+            if self._ending.is_set():
+                return
+            await asyncio.sleep(1.0)
 
     def shutdown(self) -> None:
         """End, and submit nothing more."""
         self._ending.set()
         super().shutdown()
-        self._write_stuck({})
+        self.book.close()
 
     # --- jobs in the queue
 
@@ -183,32 +277,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         for number, job in left.items():  # the published executor forgets them
             if number not in self._settled:
                 yield job
-        self._look_for_stuck({x.external_jobid: x.job for x in active_jobs})
+        self._look()
 
-    def _look_for_stuck(self, jobs: dict[str, Any]) -> None:
-        """Say which jobs wait for a reason that does not pass, each once."""
-        found = {}
-        pending = ask("squeue", "-h", "--name", self.run_uuid, "-t", "PENDING", "-o", "%i|%r")
-        for number, _, reason in (x.partition("|") for x in pending.splitlines()):
-            if number in jobs and (what := stuck(reason)):
-                key = "/".join([jobs[number].rule.name, *jobs[number].wildcards])
-                found[key] = f"job {number} waits in the queue ({reason}): {what}"
-        for key in found.keys() - self._stuck.keys():
-            self.logger.warning(f"slurm: {key}: {found[key]}")
-        if found != self._stuck:
-            self._write_stuck(found)
-        self._stuck = found
-
-    def _write_stuck(self, found: dict[str, str]) -> None:
-        """Leave them for `mace-lora status`, which asks no cluster."""
-        from lora.files.sealed import write_sealed  # of the clone in which snakemake runs
-        from lora.plan.layout import Layout
-
-        results = self.workflow.globals.get("config", {}).get("results")
-        if results is None:  # of a module, in a workflow that is not ours
-            return
-        path = Layout(Path(results)).pending
-        if found:
-            write_sealed(path, found)
-        else:
-            path.unlink(missing_ok=True)
+    def _look(self) -> None:
+        """Write down how jobs stand, and say which wait for a reason that does not pass."""
+        for said in self.book.look(queue(self.run_uuid) or {}):
+            self.logger.warning(f"slurm: {said}")

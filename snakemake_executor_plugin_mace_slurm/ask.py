@@ -8,13 +8,48 @@ from dataclasses import dataclass
 SECONDS = 30  # that a question may take
 
 
-def ask(*command: str) -> str:
-    """Return what a command prints; "" where it fails, is missing or does not answer."""
+def answer(*command: str) -> str | None:
+    """Return what a command prints; None where it fails, is missing or does not answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def ask(*command: str) -> str:
+    """Return what a command prints; "" where it fails, is missing or does not answer."""
+    return answer(*command) or ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job in the queue.
+
+    number: of the job
+    state: PENDING, RUNNING, COMPLETING, ...
+    reason: for which it waits
+    comment: what it is
+    """
+
+    number: str
+    state: str
+    reason: str
+    comment: str
+
+    @property
+    def goes_on(self) -> bool:
+        """Return False where it was cancelled or is over, and may only have to write its last."""
+        return self.state != "COMPLETING"
+
+
+def queue(name: str) -> dict[str, Entry] | None:
+    """Return the jobs of a name that are in the queue, by number; None where nobody answers."""
+    text = answer("squeue", "-h", "--name", name, "-o", "%i|%T|%r|%k")
+    if text is None:
+        return None
+    rows = (x.split("|", 3) for x in text.splitlines())
+    return {row[0]: Entry(*row) for row in rows if len(row) == 4}
 
 
 @dataclass(frozen=True)

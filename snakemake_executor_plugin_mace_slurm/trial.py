@@ -10,6 +10,7 @@ from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 from snakemake_interface_common.exceptions import WorkflowError
 
+from snakemake_executor_plugin_mace_slurm.tag import members
 from snakemake_executor_plugin_mace_slurm.words import (
     FULL,
     PROFILE,
@@ -22,7 +23,7 @@ PAUSE = 5.0  # seconds between two tries while the controller is away
 
 
 def try_out(executor: Any) -> None:
-    """Try one job of each rule that will be submitted.
+    """Try one job of each rule, or group of rules, that will be submitted.
 
     Args:
         executor: The executor that would submit them.
@@ -30,34 +31,44 @@ def try_out(executor: Any) -> None:
     Raises:
         WorkflowError: Some would never start: a line for each reason, with the rules.
     """
-    first: dict[str, Any] = {}
-    for job in executor.workflow.dag.needrun_jobs():
-        if not job.is_local:
-            first.setdefault(job.rule.name, job)
-    wrong: dict[str, list[str]] = defaultdict(list)
-    for rule, job in sorted(first.items()):
+    first: dict[tuple[str, ...], Any] = {}
+    for job in submissions(executor.workflow.dag):
+        first.setdefault(tuple(sorted({x.rule.name for x in members(job)})), job)
+    wrong: dict[str, set[str]] = defaultdict(set)
+    for rules, job in sorted(first.items()):
         if why := too_long(executor, job) or refusal(executor, job):
-            wrong[why].append(rule)
+            wrong[why].update(rules)
     if wrong:
         lines = [
-            f"{'rules' if rules[1:] else 'rule'} {', '.join(rules)}: {why}"
+            f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(sorted(rules))}: {why}"
             for why, rules in wrong.items()
         ]
         raise WorkflowError("nothing was submitted, for these jobs would never start:", *lines)
 
 
+def submissions(dag: Any) -> list[Any]:
+    """Return what will be submitted: jobs that are in no group, and groups of jobs."""
+    jobs = (x for x in dag.needrun_jobs() if not x.is_local)
+    return list(dict.fromkeys(dag.get_job_group(x) or x for x in jobs))
+
+
 def too_long(executor: Any, job: Any) -> str:
-    """Return why a job asks for too much time, where the user has fixed it; "" if it does not."""
-    said = job.rule.resources["runtime"].raw
-    asked, most = job.resources.get("runtime"), executor.longest(job)
-    if not most or not isinstance(asked, int) or asked <= most:
-        return ""
-    if said is None or callable(said) or "attempt" in str(said):
-        return ""  # computed, or more at each try: up to what there is
-    return (
-        f"asks for {asked} minutes, but its partition allows {most}; "
-        f"set runtime {PROFILE} to {most} or less, or another slurm_partition"
-    )
+    """Return why a job asks for too much time, where the user has fixed it; "" if it does not.
+
+    A group asks for the time of all its jobs; where only that is too much, it is cut to what there
+    is.
+    """
+    for one in members(job):
+        said = one.rule.resources["runtime"].raw
+        asked, most = one.resources.get("runtime"), executor.longest(one)
+        computed = said is None or callable(said) or "attempt" in str(said)
+        if computed or not most or not isinstance(asked, int) or asked <= most:
+            continue  # computed, or more at each try: up to what there is
+        return (
+            f"asks for {asked} minutes, but its partition allows {most}; "
+            f"set runtime {PROFILE} to {most} or less, or another slurm_partition"
+        )
+    return ""
 
 
 def refusal(executor: Any, job: Any) -> str:
@@ -88,7 +99,7 @@ def command_of(executor: Any, job: Any) -> str:
     params = {
         "run_uuid": executor.run_uuid,
         "slurm_logfile": "/dev/null",
-        "comment_str": f"rule_{job.rule.name}",
+        "comment_str": "a try",
         "account": next(executor.get_account_arg(job)),
         "partition": executor.get_partition_arg(job),
         "workdir": executor.workflow.workdir_init,

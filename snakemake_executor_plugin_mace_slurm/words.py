@@ -13,6 +13,8 @@ FULL = re.compile(r"maxsubmitjob|grpsubmitjob", re.IGNORECASE)
 
 PROFILE = "in the profile's config.yaml"
 REFUSALS = {
+    r"grouping resources": "rules of a group (groups) need the same slurm_partition, constraint "
+    f"and slurm_extra; set them so {PROFILE}, or take a rule out of the group",
     r"partition": f"set slurm_partition {PROFILE}; sinfo -o '%P %l %G' names them",
     r"account": f"set slurm_account {PROFILE}; sacctmgr show associations user=$USER "
     "format=account,partition names yours",

@@ -234,6 +234,7 @@ def _track(p: argparse.ArgumentParser) -> None:
 
 def _status(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", nargs="?", default=RESULTS, help="results folder of the sweep")
+    p.add_argument("point", nargs="?", help="show the jobs of one point, and where their logs are")
     p.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again")
 
 

@@ -4,7 +4,6 @@ Nothing is asked of a cluster and nothing is written.
 """
 
 import itertools
-import re
 import statistics
 import time
 from collections import Counter
@@ -13,19 +12,22 @@ from typing import Any
 
 from lora.catalogue.columns import ENERGY, FORCE
 from lora.catalogue.endings import Ending
-from lora.errors import UserError
+from lora.cli.failure import failure
+from lora.cli.stages import as_of, read_sweep, table_of_point, table_of_steps
 from lora.files.history import read_history
-from lora.files.lock import STALE
+from lora.files.lock import is_held
 from lora.files.sealed import read_json
+from lora.plan.job import key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import Point
-from lora.plan.sweep import Sweep
+from lora.plan.queue import Queue
 
 # in the order in which a point goes through them
 STATES = ["waiting", "failed", "stopped", "out", "training", "trained", "merged", "evaluated"]
 DONE = {"train": "trained", "merge": "merged", "evaluate": "evaluated"}
-LOG = re.compile(r"mace-lora train: (.*)|([\w.]*(?:Error|Exception)\b.*)")
+NUMBERS = ("epoch", "left", "E meV/atom", "F meV/Å")
+JUDGING = ("merge", "evaluate", "check")
 
 
 def status(results: str | Path) -> list[dict[str, Any]]:
@@ -36,42 +38,25 @@ def status(results: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         point, state, epoch, epochs (at most), seconds_left (of its training), rmse_e_mev_per_atom
-        and rmse_f_mev_per_a (validation: of the last epoch, of the best once trained), and note:
-        why it failed, that it was stopped and goes on, or why its job
-        waits in a queue for a reason that does not pass.
+        and rmse_f_mev_per_a (validation: of the last epoch, of the best once trained), pack,
+        queue (how its job stands on a cluster), and note: why it failed, that it was stopped and
+        goes on, or why its job waits in a queue for a reason that does not pass.
 
     Raises:
         UserError: No sweep has begun there.
     """
-    plan = Layout(Path(results)).plan
-    if not plan.is_file():
-        raise UserError(f"status: {plan} is missing; no sweep has begun there")
-    sweep = Sweep.load(plan)
+    sweep = read_sweep(results)
+    queue = Queue.read(sweep.layout)
     last = {point.name: (pack, point) for pack in sweep.packs.values() for point in pack.points}
-    rows = [{"point": name} | _state(sweep.layout, *x) for name, x in last.items()]
-    pending = _pending(sweep.layout)
+    rows = [{"point": name} | _state(sweep.layout, *x, queue) for name, x in last.items()]
     stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
     for row in rows:
-        pack = sweep.packs[sweep.pack_of[row["point"]]]
-        jobs = [
-            f"train/{pack.name}",
-            *(f"{x}/{pack.bundle}" for x in ("merge", "evaluate", "check")),
-        ]
-        waits = next((pending[x] for x in jobs if x in pending), "")
-        if waits and row["state"] not in ("failed", "training"):
-            row["note"] = waits
         if row["point"] in stopped and row["state"] not in ("failed", "training"):
             row |= {"state": "out", "note": f"stopped at rung {stopped[row['point']]} of the race"}
     return rows
 
 
-def _pending(layout: Layout) -> dict[str, str]:
-    """Return why jobs of packs wait in a queue, where the reason does not pass by itself."""
-    found = read_json(layout.pending) if layout.pending.is_file() else {}
-    return dict(found)
-
-
-def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:
+def _state(layout: Layout, pack: Pack, point: Point, queue: Queue) -> dict[str, Any]:
     """Return what the files say of a point in a pack: of a race, of the last it has come to."""
     rung = pack.leg.number if pack.leg and pack.leg.until is not None else 0
     folder, work = layout.training(point.name, rung), layout.work(pack.name)
@@ -82,19 +67,35 @@ def _state(layout: Layout, pack: Pack, point: Point) -> dict[str, Any]:
         row |= _progress(history, result, point.settings.max_num_epochs if point.settings else None)
     made = [state for step, state in DONE.items() if _is_done(layout, pack, step)]
     state, note = "waiting", ""
-    if _is_fresh(work / "lock"):
+    if is_held(work / "lock") and not _waits(queue, pack, work / "lock"):
         state = "training"
     elif result.get("ended_by") == Ending.FAILED:
         state, note = "failed", result["reason"]
     elif made:
         state = made[-1]
-    elif reason := _failure(layout.log("train", pack.name)):
+    elif reason := failure(layout.log("train", pack.name)):
         state, note = "failed", reason
     elif (work / "checkpoint.pt").is_file():
         state, note = "stopped", "goes on when the sweep is started again"
+    given = queue.last([key_of("train", pack.name), *(key_of(x, pack.bundle) for x in JUDGING)])
+    if given and given.goes_on:
+        note = "" if state == "stopped" else note
+        note = given.note if state not in ("failed", "training") and given.note else note
+    row |= {"pack": pack.name, "queue": str(given) if given and given.goes_on else ""}
     if state != "training":
         row["seconds_left"] = None
     return row | {"state": state, "note": note}
+
+
+def _waits(queue: Queue, pack: Pack, lock: Path) -> bool:
+    """Return True where a training waited in the queue after its lock was last kept alive."""
+    given = queue.last([key_of("train", pack.name)])
+    if not (given and given.state == "PENDING" and queue.is_known):
+        return False
+    try:
+        return lock.stat().st_mtime < queue.at
+    except FileNotFoundError:  # just now
+        return True
 
 
 def _is_done(layout: Layout, pack: Pack, step: str) -> bool:
@@ -125,42 +126,42 @@ def _pace(history: list[dict[str, Any]]) -> float:
     return statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
-def _is_fresh(lock: Path) -> bool:
-    """Return True while somebody keeps a lock alive."""
-    try:
-        return time.time() - lock.stat().st_mtime < STALE
-    except OSError:
-        return False
+def show(results: str | Path, point: str | None = None, watch: float | None = None) -> None:
+    """Print the state of every point and step; with `watch` again every so many seconds.
 
+    Args:
+        results: The results folder.
+        point: Of one point the jobs and where their logs are.
+        watch: Seconds; Ctrl-C ends it.
 
-def _failure(log: Path) -> str:
-    """Return why a training ended in an error, by the last line of its log; "" if it did not."""
-    try:
-        last = log.read_text(errors="replace").strip().splitlines()[-1]
-    except (OSError, IndexError):
-        return ""
-    found = LOG.match(last)
-    if not found or last.endswith("run it again to go on"):
-        return ""
-    return str(found.group(1) or found.group(2))
-
-
-def show(results: str | Path, watch: float | None = None) -> None:
-    """Print the state of every point; with `watch` again every so many seconds, until Ctrl-C."""
+    Raises:
+        UserError: No sweep has begun there, or it has no such point.
+    """
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
     if not watch:
-        console.print(_table(status(results)))
+        console.print(_page(results, point), crop=False)  # paths are whole, to be copied
         return
     try:
-        with Live(_table(status(results)), console=console, auto_refresh=False) as live:
+        with Live(_page(results, point), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(watch)
-                live.update(_table(status(results)), refresh=True)
+                live.update(_page(results, point), refresh=True)
     except KeyboardInterrupt:
         pass
+
+
+def _page(results: str | Path, point: str | None) -> Any:
+    from rich.console import Group
+
+    sweep = read_sweep(results)
+    if point:
+        parts = [table_of_point(sweep, point)]
+    else:
+        parts = [_table(status(results)), table_of_steps(sweep)]
+    return Group(*parts, as_of(Queue.read(sweep.layout)))
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
@@ -169,17 +170,23 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     counts = Counter(row["state"] for row in rows)
     title = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("point", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in ("epoch", "left", "E meV/atom", "F meV/Å"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for row in rows:
-        table.add_row(
-            *(row["point"], row["state"], _of(row["epoch"], row["epochs"])),
-            *(as_time(row["seconds_left"]), _number(row, ENERGY, 2)),
-            *(_number(row, FORCE, 1), row["note"]),
-        )
+    shown = {
+        "point": [row["point"] for row in rows],
+        "state": [row["state"] for row in rows],
+        "epoch": [_of(row["epoch"], row["epochs"]) for row in rows],
+        "left": [as_time(row["seconds_left"]) for row in rows],
+        "E meV/atom": [_number(row, ENERGY, 2) for row in rows],
+        "F meV/Å": [_number(row, FORCE, 1) for row in rows],
+        "pack": [row["pack"] for row in rows],
+        "queue": [row["queue"] for row in rows],
+        "": [row["note"] for row in rows],
+    }
+    shown = {name: cells for name, cells in shown.items() if any(cells)}
+    for name in shown:
+        justify: Any = "right" if name in NUMBERS else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in ("queue", ""))
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*cells)
     return table
 
 

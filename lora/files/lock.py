@@ -139,6 +139,19 @@ class Lock:
                 log.warning("%s: no heartbeat (%s)", self.path, error)
 
 
+def is_held(path: Path) -> bool:
+    """Return True while a process keeps a lock alive, as far as its date and this machine say.
+
+    Args:
+        path: The lock file.
+    """
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    return age < STALE and not _is_gone(_read(path))
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()

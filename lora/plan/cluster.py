@@ -98,14 +98,22 @@ def _most_epochs(points: Iterable[Point]) -> int:
     return max((x.settings.max_num_epochs for x in points if x.settings), default=0)
 
 
-def check_profile(resources: Mapping[str, object]) -> None:
-    """Raise UserError for a place of a profile that was not filled in, before jobs must fail."""
-    for name, resource in resources.items():
-        if "FILL_IN" in str(getattr(resource, "raw", resource)):
-            raise UserError(
-                f"profile: default-resources: {name} is not filled in; write yours into the "
-                "profile's config.yaml, or delete the line where your cluster wants none"
-            )
+def check_profile(resources: Mapping[str, object], of_rules: Mapping[str, Any]) -> None:
+    """Raise UserError for a place of a profile that was not filled in, before jobs must fail.
+
+    Args:
+        resources: Its default-resources.
+        of_rules: Its set-resources, by rule.
+    """
+    parts = {"default-resources": resources}
+    parts |= {f"set-resources: {rule}": own for rule, own in of_rules.items()}
+    for part, given in parts.items():
+        for name, resource in given.items():
+            if "FILL_IN" in str(getattr(resource, "raw", resource)):
+                raise UserError(
+                    f"profile: {part}: {name} is not filled in; write yours into the "
+                    "profile's config.yaml, or delete the line where your cluster wants none"
+                )
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,9 @@ class Layout:
         return self.results / "train" / "tries.json"
 
     @property
-    def pending(self) -> Path:
-        """Return the file of jobs that wait in a queue for a reason that does not pass."""
-        return self.results / "pending.json"
+    def queue(self) -> Path:
+        """Return the file of the jobs that a cluster was given, and of how each stands."""
+        return self.results / "queue.json"
 
     def receipt(self, step: str, name: str = "") -> Path:
         """Return the receipt of a step: of a pack, cut, rung or page where it has several."""

@@ -21,6 +21,7 @@ class Start:
     moved:     True where a module gives files a prefix, which the plan knows nothing of
     provider:  storage that all files would go through, "" for a disk
     rules:     pyproject.toml beside rules that come from a forge, "" beside those of a clone
+    of_rules:  its resources of single rules
     """
 
     main: bool = True
@@ -32,6 +33,7 @@ class Start:
     moved: bool = False
     provider: str = ""
     rules: str = ""
+    of_rules: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     @property
     def places(self) -> int:

@@ -91,7 +91,7 @@ class Sweep:
         if wrong := check_data_keys(config):
             raise UserErrors(wrong)
         layout = Layout(Path(config.results))
-        check_profile(start.resources)
+        check_profile(start.resources, start.of_rules)
         whole = enter(layout, start)
         earlier = read_json(layout.plan) if layout.plan.is_file() else {}
         sweep = cls.from_config(config, earlier, start.places)

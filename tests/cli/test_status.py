@@ -2,16 +2,20 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from lora.cli.main import main
+from lora.cli.stages import of_point, steps
 from lora.cli.status import as_time, status
 from lora.errors import UserError
 from lora.files.lock import STALE, Lock
 from lora.files.sealed import write_sealed, write_text
+from lora.plan.layout import Layout
+from lora.plan.queue import Queue, Submission
 from lora.plan.sweep import Sweep
 from tests.support.results import make_sweep, write_results
 
@@ -77,11 +81,85 @@ def test_time_left_leaves_gaps_out(results: Path) -> None:
         assert row["seconds_left"] == pytest.approx(300, rel=0.01)
 
 
+def submitted(results: Path, *jobs: Submission, watched: bool = True) -> None:
+    """Write down what a cluster was given, as the executor does."""
+    Queue({x.number: x for x in jobs}, watched=watched).write(Layout(results))
+
+
 def test_a_job_that_waits_for_ever_is_said(results: Path) -> None:
-    write_sealed(results / "pending.json", {"train/lora_s3_1": "job 7 waits (JobHeldUser)"})
+    note = "job 7 waits (JobHeldUser)"
+    submitted(results, Submission("7", ("train/lora_s3_1",), "PENDING", "JobHeldUser", note))
     row = of(results, "lora_r2_a8_s3")
     assert (row["state"], row["note"]) == ("waiting", "job 7 waits (JobHeldUser)")
-    assert of(results, "full_s3")["note"] == ""
+    assert row["queue"] == "pending (job 7, JobHeldUser)"
+    assert of(results, "full_s3")["note"] == of(results, "full_s3")["queue"] == ""
+
+
+def test_pack_job_and_what_comes_after_a_training(results: Path) -> None:
+    """Merge, evaluate and check are one job of the cluster; the steps know where each is."""
+    write_sealed(results / "train/packs/lora_s3_1.json", {})
+    judging = tuple(f"{x}/lora_s3_1" for x in ("merge", "evaluate", "check"))
+    submitted(
+        results,
+        Submission("7", ("train/lora_s3_1",), "ENDED", log="slurm_logs/7.log"),
+        Submission("8", judging, "RUNNING", log="slurm_logs/8.log"),
+        Submission("9", ("train/full_s3",), "PENDING", "Priority"),
+    )
+    row = of(results, "lora_r2_a8_s3")
+    assert (row["state"], row["pack"]) == ("trained", "lora_s3_1")
+    assert (row["queue"], row["note"]) == ("running (job 8)", "")
+    assert of(results, "full_s3")["queue"] == "pending (job 9, Priority)"
+    write_text(results / "logs/export.log", "mace-lora export: no engine is installed\n")
+    found = {row["step"]: row for row in steps(Sweep.load(results / "plan.json"))}
+    assert (found["train"]["done"], found["train"]["jobs"]) == (1, 2)
+    assert found["train"]["states"] == "1 pending"
+    assert found["check"]["states"].startswith("1 running, ")
+    assert found["export"]["states"] == "1 failed"
+    assert found["export"]["note"] == "export: no engine is installed"
+    assert found["track"]["states"] == "1 waiting"
+    assert "replay" not in found and "truncate" not in found  # not of this sweep
+
+
+def test_logs_are_found_by_the_name_of_a_point(
+    results: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    write_text(results / "logs/train/lora_s3_1.log", "epoch 1\n")
+    log = str(tmp_path / "slurm_logs/rule_train/lora_s3_1/7.log")
+    submitted(results, Submission("7", ("train/lora_s3_1",), "RUNNING", log=log))
+    rows = {row["job"]: row for row in of_point(Sweep.load(results / "plan.json"), "lora_r2_a8_s3")}
+    assert list(rows) == [f"{x}/lora_s3_1" for x in ("train", "merge", "evaluate", "check")]
+    assert rows["train/lora_s3_1"]["cluster_log"] == log
+    assert main(["status", str(results), "lora_r2_a8_s3"]) == 0
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert str(results / "logs/train/lora_s3_1.log") in printed and log in printed
+    assert main(["status", str(results), "lora_r9"]) == 2
+    assert "has no point lora_r9; it has " in capsys.readouterr().err
+
+
+def test_nothing_trains_after_a_kill(results: Path) -> None:
+    """Neither where the process was one of this machine, nor where its job waits in the queue."""
+    lock = results / "train/packs/lora_s3_1/lock"
+    with Lock(lock):
+        content = lock.read_text()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock.write_text(json.dumps(json.loads(content) | {"pid": gone.pid}))
+    assert of(results, "lora_r2_a8_s3")["state"] == "waiting"
+    lock.write_text(json.dumps(json.loads(content) | {"where": "another machine"}))
+    assert of(results, "lora_r2_a8_s3")["state"] == "training"
+    submitted(results, Submission("7", ("train/lora_s3_1",), "PENDING", "Resources"))
+    row = of(results, "lora_r2_a8_s3")
+    assert (row["state"], row["queue"]) == ("waiting", "pending (job 7, Resources)")
+    later = time.time() + 5  # it has begun since somebody looked at the queue
+    os.utime(lock, (later, later))
+    assert of(results, "lora_r2_a8_s3")["state"] == "training"
+
+
+def test_a_queue_that_nobody_looks_at(results: Path, capsys: pytest.CaptureFixture) -> None:
+    """After a kill what is known is old, and said to be."""
+    submitted(results, Submission("7", ("train/lora_s3_1",), "RUNNING"), watched=False)
+    assert main(["status", str(results)]) == 0
+    assert "no snakemake has looked since" in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

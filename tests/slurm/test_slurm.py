@@ -5,11 +5,13 @@ begins them, and each test looks at its own.
 """
 
 import copy
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +22,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from lora.cli.stages import steps
+from lora.cli.status import status
 from lora.files.sealed import read_json
+from lora.plan.sweep import Sweep as Plan
 from tests.faults.test_snakemake import BROKEN
 from tests.slurm.cluster import NODES, Cluster, install, output, wait_for
 from tests.support import counts, forkserver
@@ -72,6 +77,7 @@ class SlurmSweep(Sweep):
     commands: tuple[str, ...] = forkserver.COMMANDS  # the others are the real ones
     process: subprocess.Popen
     printed: str
+    seen: dict  # its point in the status
     failed: tuple[dict, int]  # how a point ended that failed, and after how many tries
 
     def __init__(self, home: Path, **resources: str) -> None:
@@ -86,7 +92,8 @@ class SlurmSweep(Sweep):
         path.parent.mkdir(exist_ok=True)
         text = (ROOT / "slurm/config.yaml").read_text()
         text = re.sub(r"  slurm_account: FILL_IN.*\n", "", text)
-        profile = yaml.safe_load(text.replace("slurm_partition: FILL_IN", "slurm_partition: gpu"))
+        text = re.sub(r"slurm_partition: FILL_IN.*\n", "slurm_partition: gpu\n", text)
+        profile = yaml.safe_load(text)
         profile["set-resources"]["train"] |= resources
         profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
         # a person can wait forty seconds for the first look at a job
@@ -119,6 +126,7 @@ class SlurmSweep(Sweep):
                 env=self.environment(self.commands) | environment,
                 stdout=printed,
                 stderr=printed,
+                start_new_session=True,  # a group of processes, as that of a terminal
             )
 
     def finish(self, process: subprocess.Popen, seconds: float = 600) -> str:
@@ -135,7 +143,7 @@ class SlurmSweep(Sweep):
     def slurm_job(self) -> str:
         """The id of the training job that runs now."""
         lines = output("squeue", "-h", "-t", "R", "-o", "%i %Z %k").splitlines()
-        found = [x.split()[0] for x in lines if f"{self.home} " in x and "rule_train" in x]
+        found = [x.split()[0] for x in lines if f"{self.home} " in x and " train/" in x]
         return found[0] if found else ""
 
 
@@ -150,6 +158,11 @@ def test_the_profile_says_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "default-resources: slurm_account is not filled in" in done.stderr
     assert not (sweep.home / "out").exists()
+    path = sweep.home / "slurm/config.yaml"
+    filled, line = path.read_text().partition("set-resources:")[::2]
+    path.write_text(re.sub("FILL_IN", "gpu", filled) + "set-resources:" + line)
+    done = subprocess.run(command, cwd=sweep.home, capture_output=True, text=True, check=False)
+    assert "profile: set-resources: train: slurm_partition is not filled in" in done.stderr
 
 
 # --- what runs side by side
@@ -208,10 +221,54 @@ def node_down(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSwe
 
 def snakemake_killed(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     sweep = begun(undisturbed, home)
+    kill(sweep)
+    sweep.seen = next(x for x in status(home / "out") if x["point"] == POINT)
+    sweep.printed = sweep.finish(sweep.start("--until", "train"))
+    return sweep
+
+
+def kill(sweep: SlurmSweep) -> None:
     sweep.process.send_signal(signal.SIGKILL)
     sweep.process.wait()
     sweep.finish(sweep.start("--unlock"))
-    sweep.finish(sweep.start("--until", "train"))
+
+
+def killed_and_changed(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
+    """The settings that the running job was submitted with are not wanted any more."""
+    sweep = begun(undisturbed, home)
+    kill(sweep)
+    sweep.one_point(6)
+    sweep.printed = sweep.finish(sweep.start("--until", "train"))
+    return sweep
+
+
+# An `sbatch` that submits at once, and is slow to tell the number.
+SLOW_TO_TELL = """#!/bin/sh
+case "$*" in *--test-only*) exec /usr/bin/sbatch "$@" ;; esac
+/usr/bin/sbatch "$@" > "$0.$$"
+: > "$0.asked"
+sleep 5
+cat "$0.$$"
+"""
+
+
+def interrupted(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
+    """Ctrl-C, three times, while jobs are being submitted."""
+    sweep = before_training(undisturbed, home)
+    sweep.config["grid"] = {"rank": [1, 2, 3, 4], "alpha": [0.5]}
+    sweep.commands = ("mace-lora",)  # the real snakemake, with its commands in its group
+    sbatch = home / "bin/sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(SLOW_TO_TELL)
+    sbatch.chmod(0o755)
+    path = sweep.environment(sweep.commands)["PATH"]
+    sweep.process = sweep.start("--until", "train", PATH=f"{sbatch.parent}:{path}")
+    wait_for((home / "bin/sbatch.asked").exists, "a submission", seconds=240)
+    for _ in range(3):
+        os.killpg(sweep.process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    sweep.process.wait(120)
+    sweep.printed = (home / "printed").read_text()
     return sweep
 
 
@@ -273,6 +330,8 @@ SIDE_BY_SIDE = (
     cancelled,
     node_down,
     snakemake_killed,
+    killed_and_changed,
+    interrupted,
     preempted,
     crashing,
     over_memory,
@@ -316,6 +375,14 @@ def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: P
     assert numbers[0].notna().all(axis=None) and len(numbers[0]) == 15
     pd.testing.assert_frame_equal(*numbers, rtol=1e-6)
     assert len(logs_of(remote)) == 2
+    # what follows a training is one job in the queue
+    bundles = {*read_json(remote.home / "out/plan.json")["bundles"].values()}
+    judged = sorted((remote.home / "slurm_logs").glob("group_judge_check_evaluate_merge/*/*.log"))
+    assert sorted(x.parent.name for x in judged) == sorted(bundles)
+    assert not list((remote.home / "slurm_logs").glob("rule_[mc]*"))  # merge, check
+    at = {row["step"]: row for row in steps(Plan.load(remote.home / "out/plan.json"))}
+    assert {"check", "report", "track"} <= at.keys()
+    assert all(row["done"] == row["jobs"] and not row["states"] for row in at.values())
     ran = {job["JobId"]: job for job in cluster.jobs()}
     for log in logs_of(remote):
         assert ran[log.stem]["NodeList"] in NODES
@@ -358,12 +425,38 @@ def test_a_node_goes_down(started: dict, undisturbed: SlurmSweep) -> None:
 
 
 def test_snakemake_killed_while_jobs_run(started: dict, undisturbed: SlurmSweep) -> None:
-    """Started again it submits a second job, which waits for the first and trains nothing."""
+    """Started again it finds the job that runs, and waits for it: no second one, one log."""
     sweep = started[snakemake_killed].result()
-    check(sweep, undisturbed, tries=2)
-    log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()  # of the second job
-    assert "waiting for process" in log and "has trained this meanwhile" in log
-    assert "epoch" not in log
+    check(sweep, undisturbed, tries=1)
+    job = logs_of(sweep)[0].stem
+    assert f"job {job} of an earlier start is waited for: train/{PACK}" in sweep.printed
+    assert sweep.seen["state"] == "training" and f"(job {job}" in sweep.seen["queue"]
+    log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()
+    assert [int(x) for x in re.findall(r"epoch +(\d+)/", log)] == list(range(EPOCHS + 1))
+
+
+def test_snakemake_killed_and_other_settings(started: dict, cluster: Cluster) -> None:
+    """What still runs is cancelled, and the new job starts when it is gone."""
+    sweep = started[killed_and_changed].result()
+    old, new = sorted(logs_of(sweep), key=lambda x: int(x.stem))
+    assert f"cancelled, as it is not as now: train/{PACK} (job {old.stem})" in sweep.printed
+    ran = {job["JobId"]: job for job in cluster.jobs()}
+    assert ran[old.stem]["JobState"] == "CANCELLED"
+    assert ran[new.stem]["JobState"] == "COMPLETED"
+    assert ran[old.stem]["EndTime"] <= ran[new.stem]["StartTime"]
+    assert sweep.epochs() == 6
+    log = (sweep.home / "out/logs/train" / f"{PACK}.log").read_text()
+    assert "waiting for process" not in log
+
+
+def test_interrupted_thrice(started: dict, cluster: Cluster) -> None:
+    """Nothing is left in the queue, also of an sbatch that was interrupted with the rest."""
+    sweep = started[interrupted].result()
+    assert sweep.process.returncode != 0 and "slurm: cancelling all jobs" in sweep.printed
+    rows = output("squeue", "-h", "-o", "%i %T %Z").splitlines()
+    left = [x for x in rows if f"{sweep.home}" in x and "COMPLETING" not in x]
+    assert not left and list((sweep.home / "bin").glob("sbatch.[0-9]*"))
+    assert not list((sweep.home / "out/train").glob("*/train.json"))
 
 
 def test_preempted(started: dict, undisturbed: SlurmSweep) -> None:
@@ -429,6 +522,7 @@ def test_many_points(cluster: Cluster, tmp_path: Path, told: Callable) -> None:
     ranks = counts.of(8, 50)
     sweep.config["grid"] = {"rank": list(range(1, ranks + 1)), "alpha": [1, 2, 3, 4]}
     sweep.config |= {"baselines": [], "rank_curve": False, "pack": {"size": 4}}
+    sweep.fill_in(slurm_partition="many")
     sweep.change_profile(default_resources={"slurm_partition": "many"})
     seconds, most = counts.of(15, 60), counts.of(5, 30)
     if not counts.full():

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lora.cli.stages import of_point
 from lora.cli.status import status
+from lora.plan.sweep import Sweep
 from tests.slurm.cluster import Cluster, install, output, wait_for
 from tests.slurm.test_slurm import PACK, POINT, SlurmSweep, logs_of, slow
 
@@ -97,8 +99,7 @@ def test_no_job_asks_for_more_than_its_partition_allows(
     Beside that, it has the threads of the profile, whatever cores this machine has.
     """
     sweep.one_point(24)
-    sweep.fill_in(slurm_extra="'--nice=0'")  # the warning 90 s before the end would come at once
-    sweep.change_profile(default_resources={"slurm_partition": "minute"})
+    sweep.fill_in(slurm_partition="minute")
     sweep.change_profile(set_threads={"train": 7})
     slow(sweep.home, 2.0)
     sweep.finish(sweep.start("--until", "train"))
@@ -174,8 +175,15 @@ def test_a_job_that_is_held_is_said(sweep: SlurmSweep) -> None:
     wait_for(lambda: words in printed.read_text(), "the reason", seconds=240)
     row = next(x for x in status(sweep.home / "out") if x["point"] == POINT)
     assert row["state"] == "waiting" and words in row["note"]
+    assert row["queue"].startswith("pending (job ") and row["pack"] == PACK
     job = output("squeue", "-h", "-t", "PD", "-o", "%i").strip()
     assert f"slurm: train/{PACK}: job {job} {words}" in printed.read_text()
+    key, point = output("squeue", "-h", "-j", job, "-o", "%k").split()
+    assert key.startswith(f"train/{PACK}=") and point == POINT
     subprocess.run(["scontrol", "release", job], check=True)
     assert sweep.finish(process).count(words) == 1
-    assert not (sweep.home / "out/pending.json").exists()
+    row = next(x for x in status(sweep.home / "out") if x["point"] == POINT)
+    assert (row["state"], row["note"], row["queue"]) == ("trained", "", "")
+    trained = of_point(Sweep.load(sweep.home / "out/plan.json"), POINT)[0]
+    assert (trained["state"], trained["queue"]) == ("done", f"ended (job {job})")
+    assert [Path(trained["cluster_log"])] == logs_of(sweep) and Path(trained["log"]).is_file()
