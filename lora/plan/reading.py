@@ -11,6 +11,7 @@ from lora.errors import UserErrors
 from lora.plan.words import SHOWN, shown
 
 MAX_BYTES = 2_000_000  # of a config file
+MAX_WRITTEN = 50_000  # values as they are written, which take YAML seconds
 MAX_NODES = 100_000  # values of a config, once its aliases are written out
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?[0-9][0-9_]*\.[0-9_]*[eE][0-9]+")
 Key = tuple[Any, ...]
@@ -56,14 +57,24 @@ class ConfigFile(NamedTuple):
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """PyYAML's safe loader, which reads 1e-3 as a number and dates as text."""
+    """PyYAML's safe loader, which reads 1e-3 as a number and dates as text, and not for ever."""
+
+    composed = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        self.composed += 1
+        if self.composed > MAX_WRITTEN:
+            raise yaml.YAMLError(f"more than {MAX_WRITTEN} values")
+        return super().compose_node(parent, index)
 
 
 Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-FLOAT = "tag:yaml.org,2002:float"
+FLOAT, INT = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
+ODD = re.compile(r"[_:xb]|^[-+]?0[0-9]")  # 1_000, 1:30, 0x1F, 0b11, and octal 010
 Loader.add_implicit_resolver(FLOAT, re.compile(f"^(?:{EXPONENT.pattern})$"), list("-+0123456789"))
 
 
@@ -124,7 +135,7 @@ def _text_of(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserErrors([f"{path} line {line}: is not UTF-8; save the file as UTF-8"]) from None
-    if found := re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]", text):
+    if found := re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", text):
         line = text[: found.start()].count("\n") + 1
         name = "NUL" if found[0] == "\x00" else f"control character (U+{ord(found[0]):04X})"
         raise UserErrors([f"{path} line {line}: holds a {name}; remove it"])
@@ -190,7 +201,7 @@ def _count(node: yaml.Node, file: str) -> None:
 
 
 def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int], list[str]]:
-    """Return the keys that stand twice, the lines of all keys, and numbers others read as text."""
+    """Return the keys that stand twice, the lines of all keys, and what numbers are for YAML."""
     errors: list[str] = []
     lines: dict[Key, int] = {}
     warnings: list[str] = []
@@ -199,6 +210,8 @@ def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int],
         if isinstance(node, yaml.ScalarNode):
             if node.tag == FLOAT and node.style is None and EXPONENT.fullmatch(node.value):
                 warnings.append(_as_text(node, file))
+            elif node.tag in (INT, FLOAT) and node.style is None and ODD.search(node.value):
+                warnings.append(_as_number(node, file))
         elif isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
                 lines.setdefault((*key, i), item.start_mark.line + 1)
@@ -222,6 +235,12 @@ def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int],
 
     visit(top, ())
     return errors, lines, warnings
+
+
+def _as_number(node: yaml.ScalarNode, file: str) -> str:
+    """Return the warning for a number that is another one in YAML than it may seem."""
+    line, value = node.start_mark.line + 1, _plain(node)
+    return f"{file} line {line}: {node.value[:SHOWN]} is {value} in YAML; write {value}"
 
 
 def _plain(node: yaml.Node) -> Any:
