@@ -256,7 +256,8 @@ def _keys(
     for name in names:
         field = section.model_fields[name]
         said = f"{field.description} (default {field.default})".replace("%", "%%")
-        read = kind if kind is str else _checked(section, name, kind)
+        whole = kind is str or section is Audit  # whose step checks all of it
+        read = kind if whole else _checked(section, name, kind)
         p.add_argument(f"--{name}", type=read, default=field.default, help=said)
 
 

@@ -133,7 +133,7 @@ def _empty(value: object) -> bool:
     """Return True for a value that holds nothing."""
     if isinstance(value, np.ndarray):
         return not value.size
-    return value is None or isinstance(value, (str, list, dict)) and not value
+    return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 
 def _label(atoms: Atoms, key: str, where: str) -> object:

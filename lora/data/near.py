@@ -45,7 +45,8 @@ def _closest(points: np.ndarray, n: int, cutoff: float) -> tuple[float, int, int
     order = np.lexsort(points[:n].T)  # a tree of points in one place takes forever
     same = np.flatnonzero((np.diff(points[order], axis=0) == 0).all(axis=1))
     if len(same):
-        return 0.0, *sorted((int(order[same[0]]), int(order[same[0] + 1])))
+        i, j = sorted(map(int, order[same[0] : same[0] + 2]))
+        return 0.0, i, j
     found, which = cKDTree(points).query(points[:n], k=2, distance_upper_bound=cutoff)
     first = int(found[:, 1].argmin())  # the nearest is the point itself, or one in its place
     return float(found[first, 1]), first, int(which[first, int(which[first, 0] == first)])

@@ -130,9 +130,7 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
 def _writable(atoms: Atoms) -> Atoms:
     """Return a structure whose words ASE writes so that it reads them again as they are."""
     out = copy.copy(atoms)
-    out.info = {
-        escaped(k): escaped(v) if isinstance(v, str) else v for k, v in atoms.info.items()
-    }
+    out.info = {escaped(k): escaped(v) if isinstance(v, str) else v for k, v in atoms.info.items()}
     return out
 
 
@@ -241,7 +239,7 @@ def _parse(path: Path, source: Path | io.StringIO, form: str | None) -> list[Ato
 
 def _by_ase(source: Path | io.StringIO, form: str | None) -> list[Atoms]:
     """Return the structures of a file, or of a text, of a format of ASE."""
-    own = {"properties_parser": values_of} if form else {}
+    own: dict[str, Any] = {"properties_parser": values_of} if form else {}
     found = ase.io.read(source, index=":", format=form, do_not_split_by_at_sign=True, **own)
     return list(found)
 
@@ -273,7 +271,7 @@ def values_of(line: str) -> dict[str, Any]:
     Args:
         line: The comment line.
     """
-    found: dict[str, Any] = key_val_str_to_dict(line)
+    found: dict[str, Any] = key_val_str_to_dict(line)  # type: ignore[no-untyped-call]  # ASE's
     if ODD_NUMBER.search(line):
         for name, text in parse_comment(line).items():
             number = isinstance(found.get(name), (int, float, np.number, np.ndarray))

@@ -18,9 +18,10 @@ HELD = tuple(
     for first, last in (('"', '"'), ("'", "'"), (r"\{", r"\}"), (r"\[", r"\]"))
 )
 PART = rf"""\\.|{"|".join(f"{x}?" for x in HELD)}|[^\s=\\"'\{{\[]"""
-ITEM = re.compile(rf"((?:{PART})++)(\s*+=(\s*+)((?:{PART}|=)*+))?+|\s++|.", re.DOTALL)
+ITEM = re.compile(rf"((?:{PART})++)(\s*+=(\s*+)((?:{PART}|=)*+))?+|\s++|(=)|.", re.DOTALL)
 CLOSED = re.compile(rf"""(?:\\.|{"|".join(HELD)}|[^\\"'\{{\[])*+""", re.DOTALL)
 SWALLOWED = re.compile(r"[^\s=\\\"'\{\[]+=")  # an item where a value should be
+EMPTY = re.compile(r"""(?:.*=)?(?:""|''|\[\]|\{\})*""", re.DOTALL)
 QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 # numbers that Python reads and no other program: 1_000, and digits of other scripts
@@ -33,13 +34,17 @@ def parse_comment(line: str) -> dict[str, str]:
     Args:
         line: The comment line.
     """
-    return {name: _unquoted(value) if rest else "T" for name, rest, _, value in _items(line)}
+    found = (x for x in _items(line) if x[0])
+    return {name: _unquoted(value) if rest else "T" for name, rest, _, value in found}
 
 
 def _items(line: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield key, all that follows it, the space before its value, and the value as it stands."""
-    for name, rest, space, value in ITEM.findall(line):
-        if name:
+    """Yield key, all that follows it, the space before its value, and the value as it stands.
+
+    An = without a key has the key "".
+    """
+    for name, rest, space, value, alone in ITEM.findall(line):
+        if name or alone:
             yield _unquoted(name), rest, space, value
 
 
@@ -53,9 +58,17 @@ def wrong_in(line: str) -> str:
         return f"its comment line holds {named(found[0])}"
     end = CLOSED.match(line).end()  # type: ignore[union-attr]  # it matches the empty text
     if "=" in line[end:]:
-        return f"{line[end]} in its comment line is not closed and hides {line[end + 1 :][:SHOWN]!r}"
+        return (
+            f"{line[end]} in its comment line is not closed and hides {line[end + 1 :][:SHOWN]!r}"
+        )
     known: dict[str, str] = {}
+    empty = ""  # a key with an empty value, for which ASE takes what follows
     for name, rest, space, value in _items(line):
+        if not name:
+            return "an = stands alone in its comment line"
+        if empty:
+            return f"{empty[:SHOWN]} has no value before {name[:SHOWN]}"
+        empty = name if rest and EMPTY.fullmatch(value) else ""
         if space and SWALLOWED.match(value):
             return f"{name[:SHOWN]} has no value before {value[:SHOWN]}"
         if rest and known.setdefault(name, value) != value:

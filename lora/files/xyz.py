@@ -26,7 +26,7 @@ from lora.files.comment import (
 SUFFIXES = (".xyz", ".extxyz")
 OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PLAIN = 4  # columns of a frame whose comment line does not name them: symbol and position
-LONGEST = 10_000_000  # characters of a line; a packed file of a few kB can hold a longer one
+LONGEST = 1_000_000  # characters of a line; a packed file of a few kB can hold a longer one
 MOST_DIGITS = 9  # of a number of atoms
 
 

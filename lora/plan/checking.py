@@ -62,8 +62,8 @@ def _validate(raw: Raw, folder: Path, positions: Positions | None) -> Config:
         problems += [x for x in found if not any(_touches(k, bad) for k in (x.key, *x.about))]
     if problems or config is None:
         lines = (_line(problem, positions) for problem in in_order(problems[:MOST], raw))
-        more = len(problems) - MOST
-        last = [f"config: there are {more} more mistakes; correct these first"] if more > 0 else []
+        left = len(problems) - MOST
+        last = [f"config: there are {left} more mistakes; correct these first"] if left > 0 else []
         raise UserErrors([*dict.fromkeys(lines), *last])
     return config
 

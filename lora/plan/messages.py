@@ -13,7 +13,7 @@ from lora.plan.values import NO_LIST, SAID, As
 from lora.plan.words import SHOWN, did_you_mean, listed, shown
 
 Key = tuple[Any, ...]
-TAGS = {"<text>", "<dict>", "<other>", "[key]"}
+TAGS = {"<text>", "<dict>", "<other>", "<one>", "<more>", "[key]"}
 SECRET = ("tracking", "uri")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 BOUNDS = {

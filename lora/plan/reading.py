@@ -1,6 +1,7 @@
 """A config file read strictly: every mistake in it is one line with the file and its line."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from lora.plan.words import SHOWN, shown
 
 MAX_BYTES = 2_000_000  # of a config file
 MAX_WRITTEN = 50_000  # values as they are written, which take YAML seconds
+DIGITS = 100  # of a whole number
 MAX_NODES = 100_000  # values of a config, once its aliases are written out
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?[0-9][0-9_]*\.[0-9_]*[eE][0-9]+")
 Key = tuple[Any, ...]
@@ -208,10 +210,10 @@ def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int],
 
     def visit(node: yaml.Node, key: Key) -> None:
         if isinstance(node, yaml.ScalarNode):
-            if node.tag == FLOAT and node.style is None and EXPONENT.fullmatch(node.value):
-                warnings.append(_as_text(node, file))
-            elif node.tag in (INT, FLOAT) and node.style is None and ODD.search(node.value):
-                warnings.append(_as_number(node, file))
+            warnings.extend(_odd_number(node, file))
+            if node.tag == INT and len(node.value) > DIGITS:
+                line = node.start_mark.line + 1
+                errors.append(f"{file} line {line}: holds a number of {len(node.value)} digits")
         elif isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
                 lines.setdefault((*key, i), item.start_mark.line + 1)
@@ -237,10 +239,15 @@ def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int],
     return errors, lines, warnings
 
 
-def _as_number(node: yaml.ScalarNode, file: str) -> str:
-    """Return the warning for a number that is another one in YAML than it may seem."""
-    line, value = node.start_mark.line + 1, _plain(node)
-    return f"{file} line {line}: {node.value[:SHOWN]} is {value} in YAML; write {value}"
+def _odd_number(node: yaml.ScalarNode, file: str) -> Iterator[str]:
+    """Yield the warning for a number that others read otherwise, or that may seem another one."""
+    if node.tag not in (INT, FLOAT) or node.style is not None:
+        return
+    if node.tag == FLOAT and EXPONENT.fullmatch(node.value):
+        yield _as_text(node, file)
+    elif ODD.search(node.value) and len(node.value) <= DIGITS:
+        line, value = node.start_mark.line + 1, _plain(node)
+        yield f"{file} line {line}: {node.value[:SHOWN]} is {value} in YAML; write {value}"
 
 
 def _plain(node: yaml.Node) -> Any:
