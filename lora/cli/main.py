@@ -13,9 +13,20 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lora.cli.options import PLAN, read
+from lora.cli.options import read
+from lora.cli.verify import verify_sweep
 from lora.cli.warm import ask
-from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
+from lora.errors import (
+    EXIT_CODE,
+    MEMORY,
+    MEMORY_CODE,
+    Paused,
+    UserError,
+    UserErrors,
+    one_line,
+    out_of_memory,
+    trouble,
+)
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import LABELS
@@ -32,39 +43,47 @@ def main(argv: list[str] | None = None) -> int:
 def do(arguments: list[str]) -> int:
     """Run a step in this process.
 
-    Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
-    training to be gone on with; 130 after Ctrl-C.  All but 0 say why in one line on stderr.
+    Returns 0; 2 for a mistake of the user; 71 where memory runs out; 74 where a file cannot be
+    read or written; 75 for a training to be gone on with; 130 after Ctrl-C.  All but 0 say why in
+    one line on stderr.
     """
-    args = vars(read(arguments))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-    step = args.pop("step")
+    step = arguments[0] if arguments else ""
     try:
+        args = vars(read(arguments))
+        step = args.pop("step")
         _run(step, args)
     except UserErrors as errors:
-        print(*errors.lines, sep="\n", file=sys.stderr)
+        print(*map(one_line, errors.lines), sep="\n", file=sys.stderr)
         return 2
     except UserError as error:
-        print(f"mace-lora {step}: {error}", file=sys.stderr)
+        print(f"mace-lora {step}: {one_line(error)}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if not error.filename and error.errno not in _FULL:
-            raise  # of a network or a library: its traceback says more
-        print(
-            f"mace-lora {step}: {trouble(error)}; run it again when that is mended",
-            file=sys.stderr,
-        )
-        return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
     except KeyboardInterrupt:  # what it wrote is whole, or not there
         print(f"mace-lora {step}: interrupted; run it again", file=sys.stderr)
         return 128 + signal.SIGINT
     except Paused as reason:
         print(f"mace-lora {step}: {reason}; run it again to go on", file=sys.stderr)
         return EXIT_CODE
+    except Exception as error:
+        return _of_the_machine(step, error)
     return 0
+
+
+def _of_the_machine(step: str, error: Exception) -> int:
+    """Say what the machine lacks; return the exit code, or raise what is a fault of ours."""
+    if out_of_memory(error):
+        print(f"mace-lora {step}: {MEMORY}", file=sys.stderr)
+        return MEMORY_CODE
+    if not isinstance(error, OSError) or not (error.filename or error.errno in _FULL):
+        raise error  # of a network or a library: its traceback says more
+    why = one_line(trouble(error))
+    print(f"mace-lora {step}: {why}; run it again when that is mended", file=sys.stderr)
+    return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -242,20 +261,8 @@ def _check(**args: Any) -> None:
     check(targets, args["names"], files, settings, args["device"], _run_of(args))
 
 
-def _verify(results: str) -> None:
-    from lora.steps.verify import verify
-
-    print(*verify(results), sep="\n")
-
-
-def _verified(results: str) -> None:
-    """Check the files of a sweep before something is made of them; nothing where none has begun."""
-    if (Path(results) / PLAN).is_file():
-        _verify(results)
-
-
 def _export(**args: Any) -> None:
-    _verified(args["source"])
+    verify_sweep(args["source"])
     from lora.steps.export import ExportSettings, export
 
     args["engines"] = tuple(args["engines"] or ())
@@ -274,32 +281,12 @@ def _run_of(args: dict[str, Any]) -> Run:
 
 
 def _track(results: str, **args: Any) -> None:
-    _verified(results)
+    verify_sweep(results)
     from lora.plan.layout import Layout
     from lora.plan.sweep import Sweep
     from lora.steps.track import TrackSettings, track
 
     track(Sweep.load(Layout(Path(results)).plan), TrackSettings(**args))
-
-
-def _ui(results: str, **args: Any) -> None:
-    from lora.cli.ui import ui
-    from lora.tracking.store import is_elsewhere
-
-    if is_elsewhere(Path(results)):
-        print(f"{results} was moved: MLflow's store in it is made anew")
-        _track(results, **_tracking_of(results))
-    else:
-        _verified(results)
-    ui(results, **args)
-
-
-def _tracking_of(results: str) -> dict[str, Any]:
-    """Return the settings by which a sweep was tracked."""
-    from lora.plan.layout import Layout
-
-    tracked = read_json(Layout(Path(results)).receipt("track"))
-    return {"experiment": tracked["experiment"], "uri": tracked["uri"]}
 
 
 def _status(**args: Any) -> None:
@@ -324,8 +311,6 @@ _STEPS = {
     "track": _track,
     "export": _export,
     "status": _status,
-    "ui": _ui,
-    "verify": _verify,
 }
 
 
@@ -336,7 +321,8 @@ def _run(step: str, args: dict[str, Any]) -> None:
     elif step in _STEPS:
         _STEPS[step](**args)
     else:
-        getattr(importlib.import_module(f"lora.steps.{step}"), step)(**args)
+        room = "cli" if step in ("ui", "verify") else "steps"
+        getattr(importlib.import_module(f"lora.{room}.{step}"), step)(**args)
 
 
 def _json(text: str, what: str) -> dict[str, Any]:

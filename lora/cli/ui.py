@@ -11,10 +11,13 @@ import urllib.request
 import webbrowser
 from pathlib import Path
 
+from lora.cli.verify import verify_sweep
 from lora.errors import UserError
 from lora.files.sealed import read_json
 from lora.plan.layout import Layout
-from lora.tracking.store import store_uri
+from lora.plan.sweep import Sweep
+from lora.steps.track import TrackSettings, track
+from lora.tracking.store import is_elsewhere, store_uri
 
 HOST = "127.0.0.1"  # for this machine alone; others come through ssh -L
 BLOCKED = (5060, 5061)  # browsers open no page there
@@ -31,17 +34,26 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
         browser: Whether to open a browser.
 
     Raises:
-        UserError: There is no store yet, or MLflow does not start.
+        UserError: There is no store yet, files of the sweep were damaged, or MLflow does not start.
     """
     results = Path(results)
     tracked = Layout(results).receipt("track")
     if not tracked.is_file():
         raise UserError(f"ui: {tracked} is missing; the sweep has not been tracked yet")
+    if is_elsewhere(results):
+        print(f"{results} was moved: MLflow's store in it is made anew", flush=True)
+        sweep = Sweep.load(Layout(results).plan)
+        config = sweep.config.tracking
+        track(sweep, TrackSettings(config.uri, config.experiment, config.model))
+    else:
+        verify_sweep(results)
     found = read_json(tracked)
     pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
     pages |= {k: found[k] for k in ("charts", "compare") if k in found}
     store = found["uri"] or store_uri(results)
     if not store.startswith("sqlite:"):
+        if not store.startswith(("http://", "https://")):
+            raise UserError(f"ui: {store[:60]!r} in {tracked} is no page of a server")
         _open(store, pages, browser)
         return
     port = _free(port)

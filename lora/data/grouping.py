@@ -1,6 +1,8 @@
 """Group the structures that a split keeps together, and choose the set of each group."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from lora.data.labels import WEIGHT, Keys
 from lora.data.origin import where
 from lora.data.structures import type_of
 from lora.errors import UserError
-from lora.plan.config_data import SPLITS, Split
+from lora.plan.config_data import SET_NAME, SET_RULE, SPLITS, Split
 
 _CONFIG = Split()  # the defaults
 
@@ -65,6 +67,9 @@ class SplitSettings:
             )
         if self.method == "group" and not self.group_key:
             raise UserError("split.group_key: the method `group` needs the key that names a group")
+        for name in self.test_files:
+            if not re.fullmatch(SET_NAME, name):
+                raise UserError(f"data.test_sets: {name[:60]!r} {SET_RULE}")
         if self.method == "given" and "valid" not in self.given:
             raise UserError("split.valid_file: the method `given` needs it")
 
@@ -119,7 +124,8 @@ def groups_of(
                 f"{where(atoms, dataset, i)}: has no {key}; every structure needs the "
                 "split.group_key"
             )
-    return [atoms.info[key] for atoms in structures]
+    found = [atoms.info[key] for atoms in structures]
+    return [x if isinstance(x, Hashable) else str(np.asarray(x).tolist()) for x in found]
 
 
 def allocate(groups: list[object], settings: SplitSettings) -> list[str]:
@@ -134,7 +140,7 @@ def allocate(groups: list[object], settings: SplitSettings) -> list[str]:
     """
     names = list(dict.fromkeys(groups))
     np.random.default_rng(settings.seed).shuffle(names)
-    size = {name: groups.count(name) for name in names}
+    size = Counter(groups)
     home: dict[object, str] = {}
     for which, fraction in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
         wanted, have = fraction * len(groups), 0

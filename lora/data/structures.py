@@ -3,16 +3,20 @@
 ASE and numpy only.  Units: energy eV, positions Å, forces eV/Å, stress eV/Å^3, virials eV.
 """
 
+import copy
 import io
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
 
 from lora.data.checked import HEAD, checked
 from lora.data.free_atoms import is_isolated_atom, mark_free_atom
@@ -29,7 +33,8 @@ from lora.data.labels import (
     names_of,
 )
 from lora.data.origin import Origin, read_from
-from lora.errors import UserError
+from lora.errors import UserError, out_of_memory
+from lora.files.comment import CONTROL, ODD_NUMBER, SHOWN, escaped, parse_comment
 from lora.files.sealed import check_file, write_text
 from lora.files.xyz import is_xyz, scan
 
@@ -57,9 +62,11 @@ def read_structures(
     Raises:
         UserError: One line with file, frame, key, value and remedy.
     """
-    frames = _read(Path(path), labelled=True)
+    found = _read(Path(path), labelled=True)
+    first = names_of(found[0])
     dropped: Counter[str] = Counter()
-    found = [checked(x, keys, Origin(str(path), i), dropped) for i, x in enumerate(frames)]
+    for i, atoms in enumerate(found):  # in place: both would not fit where one does
+        found[i] = checked(atoms, keys, Origin(str(path), i), dropped)
     for line in _left_out(path, dropped, keys):
         log.warning(line)
         said = [] if said is None else said
@@ -68,7 +75,7 @@ def read_structures(
         mark_free_atom(atoms)
     if not any(has_label(atoms, x) for atoms in found for x in QUANTITIES):
         asked = ", ".join(keys.named()[x] for x in QUANTITIES)
-        present = ", ".join(names_of(frames[0])) or "none"
+        present = ", ".join(first) or "none"
         raise UserError(
             f"{path}: no frame has {asked}; the keys of frame 0 are {present}; set data.energy_key "
             "and data.forces_key"
@@ -119,8 +126,15 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
         structures: The structures; positions (Å) and forces (eV/Å) keep 12 digits.
     """
     text = io.StringIO()
-    ase.io.write(text, list(structures), format="extxyz", vec_cell=False)
+    ase.io.write(text, [_writable(x) for x in structures], format="extxyz", vec_cell=False)
     write_text(path, text.getvalue())
+
+
+def _writable(atoms: Atoms) -> Atoms:
+    """Return a structure whose words ASE writes so that it reads them again as they are."""
+    out = copy.copy(atoms)
+    out.info = {escaped(k): escaped(v) if isinstance(v, str) else v for k, v in atoms.info.items()}
+    return out
 
 
 def bare(atoms: Atoms) -> Atoms:
@@ -153,7 +167,13 @@ def formula_of(atoms: Atoms) -> str:
     Args:
         atoms: The structure.
     """
-    return str(atoms.symbols.formula.format("hill"))
+    return _formula(atoms.numbers.tobytes(), atoms.numbers.dtype.str)
+
+
+@lru_cache(maxsize=4096)
+def _formula(numbers: bytes, dtype: str) -> str:
+    """Return the formula of atomic numbers; most files have few."""
+    return str(Atoms(np.frombuffer(numbers, dtype)).symbols.formula.format("hill"))
 
 
 def type_of(atoms: Atoms) -> str:
@@ -179,6 +199,9 @@ def _read(path: Path, labelled: bool = False) -> list[Atoms]:
 
     Raises UserError: a frame cannot be read, or, of a `labelled` file, has columns without a name.
     """
+    name = str(path).encode("utf-8", "backslashreplace").decode()
+    if name != str(path) or CONTROL.search(name):
+        raise UserError(f"{path}: the name of the file holds a control character; rename it")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -210,10 +233,57 @@ def _parse(path: Path, source: Path | io.StringIO, form: str | None) -> list[Ato
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames = ase.io.read(source, index=":", format=form)
+            frames = _by_ase(source, form)
     except Exception as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as extended xyz ({why})") from None
+        if out_of_memory(error):
+            raise
+        why, where = error, str(path)
+        if form:
+            why, where = _first_wrong(path) or (error, where)
+        raise UserError(f"{where}: cannot be read as extended xyz ({_in_words(why)})") from None
     if not frames:
         raise UserError(f"{path}: holds no structures")
-    return list(frames)
+    return frames
+
+
+def _by_ase(source: Path | io.StringIO, form: str | None) -> list[Atoms]:
+    """Return the structures of a file, or of a text, of a format of ASE."""
+    own: dict[str, Any] = {"properties_parser": values_of} if form else {}
+    found = ase.io.read(source, index=":", format=form, do_not_split_by_at_sign=True, **own)
+    return list(found)
+
+
+def _first_wrong(path: Path) -> tuple[Exception, str] | None:
+    """Return why ASE cannot read the first frame that it cannot, and which it is."""
+    for frame in scan(path):
+        try:
+            _by_ase(io.StringIO("".join(frame.lines)), "extxyz")
+        except Exception as error:
+            return error, f"{path} frame {frame.number} (line {frame.line})"
+    return None
+
+
+def _in_words(error: Exception) -> str:
+    """Return the first line of an error of ASE."""
+    said = str(error).strip()
+    if isinstance(error, KeyError):
+        return f"{said[:SHOWN]} is no element"
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def values_of(line: str) -> dict[str, Any]:
+    """Return the keys and values of a comment line as ASE reads them.
+
+    What only Python reads as a number, `1_000` or digits of another script, stays text: it is a
+    name, or a slip.
+
+    Args:
+        line: The comment line.
+    """
+    found: dict[str, Any] = key_val_str_to_dict(line)  # type: ignore[no-untyped-call]  # ASE's
+    if ODD_NUMBER.search(line):
+        for name, text in parse_comment(line).items():
+            number = isinstance(found.get(name), (int, float, np.number, np.ndarray))
+            if number and ODD_NUMBER.search(text):
+                found[name] = text
+    return found

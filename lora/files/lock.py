@@ -59,7 +59,7 @@ class Lock:
                 if content and not seen:
                     log.info("%s: waiting for %s", self.path, _who(content))
                 seen, since = content, time.monotonic()
-            if self._is_gone(content) or time.monotonic() - since > STALE:
+            if _is_gone(self.path, content) or time.monotonic() - since > STALE:
                 self._take(content)
                 continue
             self.waited = True
@@ -117,15 +117,6 @@ class Lock:
             return False
         return "token" in _about(content) and self.token not in content
 
-    def _is_gone(self, content: str) -> bool:
-        """Return True if nobody holds the lock: its process has ended, or the file is a copy."""
-        about = _about(content)
-        try:
-            copied = about.get("inode", inode := self.path.stat().st_ino) != inode
-        except OSError:
-            return False
-        return copied or _has_ended(about)
-
     def _keep_alive(self) -> None:
         while not self.done.wait(BEAT):
             if self._is_taken():
@@ -140,16 +131,33 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Return True while a process keeps a lock alive, as far as its date and this machine say.
+    """Return True while a process keeps a lock alive.
+
+    On this machine the process itself is asked; of another one only the date of its last heartbeat
+    is known, which says what its clock lets it say.
 
     Args:
         path: The lock file.
     """
+    content = _read(path)
+    if not content or _is_gone(path, content):
+        return False
+    if _about(content).get("where") == _here():
+        return True
     try:
-        age = time.time() - path.stat().st_mtime
+        return abs(time.time() - path.stat().st_mtime) < STALE
     except OSError:
         return False
-    return age < STALE and not _is_gone(_read(path))
+
+
+def _is_gone(path: Path, content: str) -> bool:
+    """Return True if nobody holds a lock: its process has ended, or the file is a copy."""
+    about = _about(content)
+    try:
+        inode = path.stat().st_ino
+    except OSError:
+        return False
+    return about.get("inode", inode) != inode or _has_ended(about)
 
 
 def _read(path: Path) -> str:

@@ -144,4 +144,5 @@ def write_known(path: Path, known: Known) -> None:
         path: The file.
         known: What `check_all` has left there.
     """
-    write_text(path, json.dumps(known))
+    if known:
+        write_text(path, json.dumps(known))

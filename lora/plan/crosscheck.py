@@ -13,8 +13,11 @@ from lora.plan.config_data import LABELS
 from lora.plan.home import QUICKSTART
 from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
+from lora.plan.points import count_points
+from lora.plan.servers import wrong_with
 from lora.plan.words import did_you_mean, shown
 
+MOST_POINTS = 10_000  # the plan of so many takes ten seconds
 METHOD, VALID, TEST = ("split", "method"), ("split", "valid_file"), ("split", "test_file")
 
 
@@ -33,6 +36,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _e0s(config, folder)
     yield from _replay(config)
     yield from _training(config)
+    yield from _points(config)
     yield from _race(config)
     yield from _checks(config)
     yield from _tracking(config)
@@ -199,6 +203,13 @@ def _training(config: Config) -> Iterator[Problem]:
                 return  # the others say the same
 
 
+def _points(config: Config) -> Iterator[Problem]:
+    """Yield that there are more points than a sweep can plan."""
+    if (n := count_points(config)) > MOST_POINTS:
+        text = f"makes {n} points with the baselines; a sweep has at most {MOST_POINTS}"
+        yield Problem(("grid",), text, (("grid",), ("methods",), ("baselines",)))
+
+
 def _race(config: Config) -> Iterator[Problem]:
     """Yield what wants every point of the grid, which a race does not train."""
     if config.rules is None:
@@ -235,12 +246,8 @@ def _checks(config: Config) -> Iterator[Problem]:
 def _tracking(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the store."""
     uri, key = config.tracking.uri or "", ("tracking", "uri")
-    if "@" in uri:
-        yield Problem(
-            key,
-            "holds a user or a password; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment instead",
-        )
+    if why := wrong_with(uri):
+        yield Problem(key, why)
     if config.tracking.live and not uri.startswith(("http://", "https://")):
         yield Problem(
             ("tracking", "live"),

@@ -180,4 +180,4 @@ def is_open(layout: Layout, path: Path) -> bool:
     """
     folders = (layout.results / "train" / "packs", layout.results / "merge" / "lock")
     inside = any(x == path or x in path.parents for x in folders)
-    return inside or path == layout.pending or path.name.startswith(layout.database.name)
+    return inside or path == layout.queue or path.name.startswith(layout.database.name)

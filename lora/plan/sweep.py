@@ -104,8 +104,7 @@ class Sweep:
         if not start.locked:
             sweep.refuse_upgrade(forecast)
             sweep.write(verdicts, files, start.dry)
-        if start.runs and whole:
-            write_known(layout.whole, whole)
+            write_known(layout.whole, whole if start.runs else {})
         sweep.note(verdicts)
         said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
         running = {pack.leg.heat for pack in forecast.packs if pack.leg}

@@ -107,8 +107,8 @@ RMSE of energies and forces:
 
 {errors}
 
-To use it, in the folder that holds the results where the store is theirs (a .model file is a pickle: load
-only what you trust):
+To use it, in the folder that holds the results where the store is theirs (a .model file is a
+pickle: load only what you trust):
 
 ```python
 import mlflow
