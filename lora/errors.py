@@ -35,6 +35,15 @@ class Paused(Exception):  # noqa: N818  (it is no error)
     """A training that stopped early and goes on from its checkpoint when it is run again."""
 
 
+def one_line(text: object) -> str:
+    """Return a message as one line that a terminal shows as it is, whatever names stand in it.
+
+    Args:
+        text: The message, or the error that holds it.
+    """
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in str(text))
+
+
 def trouble(error: OSError) -> str:
     """Return what the system says of a file, and which: "a/b: no space left on device"."""
     where = f"{error.filename}: " if error.filename else ""

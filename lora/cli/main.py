@@ -14,7 +14,7 @@ from typing import Any
 
 from lora.cli.options import read
 from lora.cli.warm import ask
-from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, trouble
+from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, one_line, trouble
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import LABELS
@@ -34,26 +34,27 @@ def do(arguments: list[str]) -> int:
     Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
     training to be gone on with.  All but 0 say why in one line on stderr.
     """
-    args = vars(read(arguments))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-    step = args.pop("step")
+    step = arguments[0] if arguments else ""
     try:
+        args = vars(read(arguments))
+        step = args.pop("step")
         _run(step, args)
     except UserErrors as errors:
-        print(*errors.lines, sep="\n", file=sys.stderr)
+        print(*map(one_line, errors.lines), sep="\n", file=sys.stderr)
         return 2
     except UserError as error:
-        print(f"mace-lora {step}: {error}", file=sys.stderr)
+        print(f"mace-lora {step}: {one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if not error.filename and error.errno not in _FULL:
             raise  # of a network or a library: its traceback says more
         print(
-            f"mace-lora {step}: {trouble(error)}; run it again when that is mended",
+            f"mace-lora {step}: {one_line(trouble(error))}; run it again when that is mended",
             file=sys.stderr,
         )
         return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR

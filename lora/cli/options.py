@@ -6,11 +6,17 @@ Settings have the names of the config; `mace-lora STEP --help` lists them with t
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from lora.catalogue.bounds import COUNT
+from lora.errors import UserError
 from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
 from lora.plan.config import Config, Export, Replay, Tracking
 from lora.plan.config_data import LABELS, Audit, Data, E0s, Foundation, Split
+from lora.plan.messages import problems_of
 from lora.plan.options import Option
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, OPTIONS
@@ -49,7 +55,7 @@ def job_parser() -> argparse.ArgumentParser:
     p.add_argument("step", choices=JOBS)
     p.add_argument("plan", type=Path, help="plan.json in the results folder of the sweep")
     p.add_argument("name", nargs="?", default="", help="of the point, pack, bundle, rung or page")
-    p.add_argument("--threads", type=int, help="CPU threads")
+    p.add_argument("--threads", type=_count, help="CPU threads")
     p.add_argument("--minutes", type=float, help="stop a training before, with a checkpoint")
     p.add_argument(
         "--attempt", type=int, default=0, help="which try it is; at the last, what fails is marked"
@@ -184,7 +190,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("model_file", nargs="+", type=Path, help="MACE .model files")
     p.add_argument("--valid_file", required=True)
     p.add_argument("--test_file", required=True)
-    p.add_argument("--batch_size", type=int, default=DEFAULTS["valid_batch_size"])
+    p.add_argument("--batch_size", type=_count, default=DEFAULTS["valid_batch_size"])
     p.add_argument("--device", default=DEFAULTS["device"])
     p.add_argument(
         "--out", nargs="+", type=Path, required=True, help="a json file a model; .parquet beside"
@@ -250,7 +256,32 @@ def _keys(
     for name in names:
         field = section.model_fields[name]
         said = f"{field.description} (default {field.default})".replace("%", "%%")
-        p.add_argument(f"--{name}", type=kind, default=field.default, help=said)
+        whole = kind is str or section is Audit  # whose step checks all of it
+        read = kind if whole else _checked(section, name, kind)
+        p.add_argument(f"--{name}", type=read, default=field.default, help=said)
+
+
+def _checked(section: type[Section], name: str, kind: type) -> Callable[[str], Any]:
+    """Return what reads a number as the config takes it."""
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        try:
+            section(**{name: value})
+        except ValidationError as error:
+            said = next(problems_of(error)).text
+            raise UserError(f"{section.__name__.lower()}.{name}: {said}") from None
+        return value
+
+    read.__name__ = kind.__name__  # which argparse names where it is no number
+    return read
+
+
+def _count(text: str) -> int:
+    """Return a number of things."""
+    if not COUNT.admits(value := int(text)):
+        raise argparse.ArgumentTypeError(f"{value} must be {COUNT}")
+    return value
 
 
 def _foundation(parser: argparse.ArgumentParser) -> None:
@@ -269,7 +300,7 @@ def _to_receipt(path: str) -> Receipt:
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=_count, help="CPU threads")
 
 
 def _setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None:

@@ -1,6 +1,8 @@
 """Check one structure as it was read, and give its labels our keys."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,11 +23,15 @@ from lora.data.labels import (
 from lora.data.near import nearest
 from lora.data.origin import Origin, set_origin
 from lora.errors import UserError
+from lora.files.comment import CONTROL
+from lora.plan.words import shown
 
 # larger than any calculation gives, so that the unit must be another one
 MOST_ENERGY = 1e7  # eV/atom; the electrons of the heaviest element have less
 MOST_FORCE = 1e3  # eV/Å
 NEAREST = 0.2  # Å
+FARTHEST = 1e5  # Å; from there on positions in float32 are off by more than 0.004
+LIGHTEST, HEAVIEST = 1, len(chemical_symbols) - 1
 HEAD = "head"  # MACE's key for the head of a structure, which files of users do not choose
 OWN = "lora_"  # how the keys begin that this project writes beside the labels
 
@@ -46,9 +52,9 @@ def checked(atoms: Atoms, keys: Keys, origin: Origin, dropped: Counter[str]) -> 
     check_geometry(atoms, where)
     out = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     taken = {*NAMES.values(), *keys.named().values(), HEAD}
-    out.info = {k: v for k, v in atoms.info.items() if k not in taken and not k.startswith(OWN)}
+    out.info = {k: v for k, v in _sound(atoms.info, where).items() if k not in taken}
     for name, key in keys.named().items():
-        value = _label(atoms, key)
+        value = _label(atoms, key, where)
         if value is None:
             continue
         numbers = _numbers(value, where, key)
@@ -83,11 +89,16 @@ def check_geometry(atoms: Atoms, where: str) -> None:
     """
     if len(atoms) == 0:
         raise UserError(f"{where}: holds no atoms; remove it")
-    for z in atoms.numbers:
-        if z == 0:
-            raise UserError(f"{where}: holds the unknown element {chemical_symbols[z]}")
-    _finite(atoms.positions, where, "positions")
-    _finite(atoms.cell.array, where, "cell")
+    for z in atoms.numbers[(atoms.numbers < LIGHTEST) | (atoms.numbers > HEAVIEST)]:
+        name = chemical_symbols[z] if z == 0 else f"of atomic number {z}"
+        raise UserError(f"{where}: holds the unknown element {name}")
+    for name, values in (("positions", atoms.positions), ("cell", atoms.cell.array)):
+        _finite(values, where, name)
+        if (size := float(np.abs(values).max())) > FARTHEST:
+            raise UserError(
+                f"{where}: {name} reaches {size:.0e} Å; give positions in Å, near the origin, or "
+                "remove the structure"
+            )
     periodic = atoms.cell.array[atoms.pbc]
     if np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
         raise UserError(
@@ -103,8 +114,38 @@ def check_geometry(atoms: Atoms, where: str) -> None:
         )
 
 
-def _label(atoms: Atoms, key: str) -> object:
-    """Return a label from wherever ASE put it: info, arrays, or the calculator of the frame."""
+def _sound(info: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Return what a structure holds beside its geometry, without what no file of ours can hold.
+
+    Left out are keys that are not text, as some formats have them, our own, and values that hold
+    nothing.
+
+    Raises UserError: a text holds a character that breaks the line, or the screen.
+    """
+    found = {k: v for k, v in info.items() if isinstance(k, str) and not k.startswith(OWN)}
+    for key, value in found.items():
+        if isinstance(value, str) and CONTROL.search(key + value):
+            raise UserError(f"{where}: {shown(key)} holds a control character; remove it")
+    return {k: v for k, v in found.items() if not _empty(v)}
+
+
+def _empty(value: object) -> bool:
+    """Return True for a value that holds nothing."""
+    if isinstance(value, np.ndarray):
+        return not value.size
+    return value is None or (isinstance(value, (str, list, dict)) and not value)
+
+
+def _label(atoms: Atoms, key: str, where: str) -> object:
+    """Return a label from wherever ASE put it: info, arrays, or the calculator of the frame.
+
+    Raises UserError: it stands in two places.
+    """
+    if key in atoms.info and key in atoms.arrays:
+        raise UserError(
+            f"{where}: {key} stands in the comment line and in the columns of the atoms; remove "
+            "one of them"
+        )
     if key in atoms.info:
         return atoms.info[key]
     if key in atoms.arrays:

@@ -22,7 +22,7 @@ def is_isolated_atom(atoms: Atoms) -> bool:
     Args:
         atoms: The structure.
     """
-    return atoms.info.get("config_type") == ISOLATED and len(atoms) == 1
+    return len(atoms) == 1 and str(atoms.info.get("config_type")) == ISOLATED
 
 
 def mark_free_atom(atoms: Atoms) -> None:

@@ -1,6 +1,6 @@
 """Group the structures that a split keeps together, and choose the set of each group."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,7 +119,8 @@ def groups_of(
                 f"{where(atoms, dataset, i)}: has no {key}; every structure needs the "
                 "split.group_key"
             )
-    return [atoms.info[key] for atoms in structures]
+    found = [atoms.info[key] for atoms in structures]
+    return [x if isinstance(x, Hashable) else str(np.asarray(x).tolist()) for x in found]
 
 
 def allocate(groups: list[object], settings: SplitSettings) -> list[str]:

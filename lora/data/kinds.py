@@ -35,7 +35,7 @@ def in_words(atoms: Atoms) -> str:
         atoms: The structure.
     """
     symbols = " ".join(chemical_symbols[z] for z in sorted({*atoms.numbers.tolist()}))
-    name = atoms.info.get("config_type")
+    name = str(atoms.info.get("config_type", ""))
     return f"{symbols}, {kind_of(atoms)}" + (f", config_type {name}" if name else "")
 
 

@@ -1,15 +1,20 @@
 """Find the nearest atoms of a structure, across periodic boundaries, too."""
 
 import math
+from itertools import product
 
 import numpy as np
 from ase import Atoms
-from matscipy.neighbours import neighbour_list
+from ase.geometry import minkowski_reduce
 from scipy.spatial import cKDTree
+
+ALIKE = 1e-9  # Å; rounding of distances
 
 
 def nearest(atoms: Atoms, cutoff: float) -> tuple[float, int, int, bool]:
     """Return the smallest distance of two atoms or images (Å), and which they are.
+
+    Time and memory grow with the number of atoms alone, however large or flat the cell is.
 
     Args:
         atoms: The structure; its cell needs vectors along periodic directions only.
@@ -19,20 +24,69 @@ def nearest(atoms: Atoms, cutoff: float) -> tuple[float, int, int, bool]:
         Distance, both atoms, and whether a periodic boundary lies between them; an infinite
         distance where there is none within the cutoff.
     """
-    if not atoms.pbc.any():
-        pairs = cKDTree(atoms.positions).query_pairs(cutoff, output_type="ndarray")
-        i, j = pairs.T
-        distances = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
-        shifts = np.zeros((len(pairs), 3))
-    else:
-        i, j, distances, shifts = neighbour_list(
-            "ijdS",
-            cutoff=cutoff,
-            positions=atoms.positions,
-            cell=np.array(atoms.cell.complete()),
-            pbc=atoms.pbc,
-        )
-    if not len(distances):
+    n, own = len(atoms), math.inf
+    points, owners = atoms.positions, np.arange(n)
+    if atoms.pbc.any():
+        cell = lattice(atoms)
+        own = float(np.linalg.norm(cell[atoms.pbc], axis=1).min())
+        points, owners = _with_images(atoms, cell, min(own, cutoff))
+    distance, first, second = _closest(points, n, cutoff)
+    if own <= min(cutoff, distance + ALIKE):  # an atom and its own image
+        return own, 0, 0, True
+    if not math.isfinite(distance):
         return math.inf, 0, 0, False
-    first = int(distances.argmin())
-    return float(distances[first]), int(i[first]), int(j[first]), bool(shifts[first].any())
+    i, j = sorted((first, int(owners[second])))
+    apart = float(np.linalg.norm(atoms.positions[i] - atoms.positions[j]))
+    return distance, i, j, bool(atoms.pbc.any() and apart > distance + ALIKE)
+
+
+def _closest(points: np.ndarray, n: int, cutoff: float) -> tuple[float, int, int]:
+    """Return the smallest distance between one of the first n points and any other, and both."""
+    order = np.lexsort(points[:n].T)  # a tree of points in one place takes forever
+    same = np.flatnonzero((np.diff(points[order], axis=0) == 0).all(axis=1))
+    if len(same):
+        i, j = sorted(map(int, order[same[0] : same[0] + 2]))
+        return 0.0, i, j
+    found, which = cKDTree(points).query(points[:n], k=2, distance_upper_bound=cutoff)
+    first = int(found[:, 1].argmin())  # the nearest is the point itself, or one in its place
+    return float(found[first, 1]), first, int(which[first, int(which[first, 0] == first)])
+
+
+def lattice(atoms: Atoms) -> np.ndarray:
+    """Return the shortest vectors of the lattice of a structure, [3, 3] (Å).
+
+    Along directions that are not periodic they are of length 1, and upright.
+
+    Args:
+        atoms: The structure; its cell needs vectors along periodic directions only.
+    """
+    cell = np.array(atoms.cell.array)
+    cell[~atoms.pbc] = 0.0
+    upright = np.linalg.svd(cell)[2][int(atoms.pbc.sum()) :]
+    cell[~atoms.pbc] = upright
+    reduced: np.ndarray = minkowski_reduce(cell, atoms.pbc)[0]  # type: ignore[no-untyped-call]
+    return np.asarray(reduced)
+
+
+def _with_images(atoms: Atoms, cell: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the atoms inside a cell, and of their images those near its faces; and whose they are.
+
+    Args:
+        atoms: The structure.
+        cell: The vectors of its lattice, reduced.
+        reach: How near images have to be (Å), at most the length of the shortest vector.
+    """
+    inverse = np.linalg.inv(cell)
+    fractions = atoms.positions @ inverse
+    fractions[:, atoms.pbc] %= 1.0
+    margin = reach * np.linalg.norm(inverse, axis=0)  # 1 / the distance of opposite faces
+    most = [math.ceil(x) if p else 0 for x, p in zip(margin, atoms.pbc, strict=True)]
+    points, owners = [fractions], [np.arange(len(atoms))]
+    for shift in product(*(range(-k, k + 1) for k in most)):
+        if any(shift):
+            moved = fractions + shift
+            inside = (moved > -margin) & (moved < 1 + margin) | ~atoms.pbc
+            near = np.flatnonzero(inside.all(axis=1))
+            points.append(moved[near])
+            owners.append(near)
+    return np.concatenate(points) @ cell, np.concatenate(owners)

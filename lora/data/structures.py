@@ -3,16 +3,19 @@
 ASE and numpy only.  Units: energy eV, positions Å, forces eV/Å, stress eV/Å^3, virials eV.
 """
 
+import copy
 import io
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
 
 from lora.data.checked import HEAD, checked
 from lora.data.free_atoms import is_isolated_atom, mark_free_atom
@@ -30,6 +33,7 @@ from lora.data.labels import (
 )
 from lora.data.origin import Origin, read_from
 from lora.errors import UserError
+from lora.files.comment import CONTROL, ODD_NUMBER, SHOWN, escaped, parse_comment
 from lora.files.sealed import check_file, write_text
 from lora.files.xyz import is_xyz, scan
 
@@ -119,8 +123,15 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
         structures: The structures; positions (Å) and forces (eV/Å) keep 12 digits.
     """
     text = io.StringIO()
-    ase.io.write(text, list(structures), format="extxyz", vec_cell=False)
+    ase.io.write(text, [_writable(x) for x in structures], format="extxyz", vec_cell=False)
     write_text(path, text.getvalue())
+
+
+def _writable(atoms: Atoms) -> Atoms:
+    """Return a structure whose words ASE writes so that it reads them again as they are."""
+    out = copy.copy(atoms)
+    out.info = {escaped(k): escaped(v) if isinstance(v, str) else v for k, v in atoms.info.items()}
+    return out
 
 
 def bare(atoms: Atoms) -> Atoms:
@@ -179,6 +190,9 @@ def _read(path: Path, labelled: bool = False) -> list[Atoms]:
 
     Raises UserError: a frame cannot be read, or, of a `labelled` file, has columns without a name.
     """
+    name = str(path).encode("utf-8", "backslashreplace").decode()
+    if name != str(path) or CONTROL.search(name):
+        raise UserError(f"{path}: the name of the file holds a control character; rename it")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -210,10 +224,57 @@ def _parse(path: Path, source: Path | io.StringIO, form: str | None) -> list[Ato
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames = ase.io.read(source, index=":", format=form)
+            frames = _by_ase(source, form)
+    except MemoryError:
+        raise
     except Exception as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as extended xyz ({why})") from None
+        why, where = error, str(path)
+        if form:
+            why, where = _first_wrong(path) or (error, where)
+        raise UserError(f"{where}: cannot be read as extended xyz ({_in_words(why)})") from None
     if not frames:
         raise UserError(f"{path}: holds no structures")
-    return list(frames)
+    return frames
+
+
+def _by_ase(source: Path | io.StringIO, form: str | None) -> list[Atoms]:
+    """Return the structures of a file, or of a text, of a format of ASE."""
+    own: dict[str, Any] = {"properties_parser": values_of} if form else {}
+    found = ase.io.read(source, index=":", format=form, do_not_split_by_at_sign=True, **own)
+    return list(found)
+
+
+def _first_wrong(path: Path) -> tuple[Exception, str] | None:
+    """Return why ASE cannot read the first frame that it cannot, and which it is."""
+    for frame in scan(path):
+        try:
+            _by_ase(io.StringIO("".join(frame.lines)), "extxyz")
+        except Exception as error:
+            return error, f"{path} frame {frame.number} (line {frame.line})"
+    return None
+
+
+def _in_words(error: Exception) -> str:
+    """Return the first line of an error of ASE."""
+    said = str(error).strip()
+    if isinstance(error, KeyError):
+        return f"{said[:SHOWN]} is no element"
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def values_of(line: str) -> dict[str, Any]:
+    """Return the keys and values of a comment line as ASE reads them.
+
+    What only Python reads as a number, `1_000` or digits of another script, stays text: it is a
+    name, or a slip.
+
+    Args:
+        line: The comment line.
+    """
+    found: dict[str, Any] = key_val_str_to_dict(line)  # type: ignore[no-untyped-call]  # ASE's
+    if ODD_NUMBER.search(line):
+        for name, text in parse_comment(line).items():
+            number = isinstance(found.get(name), (int, float, np.number, np.ndarray))
+            if number and ODD_NUMBER.search(text):
+                found[name] = text
+    return found

@@ -7,25 +7,27 @@ import, and stops at the first empty line between two frames.
 import bz2
 import gzip
 import lzma
-import re
+import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO, cast
 
 from lora.errors import UserError
+from lora.files.comment import (
+    SHOWN,
+    columns_of,
+    kinds_of,
+    parse_comment,
+    wrong_in,
+    wrong_in_atom,
+)
 
 SUFFIXES = (".xyz", ".extxyz")
 OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PLAIN = 4  # columns of a frame whose comment line does not name them: symbol and position
-SHOWN = 40  # characters of a line in a message
-ITEM = re.compile(
-    r"""\s*("(?:[^"\\]|\\.)*"|[^\s="]+)            # the name
-        (?:\s*=\s*(
-            "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'   # a quoted value
-            | \{[^}]*\} | \[[^\]]*\] | [^\s]*       # a list, or a word
-        ))?""",
-    re.VERBOSE,
-)
+LONGEST = 1_000_000  # characters of a line; a packed file of a few kB can hold a longer one
+MOST_DIGITS = 9  # of a number of atoms
 
 
 class Frame(NamedTuple):
@@ -88,14 +90,18 @@ def scan(path: Path) -> Iterator[Frame]:
     opener = OPENERS.get(path.suffix.lower(), open)
     with cast(TextIO, opener(path, "rt", encoding="utf-8")) as handle:
         try:
-            yield from _frames(path, handle)
-        except (UnicodeDecodeError, EOFError) as error:
+            for frame in _frames(path, handle):
+                _check(path, frame)
+                yield frame
+        except (UnicodeDecodeError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+            if getattr(error, "errno", None):  # of the disk; a file packed wrongly has no number
+                raise
             raise UserError(f"{path}: cannot be read as extended xyz ({error})") from None
 
 
 def _frames(path: Path, handle: TextIO) -> Iterator[Frame]:
     """Yield the frames of an open file."""
-    lines = enumerate(handle, start=1)
+    lines = enumerate(_lines(path, handle), start=1)
     number, gap, frame = 0, False, None
     for at, text in lines:
         if not text.strip():
@@ -107,7 +113,7 @@ def _frames(path: Path, handle: TextIO) -> Iterator[Frame]:
         if frame:
             yield frame
         count = text.strip()
-        if not (count.isascii() and count.isdecimal()):
+        if not (count.isascii() and count.isdecimal() and len(count) <= MOST_DIGITS):
             said = repr(count[:SHOWN])
             before = (
                 f"; frame {number - 1} above has more or fewer atoms than it says" if frame else ""
@@ -117,6 +123,29 @@ def _frames(path: Path, handle: TextIO) -> Iterator[Frame]:
         number, gap = number + 1, False
     if frame:
         yield frame
+
+
+def _lines(path: Path, handle: TextIO) -> Iterator[str]:
+    """Yield the lines of an open file."""
+    for number, text in enumerate(iter(partial(handle.readline, LONGEST), ""), start=1):
+        if len(text) == LONGEST:
+            raise _bad(path, number, f"the line has more than {LONGEST} characters")
+        yield text
+
+
+def _check(path: Path, frame: Frame) -> None:
+    """Raise UserError for what ASE would read as something else, or as nothing."""
+    comment = frame.lines[1].rstrip("\r\n")
+    if why := wrong_in(comment):
+        raise _bad(path, frame.line + 1, f"frame {frame.number}: {why}")
+    properties = parse_comment(comment).get("Properties") if "Properties" in comment else None
+    try:
+        kinds = kinds_of(properties) if properties else ""
+    except ValueError as error:
+        raise _bad(path, frame.line + 1, f"frame {frame.number}: {error}") from None
+    for i, text in enumerate(frame.lines[2 : 2 + frame.n_atoms]):
+        if why := wrong_in_atom(text, kinds):
+            raise _bad(path, frame.line + 2 + i, f"frame {frame.number}: {why}")
 
 
 def _rest(
@@ -139,33 +168,3 @@ def _bad(path: Path, line: int, why: str) -> UserError:
     return UserError(
         f"{path} line {line}: cannot be read as extended xyz ({why}); correct the file"
     )
-
-
-def parse_comment(line: str) -> dict[str, str]:
-    """Return the keys and values of a comment line; a key without a value has the value "T".
-
-    Args:
-        line: The comment line.
-    """
-    found = {}
-    for name, value in ITEM.findall(line):
-        found[_unquoted(name)] = _unquoted(value) if value else "T"
-    return found
-
-
-def columns_of(properties: str) -> dict[str, int]:
-    """Return the columns that `Properties` names, with the number of components of each.
-
-    Args:
-        properties: The value, for example "species:S:1:pos:R:3".
-    """
-    parts = properties.split(":")
-    triples = zip(parts[0::3], parts[1::3], parts[2::3], strict=False)
-    return {name: int(count) for name, _, count in triples if count.isdecimal()}
-
-
-def _unquoted(text: str) -> str:
-    """Return a name or value without the quotation marks around it."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text

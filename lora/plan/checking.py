@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from lora.errors import UserErrors
 from lora.plan.config import Config
 from lora.plan.crosscheck import cross_check
-from lora.plan.messages import Key, Problem, dotted, in_order, problems_of
+from lora.plan.messages import MOST, Key, Problem, dotted, in_order, problems_of
 from lora.plan.reading import Positions, read_config
 from lora.plan.upgrade import Raw, old_names, upgrade
 from lora.plan.words import shown
@@ -61,8 +61,10 @@ def _validate(raw: Raw, folder: Path, positions: Positions | None) -> Config:
         found = cross_check(config, folder)
         problems += [x for x in found if not any(_touches(k, bad) for k in (x.key, *x.about))]
     if problems or config is None:
-        lines = (_line(problem, positions) for problem in in_order(problems, raw))
-        raise UserErrors(dict.fromkeys(lines))
+        lines = (_line(problem, positions) for problem in in_order(problems[:MOST], raw))
+        left = len(problems) - MOST
+        last = [f"config: there are {left} more mistakes; correct these first"] if left > 0 else []
+        raise UserErrors([*dict.fromkeys(lines), *last])
     return config
 
 

@@ -12,8 +12,10 @@ from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
+from lora.plan.points import count_points
 from lora.plan.words import did_you_mean, shown
 
+MOST_POINTS = 10_000  # the plan of so many takes ten seconds
 QUICKSTART = "workflow/resources/quickstart/"
 METHOD, VALID, TEST = ("split", "method"), ("split", "valid_file"), ("split", "test_file")
 
@@ -33,6 +35,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _e0s(config, folder)
     yield from _replay(config)
     yield from _training(config)
+    yield from _points(config)
     yield from _race(config)
     yield from _checks(config)
     yield from _tracking(config)
@@ -197,6 +200,13 @@ def _training(config: Config) -> Iterator[Problem]:
             yield Problem(key, str(error), (("train",), ("methods", name)))
             if not own:
                 return  # the others say the same
+
+
+def _points(config: Config) -> Iterator[Problem]:
+    """Yield that there are more points than a sweep can plan."""
+    if (n := count_points(config)) > MOST_POINTS:
+        text = f"makes {n} points with the baselines; a sweep has at most {MOST_POINTS}"
+        yield Problem(("grid",), text, (("grid",), ("methods",), ("baselines",)))
 
 
 def _race(config: Config) -> Iterator[Problem]:

@@ -13,9 +13,9 @@ from lora.plan.values import NO_LIST, SAID, As
 from lora.plan.words import SHOWN, did_you_mean, listed, shown
 
 Key = tuple[Any, ...]
-TAGS = {"<text>", "<dict>", "<other>", "[key]"}
+TAGS = {"<text>", "<dict>", "<other>", "<one>", "<more>", "[key]"}
 SECRET = ("tracking", "uri")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
     "greater_than": ("gt", "above"),
@@ -23,6 +23,7 @@ BOUNDS = {
     "less_than": ("lt", "below"),
 }
 REFERENCE = "see config/README.md"
+MOST = 50  # mistakes that are put into words; a file with more is no config yet
 
 
 class Problem(NamedTuple):
@@ -51,19 +52,19 @@ def dotted(key: Key) -> str:
 
 
 def problems_of(error: ValidationError) -> Iterator[Problem]:
-    """Yield the mistakes that pydantic found.
+    """Yield the mistakes that pydantic found, the first `MOST` of them in words.
 
     Args:
         error: Pydantic's error for a `Config`.
     """
-    for detail in error.errors(include_url=False):
+    for number, detail in enumerate(error.errors(include_url=False)):
         *parents, last = detail["loc"]
         named = detail["type"] == "extra_forbidden" or last not in TAGS
         key: Key = (*(x for x in parents if x not in TAGS), *([last] if named else []))
         if detail["loc"][-1:] == ("[key]",) and isinstance(detail["input"], bool):
             key = (*key[:-1], detail["input"])
         value = "the value" if key[:2] == SECRET else shown(detail["input"])
-        yield Problem(key, _text(detail, key, value))
+        yield Problem(key, _text(detail, key, value) if number < MOST else "")
 
 
 def _text(detail: ErrorDetails, key: Key, value: str) -> str:

@@ -5,6 +5,7 @@ to a list of the grid renames, and retrains, nothing.
 """
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +110,20 @@ def make_points(config: Config) -> dict[str, Point]:
     if "foundation" in config.baselines:
         points.append(FOUNDATION)
     return {point.name: point for point in [*points, *_cuts(config, points)]}
+
+
+def count_points(config: Config) -> int:
+    """Return how many trainings a config asks for, without making them.
+
+    Args:
+        config: The config.
+    """
+    grid = config.grid
+    each = math.prod(map(len, (grid.replay, grid.rank, grid.alpha)))
+    methods = {"lora": each} | {x: 1 for x in config.baselines if BY_NAME[x].method}
+    swept = {x: math.prod(map(len, config.swept(x).values())) for x in methods}
+    total = sum(n * swept[x] for x, n in methods.items())
+    return total * len(grid.train_fraction) * len(grid.seed)
 
 
 def _lora(config: Config) -> list[Point]:

@@ -1,6 +1,7 @@
 """A config file read strictly: every mistake in it is one line with the file and its line."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from lora.errors import UserErrors
 from lora.plan.words import SHOWN, shown
 
 MAX_BYTES = 2_000_000  # of a config file
+MAX_WRITTEN = 50_000  # values as they are written, which take YAML seconds
+DIGITS = 100  # of a whole number
 MAX_NODES = 100_000  # values of a config, once its aliases are written out
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?[0-9][0-9_]*\.[0-9_]*[eE][0-9]+")
 Key = tuple[Any, ...]
@@ -56,14 +59,24 @@ class ConfigFile(NamedTuple):
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """PyYAML's safe loader, which reads 1e-3 as a number and dates as text."""
+    """PyYAML's safe loader, which reads 1e-3 as a number and dates as text, and not for ever."""
+
+    composed = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        self.composed += 1
+        if self.composed > MAX_WRITTEN:
+            raise yaml.YAMLError(f"more than {MAX_WRITTEN} values")
+        return super().compose_node(parent, index)
 
 
 Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-FLOAT = "tag:yaml.org,2002:float"
+FLOAT, INT = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
+ODD = re.compile(r"[_:xb]|^[-+]?0[0-9]")  # 1_000, 1:30, 0x1F, 0b11, and octal 010
 Loader.add_implicit_resolver(FLOAT, re.compile(f"^(?:{EXPONENT.pattern})$"), list("-+0123456789"))
 
 
@@ -124,7 +137,7 @@ def _text_of(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserErrors([f"{path} line {line}: is not UTF-8; save the file as UTF-8"]) from None
-    if found := re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]", text):
+    if found := re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", text):
         line = text[: found.start()].count("\n") + 1
         name = "NUL" if found[0] == "\x00" else f"control character (U+{ord(found[0]):04X})"
         raise UserErrors([f"{path} line {line}: holds a {name}; remove it"])
@@ -190,15 +203,17 @@ def _count(node: yaml.Node, file: str) -> None:
 
 
 def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int], list[str]]:
-    """Return the keys that stand twice, the lines of all keys, and numbers others read as text."""
+    """Return the keys that stand twice, the lines of all keys, and what numbers are for YAML."""
     errors: list[str] = []
     lines: dict[Key, int] = {}
     warnings: list[str] = []
 
     def visit(node: yaml.Node, key: Key) -> None:
         if isinstance(node, yaml.ScalarNode):
-            if node.tag == FLOAT and node.style is None and EXPONENT.fullmatch(node.value):
-                warnings.append(_as_text(node, file))
+            warnings.extend(_odd_number(node, file))
+            if node.tag == INT and len(node.value) > DIGITS:
+                line = node.start_mark.line + 1
+                errors.append(f"{file} line {line}: holds a number of {len(node.value)} digits")
         elif isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
                 lines.setdefault((*key, i), item.start_mark.line + 1)
@@ -222,6 +237,17 @@ def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int],
 
     visit(top, ())
     return errors, lines, warnings
+
+
+def _odd_number(node: yaml.ScalarNode, file: str) -> Iterator[str]:
+    """Yield the warning for a number that others read otherwise, or that may seem another one."""
+    if node.tag not in (INT, FLOAT) or node.style is not None:
+        return
+    if node.tag == FLOAT and EXPONENT.fullmatch(node.value):
+        yield _as_text(node, file)
+    elif ODD.search(node.value) and len(node.value) <= DIGITS:
+        line, value = node.start_mark.line + 1, _plain(node)
+        yield f"{file} line {line}: {node.value[:SHOWN]} is {value} in YAML; write {value}"
 
 
 def _plain(node: yaml.Node) -> Any:

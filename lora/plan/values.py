@@ -143,9 +143,11 @@ def no_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
     Args:
         values: The items, checked.
     """
-    for i, value in enumerate(values):
-        if value in values[:i]:
+    seen = set()
+    for value in values:
+        if value in seen:
             raise said(f"{shown(value)} stands in it twice; remove one of them")
+        seen.add(value)
     return values
 
 
@@ -174,7 +176,7 @@ def tuple_of(item: Any, least: int = 0) -> Any:
 
 def _clean(value: str) -> str:
     """Return text without control characters."""
-    if found := re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", value):
+    if found := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
         names = {"\x00": "a NUL character", "\n": "a line end", "\t": "a tab"}
         what = names.get(found[0], "a control character")
         raise said(f"{shown(value)} holds {what}; remove it")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from lora.data.checked import check_geometry
 from lora.data.free_atoms import mark_free_atom
 from lora.data.labels import Keys, name_conditions
 from lora.data.origin import origin_of, read_from, set_origin
@@ -120,7 +121,8 @@ def _read(path: str | Path, settings: ReplaySettings) -> list[Atoms]:
         return read_structures(path, settings.keys)
     found = load_structures(path)
     read_from(found, path)
-    for atoms in found:
+    for i, atoms in enumerate(found):
+        check_geometry(atoms, f"{path} frame {i}")
         name_conditions(atoms, settings.keys)
         mark_free_atom(atoms)
     return found
