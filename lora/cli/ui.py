@@ -41,6 +41,8 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
     pages |= {k: found[k] for k in ("charts", "compare") if k in found}
     if not found["uri"].startswith("sqlite:"):
+        if not found["uri"].startswith(("http://", "https://")):
+            raise UserError(f"ui: {found['uri'][:60]!r} in {tracked} is no page of a server")
         _open(found["uri"], pages, browser)
         return
     there = Path(found["uri"].removeprefix("sqlite:///")).is_file()  # else the folder was moved

@@ -1,5 +1,7 @@
 """Group the structures that a split keeps together, and choose the set of each group."""
 
+import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from lora.data.labels import WEIGHT, Keys
 from lora.data.origin import where
 from lora.data.structures import type_of
 from lora.errors import UserError
-from lora.plan.config_data import SPLITS, Split
+from lora.plan.config_data import SET_NAME, SET_RULE, SPLITS, Split
 
 _CONFIG = Split()  # the defaults
 
@@ -65,6 +67,9 @@ class SplitSettings:
             )
         if self.method == "group" and not self.group_key:
             raise UserError("split.group_key: the method `group` needs the key that names a group")
+        for name in self.test_files:
+            if not re.fullmatch(SET_NAME, name):
+                raise UserError(f"data.test_sets: {name[:60]!r} {SET_RULE}")
         if self.method == "given" and "valid" not in self.given:
             raise UserError("split.valid_file: the method `given` needs it")
 
@@ -135,7 +140,7 @@ def allocate(groups: list[object], settings: SplitSettings) -> list[str]:
     """
     names = list(dict.fromkeys(groups))
     np.random.default_rng(settings.seed).shuffle(names)
-    size = {name: groups.count(name) for name in names}
+    size = Counter(groups)
     home: dict[object, str] = {}
     for which, fraction in (("test", settings.test_fraction), ("valid", settings.valid_fraction)):
         wanted, have = fraction * len(groups), 0

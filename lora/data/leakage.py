@@ -1,27 +1,31 @@
 """Find equal and nearly equal structures in two sets of a split."""
 
-from itertools import product
+from collections import defaultdict
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
 from scipy.spatial import cKDTree
 
+from lora.data.fingerprint import fingerprint
 from lora.data.origin import origin_of
 from lora.data.structures import SETS
 
-N_IMAGES = 7  # shortest vectors of a lattice, in the fingerprint of a structure
-N_QUANTILES = 64  # of the sorted distances, in the fingerprint of a structure
+EQUAL = 1e-6  # Å; the largest difference of equal structures
+CLOSEST = 20  # pairs that are named
+MANY = 100_000  # pairs of two sets that are looked at one by one
+LOOKED_AT = 2000  # structures of which the closest are looked for where there are more pairs
+
+Pair = tuple[float, tuple[str, int], tuple[str, int]]  # difference (Å), set and number of each
 
 
 def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
     """Return the pairs of equal (to 1e-6 Å) or nearly equal structures in two different sets.
 
-    Structures of one composition are compared by their sorted interatomic distances (minimum
-    image) and those of an atom to its periodic images, which no rotation, permutation or choice of
-    the cell changes.  Different structures can share all
-    distances, rarely.
+    Structures of one composition are compared by their fingerprints (`lora.data.fingerprint`).
+    Different structures can share all distances, rarely.  Pairs are counted, not listed: of n
+    structures that are alike there are n^2 / 2.
 
     Args:
         sets: The structures of each of `SETS`.
@@ -31,31 +35,60 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
         {"tolerance_angstrom", "duplicates", "near_duplicates": counts, "closest": the 20 closest
         pairs, each {"angstrom", "a", "b"}, with set, number in the set, source file and frame}.
     """
-    by_composition: dict[str, list[tuple[str, int, np.ndarray]]] = {}
-    for name in SETS:
-        for i, atoms in enumerate(sets[name]):
-            key = f"{atoms.symbols.formula.format('hill')} {atoms.pbc.tolist()}"
-            by_composition.setdefault(key, []).append((name, i, _distances(atoms)))
-    exact, near, examples = 0, 0, []
-    for members in by_composition.values():
-        tree = cKDTree(np.array([vector for *_, vector in members]))
-        for a, b in sorted(tree.query_pairs(max(tolerance, 1e-6), p=np.inf)):
-            (set_a, i, va), (set_b, j, vb) = members[a], members[b]
-            if set_a == set_b:
-                continue
-            gap = float(np.abs(va - vb).max())
-            exact, near = exact + (gap <= 1e-6), near + (gap > 1e-6)
-            examples.append((gap, (set_a, i), (set_b, j)))
+    reach = max(tolerance, EQUAL)
+    exact, within = 0, 0
+    examples: list[Pair] = []
+    for members in _by_composition(sets):
+        vectors = {
+            x: np.array([fingerprint(sets[x][i]) for i in own]) for x, own in members.items()
+        }
+        trees = {x: cKDTree(own) for x, own in vectors.items()}
+        for a, b in combinations(members, 2):
+            equal, near = trees[a].count_neighbors(trees[b], [EQUAL, reach], p=np.inf).tolist()
+            exact, within = exact + equal, within + near
+            for gap, i, j in _closest(trees[a], trees[b], reach) if near else ():
+                examples.append((gap, (a, members[a][i]), (b, members[b][j])))
+            examples = sorted(examples)[:CLOSEST]
     closest = [
-        {"angstrom": gap, "a": _named(sets, *a), "b": _named(sets, *b)}
-        for gap, a, b in sorted(examples)[:20]
+        {"angstrom": x, "a": _named(sets, *a), "b": _named(sets, *b)} for x, a, b in examples
     ]
     return {
         "tolerance_angstrom": tolerance,
         "duplicates": exact,
-        "near_duplicates": near,
+        "near_duplicates": within - exact,
         "closest": closest,
     }
+
+
+def _by_composition(sets: dict[str, list[Atoms]]) -> list[dict[str, list[int]]]:
+    """Return the numbers of the structures in each set that can be alike, where two sets have some.
+
+    They have the same elements, as many of each, and the same periodic directions.
+    """
+    found: dict[tuple[bytes, bytes], dict[str, list[int]]] = defaultdict(dict)
+    for name in SETS:
+        for i, atoms in enumerate(sets[name]):
+            key = np.sort(atoms.numbers).tobytes(), atoms.pbc.tobytes()
+            found[key].setdefault(name, []).append(i)
+    return [members for members in found.values() if len(members) > 1]
+
+
+def _closest(a: cKDTree, b: cKDTree, reach: float) -> list[tuple[float, int, int]]:
+    """Return the closest pairs of points of two trees, with their difference (Å).
+
+    Of more than `MANY` pairs, those of the first `LOOKED_AT` points are looked at.
+    """
+    if a.count_neighbors(b, reach, p=np.inf) <= MANY:
+        found = a.sparse_distance_matrix(b, reach, p=np.inf, output_type="ndarray")
+        gaps, i, j = found["v"], found["i"], found["j"]
+    else:
+        most, k = np.nextafter(reach, np.inf), min(CLOSEST, b.n)
+        gaps, j = b.query(a.data[:LOOKED_AT], k, p=np.inf, distance_upper_bound=most)
+        i = np.repeat(np.arange(len(gaps)), k)
+        gaps, j = gaps.ravel(), j.ravel()
+        i, gaps, j = (x[np.isfinite(gaps)] for x in (i, gaps, j))
+    order = np.lexsort((j, i, gaps))[:CLOSEST]
+    return [(float(gaps[x]), int(i[x]), int(j[x])) for x in order]
 
 
 def _named(sets: dict[str, list[Atoms]], name: str, i: int) -> dict[str, Any]:
@@ -63,33 +96,3 @@ def _named(sets: dict[str, list[Atoms]], name: str, i: int) -> dict[str, Any]:
     origin = origin_of(sets[name][i])
     source = {"source_file": origin.file, "frame": origin.frame} if origin else {}
     return {"set": name, "structure": i} | source
-
-
-def _distances(atoms: Atoms) -> np.ndarray:
-    """Return sorted distances (Å) at fixed quantiles, and those of an atom to its images."""
-    n = len(atoms)
-    if n == 1:
-        distances = np.zeros(1)
-    else:
-        periodic = bool(atoms.pbc.any())
-        pairs = atoms.get_all_distances(mic=periodic)  # type: ignore[no-untyped-call]  # ASE's
-        distances = np.sort(pairs[np.triu_indices(n, 1)])
-    at = np.linspace(0, len(distances) - 1, N_QUANTILES).round().astype(int)
-    return np.concatenate([distances[at], _images(atoms)])
-
-
-def _images(atoms: Atoms) -> np.ndarray:
-    """Return distances of an atom to its periodic images (Å) that no choice of the cell changes.
-
-    They are the lengths of the Minkowski-reduced cell, the shortest of all vectors of the lattice,
-    and the root of the length, area or volume that repeats.
-    """
-    reduced = minkowski_reduce(atoms.cell, atoms.pbc)[0]  # type: ignore[no-untyped-call]  # ASE's
-    vectors = np.asarray(reduced)[atoms.pbc]
-    n = len(vectors)
-    if n == 0:
-        return np.empty(0)
-    steps = np.array([x for x in product(range(-2, 3), repeat=n) if x > (0,) * n])
-    shortest = np.sort(np.linalg.norm(steps @ vectors, axis=1))[:N_IMAGES]
-    size = np.sqrt(np.linalg.det(vectors @ vectors.T)) ** (1 / n)
-    return np.concatenate([np.sort(np.linalg.norm(vectors, axis=1)), shortest, [size]])

@@ -1,6 +1,7 @@
 """Find the nearest atoms of a structure, across periodic boundaries, too."""
 
 import math
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -27,9 +28,9 @@ def nearest(atoms: Atoms, cutoff: float) -> tuple[float, int, int, bool]:
     n, own = len(atoms), math.inf
     points, owners = atoms.positions, np.arange(n)
     if atoms.pbc.any():
-        cell = lattice(atoms)
+        cell = reduced(np.ascontiguousarray(atoms.cell.array).tobytes(), atoms.pbc.tobytes())
         own = float(np.linalg.norm(cell[atoms.pbc], axis=1).min())
-        points, owners = _with_images(atoms, cell, min(own, cutoff))
+        points, owners = images_near(atoms, cell, min(own, cutoff))
     distance, first, second = _closest(points, n, cutoff)
     if own <= min(cutoff, distance + ALIKE):  # an atom and its own image
         return own, 0, 0, True
@@ -52,29 +53,33 @@ def _closest(points: np.ndarray, n: int, cutoff: float) -> tuple[float, int, int
     return float(found[first, 1]), first, int(which[first, int(which[first, 0] == first)])
 
 
-def lattice(atoms: Atoms) -> np.ndarray:
-    """Return the shortest vectors of the lattice of a structure, [3, 3] (Å).
+@lru_cache(maxsize=256)
+def reduced(cell: bytes, pbc: bytes) -> np.ndarray:
+    """Return the shortest vectors of a lattice, [3, 3] (Å), as rows.
 
-    Along directions that are not periodic they are of length 1, and upright.
+    Along directions that are not periodic they are of length 1, and upright.  Frames of one file
+    have few cells, so that each is reduced once.
 
     Args:
-        atoms: The structure; its cell needs vectors along periodic directions only.
+        cell: The bytes of the cell, which needs vectors along periodic directions only.
+        pbc: The bytes of what says which directions are periodic.
     """
-    cell = np.array(atoms.cell.array)
-    cell[~atoms.pbc] = 0.0
-    upright = np.linalg.svd(cell)[2][int(atoms.pbc.sum()) :]
-    cell[~atoms.pbc] = upright
-    reduced: np.ndarray = minkowski_reduce(cell, atoms.pbc)[0]  # type: ignore[no-untyped-call]
-    return np.asarray(reduced)
+    vectors = np.frombuffer(cell).reshape(3, 3).copy()
+    periodic = np.frombuffer(pbc, bool)
+    vectors[~periodic] = 0.0
+    if not periodic.all():
+        vectors[~periodic] = np.linalg.svd(vectors)[2][int(periodic.sum()) :]
+    found: np.ndarray = minkowski_reduce(vectors, periodic)[0]  # type: ignore[no-untyped-call]
+    return np.asarray(found)
 
 
-def _with_images(atoms: Atoms, cell: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+def images_near(atoms: Atoms, cell: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the atoms inside a cell, and of their images those near its faces; and whose they are.
 
     Args:
         atoms: The structure.
         cell: The vectors of its lattice, reduced.
-        reach: How near images have to be (Å), at most the length of the shortest vector.
+        reach: How near images have to be (Å).
     """
     inverse = np.linalg.inv(cell)
     fractions = atoms.positions @ inverse

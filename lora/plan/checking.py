@@ -11,6 +11,7 @@ from lora.plan.config import Config
 from lora.plan.crosscheck import cross_check
 from lora.plan.messages import MOST, Key, Problem, dotted, in_order, problems_of
 from lora.plan.reading import Positions, read_config
+from lora.plan.servers import host_of
 from lora.plan.upgrade import Raw, old_names, upgrade
 from lora.plan.words import shown
 
@@ -71,7 +72,7 @@ def _validate(raw: Raw, folder: Path, positions: Positions | None) -> Config:
 def resolve(
     raw: Raw, *, folder: Path, positions: Positions | None = None
 ) -> tuple[Config, list[str]]:
-    """Return a checked config, and a warning for each old name in it.
+    """Return a checked config, and a line for each old name in it and for where it sends runs.
 
     Args:
         raw: The config as YAML holds it.
@@ -84,7 +85,10 @@ def resolve(
     warnings: list[str] = []
     if isinstance(raw, dict):
         raw, warnings = upgrade(raw)
-    return validate(raw, folder=folder, positions=positions), warnings
+    config = validate(raw, folder=folder, positions=positions)
+    if host := host_of(config.tracking.uri):  # before anything is sent there
+        warnings.append(f"config: tracking.uri: runs and the chosen model are sent to {host}")
+    return config, warnings
 
 
 def load_config(path: Path, *, folder: Path) -> Loaded:

@@ -13,6 +13,7 @@ from lora.plan.config_data import LABELS
 from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
 from lora.plan.points import count_points
+from lora.plan.servers import wrong_with
 from lora.plan.words import did_you_mean, shown
 
 MOST_POINTS = 10_000  # the plan of so many takes ten seconds
@@ -245,12 +246,8 @@ def _checks(config: Config) -> Iterator[Problem]:
 def _tracking(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the store."""
     uri, key = config.tracking.uri or "", ("tracking", "uri")
-    if "@" in uri:
-        yield Problem(
-            key,
-            "holds a user or a password; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment instead",
-        )
+    if why := wrong_with(uri):
+        yield Problem(key, why)
     if config.tracking.live and not uri.startswith(("http://", "https://")):
         yield Problem(
             ("tracking", "live"),

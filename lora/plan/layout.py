@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora.errors import UserError
 from lora.files.sealed import RECEIPT_FINDERS
 
 BY_PACK = ("train", "merge", "evaluate", "check")
@@ -36,52 +37,52 @@ class Layout:
     @property
     def plan(self) -> Path:
         """Return the file of the plan, which every command of a sweep takes."""
-        return self.results / "plan.json"
+        return self._at("plan.json")
 
     @property
     def tries(self) -> Path:
         """Return the file that says how often a job is tried; only a started sweep knows."""
-        return self.results / "train" / "tries.json"
+        return self._at("train", "tries.json")
 
     @property
     def pending(self) -> Path:
         """Return the file of jobs that wait in a queue for a reason that does not pass."""
-        return self.results / "pending.json"
+        return self._at("pending.json")
 
     def receipt(self, step: str, name: str = "") -> Path:
         """Return the receipt of a step: of a pack, cut, rung or page where it has several."""
         if step in BY_PACK:
-            return self.results / step / "packs" / f"{name}.json"
+            return self._at(step, "packs", f"{name}.json")
         if step == "truncate":
-            return self.results / "truncate" / name / "spectrum.json"
+            return self._at("truncate", name, "spectrum.json")
         if step in ("rung", "probe"):
             end = "_checks" if step == "probe" else ""
-            return self.results / "train" / "rungs" / f"{name}{end}.json"
+            return self._at("train", "rungs", f"{name}{end}.json")
         if step == "report":
-            return self.results / "report" / "pages" / f"{name}.json"
-        return self.results / RECEIPTS[step]
+            return self._at("report", "pages", f"{name}.json")
+        return self._at(RECEIPTS[step])
 
     def mark(self, step: str, name: str = "") -> Path:
         """Return the mark of a job, which is newer than its receipt where it has to run again."""
-        return self.results / "marks" / step / (name or step)
+        return self._at("marks", step, name or step)
 
     def log(self, step: str, name: str = "") -> Path:
         """Return the log of a step."""
-        return self.results / "logs" / (f"{step}/{name}.log" if name else f"{step}.log")
+        return self._at("logs", f"{step}/{name}.log" if name else f"{step}.log")
 
     def split(self, which: str) -> Path:
         """Return train.xyz, valid.xyz or test.xyz."""
-        return self.results / "data" / f"{which}.xyz"
+        return self._at("data", f"{which}.xyz")
 
     @property
     def foundation_model(self) -> Path:
         """Return the foundation model, which all jobs load."""
-        return self.results / "foundation" / "foundation.model"
+        return self._at("foundation", "foundation.model")
 
     @property
     def replayed(self) -> Path:
         """Return the labelled structures that trainings replay."""
-        return self.results / "replay" / "replay.xyz"
+        return self._at("replay", "replay.xyz")
 
     def training(self, point: str, rung: int = 0) -> Path:
         """Return the folder of a training: train.json, metrics.jsonl, adapter/.
@@ -91,41 +92,40 @@ class Layout:
             rung: Of a race, where the training stands after that rung: state.pt lies there, too;
                 0 is the whole training.
         """
-        folder = self.results / "train"
-        return folder / "rungs" / str(rung) / point if rung else folder / point
+        return self._at("train", *(("rungs", str(rung)) if rung else ()), point)
 
     def work(self, pack: str) -> Path:
         """Return the folder of a pack's checkpoint and lock."""
-        return self.results / "train" / "packs" / pack
+        return self._at("train", "packs", pack)
 
     def failed(self, pack: str) -> Path:
         """Return the file that counts how often points of a pack failed."""
-        return self.work(pack) / "failed.json"
+        return self._at("train", "packs", pack, "failed.json")
 
     @property
     def missed(self) -> Path:
         """Return the file that counts how often MLflow was down."""
-        return self.results / "track" / "missed.json"
+        return self._at("track", "missed.json")
 
     def cut(self, point: str) -> Path:
         """Return the folder of a cut point: spectrum.json, adapter/."""
-        return self.results / "truncate" / point
+        return self._at("truncate", point)
 
     def model(self, point: str) -> Path:
         """Return the merged model of a point."""
-        return self.results / "merge" / point / f"{point}.model"
+        return self._at("merge", point, f"{point}.model")
 
     def errors(self, point: str) -> Path:
         """Return the errors of a point; its parity data lie beside it."""
-        return self.results / "evaluate" / f"{point}.json"
+        return self._at("evaluate", f"{point}.json")
 
     def parity(self, point: str) -> Path:
         """Return reference and prediction of every number of a point."""
-        return self.results / "evaluate" / f"{point}.parquet"
+        return self._at("evaluate", f"{point}.parquet")
 
     def checks(self, point: str) -> Path:
         """Return what the checks found of a point."""
-        return self.results / "check" / f"{point}.json"
+        return self._at("check", f"{point}.json")
 
     @property
     def table(self) -> Path:
@@ -134,12 +134,25 @@ class Layout:
 
     def report(self, name: str) -> Path:
         """Return a file of the report."""
-        return self.results / "report" / name
+        return self._at("report", name)
 
     @property
     def database(self) -> Path:
         """Return MLflow's store where no server is named."""
-        return self.results / "track" / "mlflow.db"
+        return self._at("track", "mlflow.db")
+
+    def _at(self, *parts: str) -> Path:
+        """Return a path below the results folder, whatever names a stranger's plan or receipt has.
+
+        Raises UserError: a name leads out of it.
+        """
+        for part in parts:
+            if part.startswith("/") or ".." in part.split("/"):
+                raise UserError(
+                    f"{self.results}: {part[:60]!r} is no name of a point, pack or page; this "
+                    "folder was not made by mace-lora"
+                )
+        return self.results.joinpath(*parts)
 
     def receipt_of(self, path: Path) -> Path | None:
         """Return the receipt of the job that makes a file; None where no receipt is there.

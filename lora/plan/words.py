@@ -23,6 +23,7 @@ def shown(value: Any) -> str:
     except (RecursionError, ValueError):  # a list in itself; an int of thousands of digits
         text = f"a {type(value).__name__}"
     text = re.sub(r"//[^/\s]*@", "//***@", text)  # a user and a password
+    text = re.sub(r"(?i)((?:pass\w*|pwd|token|secret|api_?key)[=:])[^&\s'\"]+", r"\1***", text)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 

@@ -324,8 +324,8 @@ def _track(call: Call) -> None:
     from lora.steps.track import TrackSettings, track
 
     config = call.sweep.config.tracking
-    settings = TrackSettings(config.uri, config.experiment, config.model, or_later=True)
-    track(call.sweep, settings, call.receipt)
+    own = TrackSettings(config.uri, config.experiment, config.model, or_later=True, named=False)
+    track(call.sweep, own, call.receipt)
 
 
 STEPS = {

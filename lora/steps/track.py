@@ -28,6 +28,7 @@ class TrackSettings:
     uri:        http(s)://server; None is an SQLite file in the results folder
     experiment: the name of the MLflow experiment, made if need be
     model:      the name of the registered model; None is the experiment's with the sweep's id
+    named:      whether the user named uri outside of the config: it may get credentials
     or_later:   where the store does not take all, note it in missed.json and raise nothing
     """
 
@@ -35,6 +36,7 @@ class TrackSettings:
     experiment: str = "mace-lora-sweep"
     model: str | None = None
     or_later: bool = False
+    named: bool = True
 
 
 def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
         UserError: The store cannot be reached.
     """
     layout = sweep.layout
-    store = Store(layout.results, settings.uri, settings.experiment)
+    store = Store(layout.results, settings.uri, settings.experiment, settings.named)
     found: dict[str, Any] = {"uri": store.uri, "experiment": settings.experiment}
     # MLflow searches by a filter in which a quote of the name would end it
     name = re.sub(r"[^A-Za-z0-9_. -]+", "-", settings.experiment)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lora.errors import UserError
 from lora.files.lock import Lock
 from lora.plan.layout import Layout
+from lora.plan.servers import NAMED, host_of, is_named, wrong_with
 
 # a server that is down shall cost seconds, not minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -26,6 +26,12 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 SWEEP, POINT = "sweep_id", "point"  # tags that a run is found by
 KEY, DIGEST = "training_key", "content_digest"  # tags that say what is in it
+# what MLflow sends to whatever server it is told to talk to
+CREDENTIALS = tuple(
+    f"MLFLOW_TRACKING_{x}"
+    for x in ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "AWS_SIGV4", "CLIENT_CERT_PATH")
+)
+CREDENTIALS_FILE = Path("~/.mlflow/credentials")
 VIEW = "mlflow.sharedViewState."  # tag of an experiment that MLflow's UI takes a view from
 
 
@@ -36,13 +42,17 @@ class Store:
         results: The results folder of the sweep.
         uri: http(s)://server or sqlite:///file; None is an SQLite file in the results folder.
         experiment: Its name; it is made if need be.
+        named: Whether the user named the server outside of the config, so that it may get the
+            user's credentials.
 
     Raises:
         UserError: The uri has a password in it.
     """
 
-    def __init__(self, results: str | Path, uri: str | None, experiment: str) -> None:
-        self.results, self.experiment = Path(results), experiment
+    def __init__(
+        self, results: str | Path, uri: str | None, experiment: str, named: bool = False
+    ) -> None:
+        self.results, self.experiment, self.named = Path(results), experiment, named
         self.uri = check_uri(uri) or store_uri(self.results)
         self.sweep = sweep_id(self.results)
         self.experiment_id = ""
@@ -52,8 +62,11 @@ class Store:
         """Connect; in an SQLite file alone, as its writers would hurt each other.
 
         Raises:
-            UserError: The store could not be reached, or refused something.
+            UserError: The store could not be reached, or refused something, or is a stranger's and
+                would get the user's credentials.
         """
+        if not self.named:
+            _refuse_credentials(self.uri)
         import mlflow
         from mlflow.exceptions import MlflowException
         from requests import RequestException
@@ -210,14 +223,24 @@ def check_uri(uri: str | None) -> str | None:
     """Return a uri, once it is clear that no password stands in it.
 
     Raises:
-        UserError: One does; it would end up in logs, commands and reports.
+        UserError: One may; it would end up in logs, commands and reports.
     """
-    if uri and "@" in urlsplit(uri).netloc:
-        raise UserError(
-            "tracking: uri: it must not hold a user or password; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
-        )
+    if why := wrong_with(uri or ""):
+        raise UserError(f"tracking: uri: it {why}")
     return uri
+
+
+def _refuse_credentials(uri: str) -> None:
+    """Raise UserError where MLflow would send credentials to a server that only a config names."""
+    held = [name for name in CREDENTIALS if os.environ.get(name)]
+    if CREDENTIALS_FILE.expanduser().is_file():
+        held.append(str(CREDENTIALS_FILE))
+    if held and host_of(uri) and not is_named(uri):
+        raise UserError(
+            f"tracking: the credentials of {held[0]} are not sent to {host_of(uri)}, which the "
+            f"config alone names; set {NAMED}={uri} in the environment if that server is to have "
+            "them, or unset them; then run snakemake again, and the missing runs are uploaded"
+        )
 
 
 def store_uri(results: Path) -> str:
