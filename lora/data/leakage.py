@@ -1,6 +1,7 @@
 """Find equal and nearly equal structures in two sets of a split."""
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -14,10 +15,28 @@ from lora.data.structures import SETS
 
 EQUAL = 1e-6  # Å; the largest difference of equal structures
 CLOSEST = 20  # pairs that are named
-MANY = 100_000  # pairs of two sets that are looked at one by one
-LOOKED_AT = 2000  # structures of which the closest are looked for where there are more pairs
+AXES = 10  # distances that a search tree knows; with more it is no faster than no tree
+MANY = 3_000_000  # pairs of two sets that are looked at; of more, every k-th structure is
+CHUNK = 50_000  # of them at a time
 
 Pair = tuple[float, tuple[str, int], tuple[str, int]]  # difference (Å), set and number of each
+
+
+@dataclass
+class Found:
+    """The pairs of two sets that are alike.
+
+    Attributes:
+        exact: How many are equal.
+        within: How many are within the tolerance, the equal ones included.
+        every: 1 where all were looked at, k where every k-th structure was: counts are estimates.
+        closest: The closest: difference (Å), number in the first set, number in the second.
+    """
+
+    exact: int = 0
+    within: int = 0
+    every: int = 1
+    closest: list[tuple[float, int, int]] = field(default_factory=list)
 
 
 def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
@@ -32,21 +51,22 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
         tolerance: The largest difference of any of the distances (Å).
 
     Returns:
-        {"tolerance_angstrom", "duplicates", "near_duplicates": counts, "closest": the 20 closest
-        pairs, each {"angstrom", "a", "b"}, with set, number in the set, source file and frame}.
+        {"tolerance_angstrom", "duplicates", "near_duplicates": counts, "counted_every": 1, or k
+        where counts are estimates from every k-th structure, "closest": the 20 closest pairs, each
+        {"angstrom", "a", "b"}, with set, number in the set, source file and frame}.
     """
     reach = max(tolerance, EQUAL)
-    exact, within = 0, 0
+    total = Found()
     examples: list[Pair] = []
     for members in _by_composition(sets):
         vectors = {
             x: np.array([fingerprint(sets[x][i]) for i in own]) for x, own in members.items()
         }
-        trees = {x: cKDTree(own) for x, own in vectors.items()}
         for a, b in combinations(members, 2):
-            equal, near = trees[a].count_neighbors(trees[b], [EQUAL, reach], p=np.inf).tolist()
-            exact, within = exact + equal, within + near
-            for gap, i, j in _closest(trees[a], trees[b], reach) if near else ():
+            found = _compare(vectors[a], vectors[b], reach)
+            total.exact, total.within = total.exact + found.exact, total.within + found.within
+            total.every = max(total.every, found.every)
+            for gap, i, j in found.closest:
                 examples.append((gap, (a, members[a][i]), (b, members[b][j])))
             examples = sorted(examples)[:CLOSEST]
     closest = [
@@ -54,8 +74,9 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
     ]
     return {
         "tolerance_angstrom": tolerance,
-        "duplicates": exact,
-        "near_duplicates": within - exact,
+        "duplicates": total.exact,
+        "near_duplicates": total.within - total.exact,
+        "counted_every": total.every,
         "closest": closest,
     }
 
@@ -73,22 +94,31 @@ def _by_composition(sets: dict[str, list[Atoms]]) -> list[dict[str, list[int]]]:
     return [members for members in found.values() if len(members) > 1]
 
 
-def _closest(a: cKDTree, b: cKDTree, reach: float) -> list[tuple[float, int, int]]:
-    """Return the closest pairs of points of two trees, with their difference (Å).
+def _compare(first: np.ndarray, second: np.ndarray, reach: float) -> Found:
+    """Return the pairs of two sets of fingerprints that are within reach.
 
-    Of more than `MANY` pairs, those of the first `LOOKED_AT` points are looked at.
+    Args:
+        first: Those of one set, [n, n_distances] (Å).
+        second: Those of the other, [m, n_distances] (Å).
+        reach: The largest difference of any of the distances (Å).
     """
-    if a.count_neighbors(b, reach, p=np.inf) <= MANY:
-        found = a.sparse_distance_matrix(b, reach, p=np.inf, output_type="ndarray")
-        gaps, i, j = found["v"], found["i"], found["j"]
-    else:
-        most, k = np.nextafter(reach, np.inf), min(CLOSEST, b.n)
-        gaps, j = b.query(a.data[:LOOKED_AT], k, p=np.inf, distance_upper_bound=most)
-        i = np.repeat(np.arange(len(gaps)), k)
-        gaps, j = gaps.ravel(), j.ravel()
-        i, gaps, j = (x[np.isfinite(gaps)] for x in (i, gaps, j))
-    order = np.lexsort((j, i, gaps))[:CLOSEST]
-    return [(float(gaps[x]), int(i[x]), int(j[x])) for x in order]
+    axes = np.argsort(first.std(axis=0))[-AXES:]  # those that tell structures apart best
+    tree, asked = cKDTree(first[:, axes]), second[:, axes]
+    rough = np.asarray(tree.query_ball_point(asked, reach, p=np.inf, return_length=True))
+    every = max(1, -(-int(rough.sum()) // MANY))
+    found, looked = Found(every=every), np.flatnonzero(rough)[::every]
+    parts = np.flatnonzero(np.diff(np.cumsum(rough[looked]) // CHUNK)) + 1
+    for own in np.split(looked, parts) if len(looked) else ():
+        i = np.concatenate(tree.query_ball_point(asked[own], reach, p=np.inf)).astype(int)
+        j = np.repeat(own, rough[own])
+        gaps = np.abs(first[i] - second[j]).max(axis=1)
+        found.exact += every * int((gaps <= EQUAL).sum())
+        near = np.flatnonzero(gaps <= reach)
+        found.within += every * len(near)
+        best = near[np.lexsort((j[near], i[near], gaps[near]))[:CLOSEST]]
+        pairs = zip(gaps[best].tolist(), i[best].tolist(), j[best].tolist(), strict=True)
+        found.closest = sorted([*found.closest, *pairs])[:CLOSEST]
+    return found
 
 
 def _named(sets: dict[str, list[Atoms]], name: str, i: int) -> dict[str, Any]:

@@ -87,9 +87,10 @@ def _leaks(sets: Sets, settings: SplitSettings, said: list[str]) -> dict[str, An
     """Return what the leakage check finds; warn of duplicates."""
     leaks = leakage(sets, settings.near_duplicate)
     if leaks["duplicates"] or leaks["near_duplicates"]:
+        about = "about " if leaks["counted_every"] > 1 else ""
         _warn(
-            f"{leaks['duplicates']} exact and {leaks['near_duplicates']} near duplicates (within "
-            f"{settings.near_duplicate:g} Å) lie in two sets, so that the errors of the later set "
+            f"{about}{leaks['duplicates']} exact and {leaks['near_duplicates']} near duplicates "
+            f"(within {settings.near_duplicate:g} Å) lie in two sets, so that the errors of the later set "
             "are too small; split.json names the closest pairs",
             said,
         )
