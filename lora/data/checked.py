@@ -100,7 +100,7 @@ def check_geometry(atoms: Atoms, where: str) -> None:
                 "remove the structure"
             )
     periodic = atoms.cell.array[atoms.pbc]
-    if np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
+    if len(periodic) and np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
         raise UserError(
             f"{where}: is periodic but its cell has no vectors of their own along the periodic "
             "directions; set Lattice or pbc"

@@ -8,7 +8,9 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import minkowski_reduce
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
+FEW = 200  # points among which all distances are faster than a tree
 ALIKE = 1e-9  # Å; rounding of distances
 
 
@@ -43,14 +45,20 @@ def nearest(atoms: Atoms, cutoff: float) -> tuple[float, int, int, bool]:
 
 def _closest(points: np.ndarray, n: int, cutoff: float) -> tuple[float, int, int]:
     """Return the smallest distance between one of the first n points and any other, and both."""
+    if len(points) <= FEW:
+        apart = cdist(points[:n], points)
+        apart[range(n), range(n)] = math.inf
+        first, second = divmod(int(apart.argmin()), len(points))
+        found = float(apart[first, second])
+        return found if found <= cutoff else math.inf, first, second
     order = np.lexsort(points[:n].T)  # a tree of points in one place takes forever
     same = np.flatnonzero((np.diff(points[order], axis=0) == 0).all(axis=1))
     if len(same):
         i, j = sorted(map(int, order[same[0] : same[0] + 2]))
         return 0.0, i, j
-    found, which = cKDTree(points).query(points[:n], k=2, distance_upper_bound=cutoff)
-    first = int(found[:, 1].argmin())  # the nearest is the point itself, or one in its place
-    return float(found[first, 1]), first, int(which[first, int(which[first, 0] == first)])
+    near, which = cKDTree(points).query(points[:n], k=2, distance_upper_bound=cutoff)
+    first = int(near[:, 1].argmin())  # the nearest is the point itself, or one in its place
+    return float(near[first, 1]), first, int(which[first, int(which[first, 0] == first)])
 
 
 @lru_cache(maxsize=256)

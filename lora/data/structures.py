@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,11 @@ def read_structures(
     Raises:
         UserError: One line with file, frame, key, value and remedy.
     """
-    frames = _read(Path(path), labelled=True)
+    found = _read(Path(path), labelled=True)
+    first = names_of(found[0])
     dropped: Counter[str] = Counter()
-    found = [checked(x, keys, Origin(str(path), i), dropped) for i, x in enumerate(frames)]
+    for i, atoms in enumerate(found):  # in place: both would not fit where one does
+        found[i] = checked(atoms, keys, Origin(str(path), i), dropped)
     for line in _left_out(path, dropped, keys):
         log.warning(line)
         said = [] if said is None else said
@@ -72,7 +75,7 @@ def read_structures(
         mark_free_atom(atoms)
     if not any(has_label(atoms, x) for atoms in found for x in QUANTITIES):
         asked = ", ".join(keys.named()[x] for x in QUANTITIES)
-        present = ", ".join(names_of(frames[0])) or "none"
+        present = ", ".join(first) or "none"
         raise UserError(
             f"{path}: no frame has {asked}; the keys of frame 0 are {present}; set data.energy_key "
             "and data.forces_key"
@@ -164,7 +167,13 @@ def formula_of(atoms: Atoms) -> str:
     Args:
         atoms: The structure.
     """
-    return str(atoms.symbols.formula.format("hill"))
+    return _formula(atoms.numbers.tobytes(), atoms.numbers.dtype.str)
+
+
+@lru_cache(maxsize=4096)
+def _formula(numbers: bytes, dtype: str) -> str:
+    """Return the formula of atomic numbers; most files have few."""
+    return str(Atoms(np.frombuffer(numbers, dtype)).symbols.formula.format("hill"))
 
 
 def type_of(atoms: Atoms) -> str:

@@ -90,8 +90,8 @@ def _leaks(sets: Sets, settings: SplitSettings, said: list[str]) -> dict[str, An
         about = "about " if leaks["counted_every"] > 1 else ""
         _warn(
             f"{about}{leaks['duplicates']} exact and {leaks['near_duplicates']} near duplicates "
-            f"(within {settings.near_duplicate:g} Å) lie in two sets, so that the errors of the later set "
-            "are too small; split.json names the closest pairs",
+            f"(within {settings.near_duplicate:g} Å) lie in two sets, so that the errors of the "
+            "later set are too small; split.json names the closest pairs",
             said,
         )
     return leaks

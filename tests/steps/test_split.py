@@ -1,14 +1,16 @@
 """Splits: fractions, whole groups, contiguous blocks, seeds, leakage."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
-from lora.data.grouping import SplitSettings
+from lora.data.fingerprint import fingerprint
+from lora.data.grouping import SplitSettings, allocate
 from lora.data.leakage import leakage
 from lora.data.origin import origin_of, where
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
@@ -204,3 +206,82 @@ def test_weights_of_config_types_are_those_of_mace(
             plain = 2.0 if atoms.info[ENERGY] < 4 else 1.0  # test errors count as they did
             assert float(graph.weight) == (plain if name == "test" else own)
     assert caplog.text.count("data.config_type_weights: no structure is cold") == 1
+
+
+# --- many structures, and large ones
+
+
+def test_pairs_are_counted_and_not_listed() -> None:
+    """Frames that are all alike: n^2 pairs, in the memory of n."""
+    frames = [molecule("H2O") for _ in range(2400)]
+    for i, atoms in enumerate(frames):
+        atoms.positions[0, 2] += 1e-4 * (i % 7)
+    sets = {"train": frames[:2000], "valid": frames[2000:2200], "test": frames[2200:]}
+    tracemalloc.start()
+    found = leakage(sets, 0.01)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["duplicates"] + found["near_duplicates"] == 2000 * 400 + 200 * 200
+    same = [[i % 7 for i in range(2400)][x] for x in (slice(2000), slice(2000, 2200))]
+    rest = [i % 7 for i in range(2200, 2400)]
+    pairs = [(same[0], same[1]), (same[0], rest), (same[1], rest)]
+    assert found["duplicates"] == sum(a.count(x) * b.count(x) for a, b in pairs for x in range(7))
+    assert len(found["closest"]) == 20 and found["counted_every"] == 1
+    assert peak < 150e6
+
+
+def test_of_too_many_pairs_some_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lora.data.leakage.MANY", 1000)
+    frames = [molecule("H2O") for _ in range(200)]
+    found = leakage({"train": frames[:100], "valid": frames[100:], "test": []}, 0.01)
+    assert (found["counted_every"], found["duplicates"]) == (10, 100 * 100)
+
+
+def test_fingerprints_of_periodic_structures_are_those_of_ase() -> None:
+    """All pairs by the nearest image, for cells of every shape."""
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        cell = rng.normal(size=(3, 3)) + 4 * np.eye(3)
+        atoms = Atoms("H7", rng.normal(size=(7, 3)) * 4, cell=cell, pbc=True)
+        pairs = np.sort(atoms.get_all_distances(mic=True)[np.triu_indices(7, 1)])
+        found = fingerprint(atoms)[:64]
+        assert np.abs(found - pairs[np.linspace(0, 20, 64).round().astype(int)]).max() < 1e-9
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_large_structures_are_known_by_their_neighbours(periodic: bool) -> None:
+    """In another cell, rotated and in another order; not where one atom has moved."""
+    rng = np.random.default_rng(3)
+    atoms = bulk("Cu", cubic=True) * (11, 11, 11)  # 5,324 atoms: all pairs took 23 GB
+    atoms.rattle(0.1, rng=rng)
+    atoms.pbc = periodic
+    other = atoms[rng.permutation(len(atoms))]
+    turn = Rotation.random(rng=rng).as_matrix()
+    cell = np.array([[1, 0, 0], [1, 1, 0], [0, -1, 1]]) @ atoms.cell.array
+    other.set_cell(cell @ turn.T)
+    other.positions = (other.positions + 5) @ turn.T
+    moved = atoms.copy()
+    moved.positions[17] += 0.5
+    tracemalloc.start()
+    found = leakage({"train": [atoms], "valid": [other], "test": [moved]}, 0.01)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found["duplicates"], found["near_duplicates"]) == (1, 0)
+    assert peak < 100e6
+
+
+def test_groups_are_allocated_in_one_pass() -> None:
+    groups = [*range(100_000)]
+    found = allocate(groups, SplitSettings())
+    assert found.count("test") == found.count("valid") == 10_000
+    assert allocate([f"{x}" for x in groups], SplitSettings()) == found
+
+
+def test_a_group_may_have_a_name_of_several_words(dataset: Path, tmp_path: Path) -> None:
+    frames = load_structures(dataset)
+    for atoms in frames:
+        atoms.info["mol"] = np.array([1, int(atoms.info[ENERGY]) % 6])
+    write_structures(tmp_path / "b.xyz", frames)
+    split(tmp_path / "b.xyz", SplitSettings(method="group", group_key="mol"), tmp_path / "out")
+    groups = [{i % 6 for i in x} for x in sets_of(tmp_path / "out").values()]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2]
