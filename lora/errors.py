@@ -1,5 +1,7 @@
 """What ends a step early: a mistake of the user, a pause; and the exit codes that say so."""
 
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -28,11 +30,32 @@ class UserErrors(UserError):  # noqa: N818  # several of them
         return type(self), (self.lines,)
 
 
+MEMORY_CODE = 71  # EX_OSERR: the system gave no memory
 EXIT_CODE = 75  # EX_TEMPFAIL: nothing is wrong, run it again
 
 
 class Paused(Exception):  # noqa: N818  (it is no error)
     """A training that stopped early and goes on from its checkpoint when it is run again."""
+
+
+# how libraries without an error of its own say that there is no memory
+NO_MEMORY = re.compile(
+    "bad_alloc|allocate memory|failed to allocate|out of memory|not enough memory|bad allocation",
+    re.IGNORECASE,
+)
+MEMORY = "memory ran out; give the job more of it, or lower batch_size and valid_batch_size"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return True where an error says that there is no memory left, of the CPU or the GPU.
+
+    Args:
+        error: The error, of Python, torch or another library.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return named or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
 
 
 def one_line(text: object) -> str:

@@ -14,7 +14,17 @@ from typing import Any
 
 from lora.cli.options import read
 from lora.cli.warm import ask
-from lora.errors import EXIT_CODE, Paused, UserError, UserErrors, one_line, trouble
+from lora.errors import (
+    EXIT_CODE,
+    MEMORY,
+    MEMORY_CODE,
+    Paused,
+    UserError,
+    UserErrors,
+    one_line,
+    out_of_memory,
+    trouble,
+)
 from lora.files.sealed import read_json
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import LABELS
@@ -31,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 def do(arguments: list[str]) -> int:
     """Run a step in this process.
 
-    Returns 0; 2 for a mistake of the user; 74 where a file cannot be read or written; 75 for a
-    training to be gone on with.  All but 0 say why in one line on stderr.
+    Returns 0; 2 for a mistake of the user; 71 where memory runs out; 74 where a file cannot be
+    read or written; 75 for a training to be gone on with.  All but 0 say why in one line on stderr.
     """
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
@@ -50,18 +60,24 @@ def do(arguments: list[str]) -> int:
     except UserError as error:
         print(f"mace-lora {step}: {one_line(error)}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if not error.filename and error.errno not in _FULL:
-            raise  # of a network or a library: its traceback says more
-        print(
-            f"mace-lora {step}: {one_line(trouble(error))}; run it again when that is mended",
-            file=sys.stderr,
-        )
-        return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
     except Paused as reason:
         print(f"mace-lora {step}: {reason}; run it again to go on", file=sys.stderr)
         return EXIT_CODE
+    except Exception as error:
+        return _of_the_machine(step, error)
     return 0
+
+
+def _of_the_machine(step: str, error: Exception) -> int:
+    """Say what the machine lacks; return the exit code, or raise what is a fault of ours."""
+    if out_of_memory(error):
+        print(f"mace-lora {step}: {MEMORY}", file=sys.stderr)
+        return MEMORY_CODE
+    if not isinstance(error, OSError) or not (error.filename or error.errno in _FULL):
+        raise error  # of a network or a library: its traceback says more
+    why = one_line(trouble(error))
+    print(f"mace-lora {step}: {why}; run it again when that is mended", file=sys.stderr)
+    return 2 if isinstance(error, FileNotFoundError) else 74  # EX_IOERR
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lora.errors import Paused, UserError
+from lora.errors import MEMORY, Paused, UserError, out_of_memory
 from lora.files.lock import Lock
 from lora.mace.device import set_threads
 from lora.plan.commands import Base, Limits, Run
@@ -121,16 +121,17 @@ def _train(session: Session, waited: bool) -> list[dict[str, Any]]:
             meanwhile = session.made_meanwhile() if any_of(waited) and whole else []
             return made + (meanwhile or session.resume().run().save())
         return made
-    except (UserError, Paused, OSError):
+    except (UserError, Paused):
         raise
     except Exception as error:  # of torch, a driver, a bug: it may be of these points alone
+        if isinstance(error, OSError) and not out_of_memory(error):
+            raise
         if not session.inputs.limits.give_up or rank_and_size()[1] > 1:
             raise
-        results = session.fail(_in_a_line(error))
-        if not results:  # there is no checkpoint to go by
-            raise
-        log.exception("this was the last try")
-        return made + results
+        why = MEMORY if out_of_memory(error) else _in_a_line(error)
+        log.error("this was the last try: %s", why, exc_info=None if why == MEMORY else error)
+        error.__traceback__ = None  # it holds what filled the memory
+        return made + session.fail(why)
 
 
 def _in_a_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lora.errors import UserError
+from lora.errors import UserError, out_of_memory
 from lora.mace.graphs import batches, in_epoch
 from lora.mace.loss import measure_of
 from lora.mace.predict import frozen
@@ -94,8 +94,7 @@ class Fit:
             each_step: Called after every step of the optimisers; both may `save` and raise.
 
         Raises:
-            UserError: The loss of the untrained model is not finite, or a single point does not
-                fit into memory before it has trained.
+            UserError: The loss of the untrained model is not finite.
         """
         while group := self._next_group():
             while group:
@@ -186,20 +185,23 @@ class Fit:
 
         Raises:
             PointError: There is no room for a point, not even alone.
-            UserError: The same before it has trained, or where processes share the training.
+            UserError: The same where processes share the training.
         """
         results: list[T] = []
         while todo := group[len(results) : len(results) + self.together]:
             try:
                 results += compute(todo)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:  # the first is torch's, too
+                if not out_of_memory(error):
+                    raise
                 if len(todo) == 1:
                     s, epoch = self.points[todo[0]].settings, self.points[todo[0]].epoch
                     sizes = f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}"
                     # processes that share a training must all go the same way
-                    if epoch < 0 or rank_and_size()[1] > 1:
+                    if rank_and_size()[1] > 1:
                         raise UserError(f"{sizes}: memory ran out; lower them") from None
-                    why = f"memory ran out in epoch {epoch + 1} with {sizes}; lower them"
+                    when = f"in epoch {epoch + 1}" if epoch >= 0 else "before the first epoch"
+                    why = f"memory ran out {when} with {sizes}; lower them"
                     raise PointError(todo[0], why) from None
                 self.together = -(-len(todo) // 2)
                 log.warning("memory ran out: %d points share a step from here on", self.together)

@@ -35,7 +35,7 @@ def write_result(out: Path, point: Course, shared: dict[str, Any]) -> dict[str, 
 
     Args:
         out: The folder of the point.
-        point: Its course, with one epoch at least.
+        point: Its course; with one epoch at least, unless it has failed.
         shared: What else train.json says.
 
     Returns:
@@ -47,16 +47,22 @@ def write_result(out: Path, point: Course, shared: dict[str, Any]) -> dict[str, 
     result: dict[str, Any] = {
         "point": out.name,
         "settings": asdict(point.settings),
-        "epochs": point.epoch,
+        "epochs": max(0, point.epoch),
         "ended_by": point.ended() or Ending.STOPPED,
         **({"reason": point.reason} if point.reason else {}),
-        "best_epoch": point.best_epoch,
-        "best": point.history[point.best_epoch],
+        **_best(point),
         "seconds": round(point.seconds, 1),
         **shared,
     }
     write_sealed(out / RESULT, result, [out / HISTORY])
     return result
+
+
+def _best(point: Course) -> dict[str, Any]:
+    """Return which epoch was the best, and what it measured; {} where none came to its end."""
+    if not point.history:
+        return {}
+    return {"best_epoch": point.best_epoch, "best": point.history[point.best_epoch]}
 
 
 def results_of(folders: Iterable[Path], keys: list[str]) -> list[dict[str, Any]]:

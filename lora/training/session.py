@@ -178,21 +178,24 @@ class Session:
 
         Points that had not ended have failed: no model of them is built or kept.  Those that had
         ended before keep their best weights, which a model on the CPU takes from the checkpoint,
-        because a GPU may be of no use after a crash.
+        because a GPU may be of no use after a crash.  What is not in the checkpoint has no epoch.
 
         Args:
             why: What stands in train.json.
 
         Returns:
-            The contents of each train.json; [] where the checkpoint does not have all points.
+            The contents of each train.json.
         """
+        if not self.keys:  # it broke off while it read its files
+            every = [(out, Course(one)) for out, one in self.inputs.points.items()]
+            for _, course in every:
+                course.fail(why)
+            return [write_result(out, course, {}) for out, course in every]
         state = read_checkpoint(self.checkpoint, "cpu")
-        every = list(zip(self.keys, self.settings, strict=True)) if self.keys else []
-        courses = {key: Course.of(one, state[key]) for key, one in every if key in state}
+        named = list(zip(self.keys, self.settings, strict=True))
+        courses = {x: Course.of(s, state[x]) if x in state else Course(s) for x, s in named}
         alone = zip(self.keys, self.running, strict=False)  # failed before the crash
         courses |= {key: point for key, point in alone if point.failed}
-        if not state or not self.keys or courses.keys() != set(self.keys):
-            return []
         for course in courses.values():
             if not course.rests(self.inputs.part.until):
                 course.fail(why)
@@ -203,7 +206,7 @@ class Session:
                     self.running[i].load_state(state[key])
                     self._leave([i] if not courses[key].failed else [])
                     self.running[i].load_best()
-        notes = state["notes"]
+        notes = state.get("notes", {})
         return [self._write(i, courses[key], notes) for i, key in enumerate(self.keys)]
 
     # --- the parts of it
@@ -310,8 +313,10 @@ class Session:
             card = {"base_name": self.inputs.base.called, "best_epoch": point.best_epoch}
             folder = out / ADAPTER
             spectra = self.trainee.save(i, point.settings, self.full, folder, names, card)
-        trainable, total = notes["parameters"][i]
-        counted = {"trainable_parameters": trainable, "total_parameters": total}
+        counted = {}
+        if "parameters" in notes:
+            names_of = ("trainable_parameters", "total_parameters")
+            counted = dict(zip(names_of, notes["parameters"][i], strict=True))
         shared = {name: value for name, value in notes.items() if name != "parameters"}
         shared |= {"key": self._named()[i]}
         if self.inputs.limits.part:

@@ -149,8 +149,8 @@ class TrainingState(Course):
 
     @torch.no_grad()
     def load_best(self) -> None:
-        """Put the weights of the best epoch back."""
-        for name, parameter in self.trained.items():
+        """Put the weights of the best epoch back; there are none where it failed before."""
+        for name, parameter in self.trained.items() if self.best else ():
             parameter.copy_(self.best[name])
 
     def state(self) -> dict[str, Any]:

@@ -193,11 +193,43 @@ def test_a_crash_after_a_point_had_no_room(
     assert not any("valid_final" in name for name, *_ in run.metrics)
 
 
-def test_a_crash_without_a_checkpoint_is_raised(
+@pytest.mark.parametrize("where", ["validate", "read"])
+def test_a_crash_before_the_first_checkpoint_is_written_down(
+    where: str, inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable
+) -> None:
+    """No epoch, no model, a reason; and the next start trains it as if nothing had been."""
+    pack = Pack(tmp_path / "pack", inputs)
+    with monkeypatch.context() as patch:
+        owner, name = {"validate": (Fit, "_validate"), "read": (Session, "_set_keys")}[where]
+        patch.setattr(owner, name, lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pack.train()
+        assert not pack.receipt.exists()
+        pack.train(give_up=True)
+    assert finished(pack.receipt) == []
+    for point in "ab":
+        result = read_json(pack.home / point / "train.json")
+        assert (result["ended_by"], result["epochs"]) == ("failed", 0)
+        assert result["reason"] == "ZeroDivisionError: division by zero"
+        assert lines_of(pack.home / point) == [] and "best" not in result
+    pack.train()
+    assert finished(pack.receipt) == ["a", "b"]
+    told(f"a crash before the first checkpoint ({where})", 1, "marked failed", "trained")
+
+
+def test_memory_runs_out_before_the_first_epoch(
     inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = Pack(tmp_path, inputs)
-    monkeypatch.setattr(Fit, "_validate", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        pack.train(give_up=True)
-    assert not pack.receipt.exists()
+    """Of one point alone, on a CPU: the other is trained."""
+    pack, outputs = Pack(tmp_path, inputs), Fit._outputs
+
+    def no_room(self: Fit, batch: object, group: list[int], training: bool) -> list:
+        if 1 in [self.points[i].settings.rank for i in group]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return outputs(self, batch, group, training)
+
+    monkeypatch.setattr(Fit, "_outputs", no_room)
+    pack.train(give_up=True)
+    result = read_json(pack.home / "a/train.json")
+    assert result["reason"].startswith("memory ran out before the first epoch with batch_size 3")
+    assert result["ended_by"] == "failed" and finished(pack.receipt) == ["b"]
