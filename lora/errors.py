@@ -38,9 +38,10 @@ class Paused(Exception):  # noqa: N818  (it is no error)
     """A training that stopped early and goes on from its checkpoint when it is run again."""
 
 
-# how libraries without an error of its own say that there is no memory
+# how Python's import, torch and other libraries say that there is no memory
 NO_MEMORY = re.compile(
-    "bad_alloc|allocate memory|failed to allocate|out of memory|not enough memory|bad allocation",
+    "bad_alloc|bad allocation|allocation failed|allocate memory|failed to allocate|out of memory"
+    "|not enough memory|failed to map segment|returned NULL without setting",
     re.IGNORECASE,
 )
 MEMORY = "memory ran out; give the job more of it, or lower batch_size and valid_batch_size"
@@ -52,10 +53,16 @@ def out_of_memory(error: BaseException) -> bool:
     Args:
         error: The error, of Python, torch or another library.
     """
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
-    return named or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
+    at: BaseException | None = error
+    while at is not None:  # the one that it came from may say it
+        named = isinstance(at, MemoryError) or type(at).__name__ == "OutOfMemoryError"  # torch's
+        vague = isinstance(at, (RuntimeError, SystemError, ImportError))
+        if named or (vague and NO_MEMORY.search(str(at))):
+            return True
+        if isinstance(at, OSError) and at.errno == errno.ENOMEM:
+            return True
+        at = at.__context__
+    return False
 
 
 def one_line(text: object) -> str:

@@ -33,7 +33,7 @@ from lora.data.labels import (
     names_of,
 )
 from lora.data.origin import Origin, read_from
-from lora.errors import UserError
+from lora.errors import UserError, out_of_memory
 from lora.files.comment import CONTROL, ODD_NUMBER, SHOWN, escaped, parse_comment
 from lora.files.sealed import check_file, write_text
 from lora.files.xyz import is_xyz, scan
@@ -234,9 +234,9 @@ def _parse(path: Path, source: Path | io.StringIO, form: str | None) -> list[Ato
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frames = _by_ase(source, form)
-    except MemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         why, where = error, str(path)
         if form:
             why, where = _first_wrong(path) or (error, where)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lora.catalogue.foundations import BY_NAME, NAMES, USABLE, why_not
-from lora.errors import UserError
+from lora.errors import UserError, out_of_memory
 from lora.files.sealed import check_file
 from lora.mace.conditions import CONDITIONS
 from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
@@ -96,6 +96,8 @@ def _unpickled(path: Path) -> object:
             "that need it cannot be fine-tuned here"
         ) from None
     except Exception as error:
+        if out_of_memory(error):
+            raise
         why = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UserError(f"{path}: cannot be read as a model ({why[0]})") from None
 

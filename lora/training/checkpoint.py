@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lora.errors import out_of_memory
 from lora.files.sealed import read_headed, write_torch
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any]:
             read_headed(path), map_location=device, weights_only=True
         )
     except Exception as error:
+        if out_of_memory(error):
+            raise
         what = type(error).__name__  # torch's own words advise to load it unsafely
         log.warning("%s cannot be read (%s): starting again", path, what)
         return {}

@@ -83,6 +83,13 @@ def small_disk(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def little_memory(megabytes: int) -> None:
+    """The process gets so much more memory than it has, and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def clock_set_back() -> None:
     """From the fifth question on, the clock is a day behind."""
     now, asked = time.time, 0

@@ -23,6 +23,7 @@ from tests.faults.child import (
     clock_set_back,
     dies_at_write,
     fault,
+    little_memory,
     memory_runs_out,
     one_does_not_fit,
     small_disk,
@@ -216,6 +217,31 @@ def test_memory_runs_out(whole: Chain, tmp_path: Path, told: Callable) -> None:
     assert "memory ran out: 1 points share a step from here on" in step.said()
     close(chain, whole, {"a", "b"})
     told("GPU memory runs out for a pack (made up)", 1, "pack halved, said", "to 1e-8")
+
+
+@pytest.mark.parametrize("step", ["split", "train", "evaluate"])
+def test_little_memory(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
+    """20 MB, or a few more, above the start: one line, or it is enough; then all is as it was."""
+    ran_out = 0
+    for megabytes in range(4, 64, counts.of(28, 4)):
+        chain = whole.before(step, tmp_path / str(megabytes))
+        broken = chain.start(step, fault(little_memory, megabytes))
+        code = broken.wait()
+        lines = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
+        assert "Traceback" not in broken.said(), broken.said()
+        assert (code, len(lines)) in ((0, 0), (71, 1), (2, 1)), (megabytes, code, broken.said())
+        assert all("memory ran out" in x for x in lines), lines
+        ran_out += code != 0
+        if step == "train" and code:
+            last = chain.start(step, fault(little_memory, megabytes), "--give_up", "1")
+            assert last.wait() == 0, (megabytes, last.said())
+            assert "Traceback" not in last.said()
+            found = read_json(chain.home / "out/train/packs/p.json")
+            assert all("memory" in x["reason"] for x in found.values() if x["ended_by"] == "failed")
+        chain.run(step)
+        assert equal(chain, whole, step) or step == "train"
+    assert ran_out or step == "split"
+    told(f"little memory in {step}", ran_out, "exit 71, one line", "equal")
 
 
 WRONG = {
