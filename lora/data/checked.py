@@ -207,7 +207,7 @@ def _weight(values: np.ndarray, where: str, key: str) -> float:
 def _numbers(value: object, where: str, key: str) -> np.ndarray:
     """Return a label as floats; raise UserError for texts and truth values."""
     try:
-        if np.asarray(value).dtype != bool:
+        if np.asarray(value).dtype.kind not in "bUS":  # numpy reads the text 1_000 as a number
             return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         pass

@@ -21,7 +21,7 @@ PART = rf"""\\.|{"|".join(f"{x}?" for x in HELD)}|[^\s=\\"'\{{\[]"""
 ITEM = re.compile(rf"((?:{PART})++)(\s*+=(\s*+)((?:{PART}|=)*+))?+|\s++|(=)|.", re.DOTALL)
 CLOSED = re.compile(rf"""(?:\\.|{"|".join(HELD)}|[^\\"'\{{\[])*+""", re.DOTALL)
 SWALLOWED = re.compile(r"[^\s=\\\"'\{\[]+=")  # an item where a value should be
-EMPTY = re.compile(r"""(?:.*=)?(?:""|''|\[\]|\{\})*""", re.DOTALL)
+EMPTY = re.compile(r"""(?:(?:\\.|[^\\])*=)?(?:""|''|\[\]|\{\})*""", re.DOTALL)
 QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 # numbers that Python reads and no other program: 1_000, and digits of other scripts

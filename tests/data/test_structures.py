@@ -8,7 +8,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from matscipy.neighbours import neighbour_list
 
+from lora.data.near import nearest
 from lora.data.origin import origin_of, where
 from lora.data.structures import (
     ENERGY,
@@ -63,6 +65,8 @@ BAD = {
     "inf_position": (inf_position, "positions holds a number that is not finite"),
     "vector_energy": (lambda a: a.info.update({ENERGY: np.ones(4)}), "holds 4 numbers, not one"),
     "flat_cell": (flat_cell, "is periodic but its cell has no vectors"),
+    "far": (lambda a: a.positions.__setitem__((0, 0), 1e12), "positions reaches 1e.12 Å; give"),
+    "large": (lambda a: a.set_cell([9, 9, 1e12]), "cell reaches 1e.12 Å; give positions in Å"),
     "odd_stress": (odd_stress, r"REF_stress holds 5 numbers; give 6 \(Voigt\) or 9"),
 }
 
@@ -172,3 +176,84 @@ def test_an_origin_that_is_not_there_is_the_file_itself(tmp_path: Path) -> None:
     path = write(tmp_path / "x.xyz", water(), water())
     assert [origin_of(a) for a in load_structures(path)] == [(str(path), 0), (str(path), 1)]
     assert origin_of(water()) is None and where(water(), "m.model", 3) == "m.model frame 3"
+
+
+NAMES_OF_TYPES = ["a\\b", "tab\tin", "a=b", "x=", "wide\u3000space", '"', "[", "it's", "1_000", "٣"]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_TYPES)
+def test_words_survive_writing_twice(tmp_path: Path, name: str) -> None:
+    atoms = water(config_type=name)
+    for _ in range(2):
+        write_structures(tmp_path / "x.xyz", [atoms])
+        (atoms,) = load_structures(tmp_path / "x.xyz")
+    assert (atoms.info["config_type"], atoms.info[ENERGY]) == (name, -14.0)
+
+
+def test_what_holds_nothing_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.xyz", water())
+    path.write_text(path.read_text().replace(' pbc="F F F"', ' pbc="F F F" config_type=""'))
+    (atoms,) = read_structures(path)
+    assert "config_type" not in atoms.info and atoms.info[ENERGY] == -14.0
+
+
+def test_a_label_in_two_places(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.xyz", water())
+    path.write_text(path.read_text().replace(" pbc=", ' REF_forces="1 2 3" pbc='))
+    with pytest.raises(
+        UserError, match="frame 0: REF_forces stands in the comment line and in the"
+    ):
+        read_structures(path)
+
+
+def test_a_number_of_underscores_is_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.xyz", water())
+    path.write_text(path.read_text().replace("REF_energy=-14.0", "REF_energy=-1_4"))
+    with pytest.raises(UserError, match="frame 0: REF_energy is '-1_4', not a number"):
+        read_structures(path)
+
+
+def test_a_text_that_breaks_a_line(tmp_path: Path) -> None:
+    text = r'"_JSON \"a\\nb\""'
+    path = write(tmp_path / "x.xyz", water())
+    path.write_text(path.read_text().replace(" pbc=", f" config_type={text} pbc="))
+    with pytest.raises(UserError, match="frame 0: 'config_type' holds a control character"):
+        read_structures(path)
+
+
+def test_a_name_of_a_file_on_two_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a\nb.xyz", water())
+    with pytest.raises(UserError, match="the name of the file holds a control character"):
+        read_structures(path)
+
+
+def test_atomic_numbers_that_no_element_has(tmp_path: Path) -> None:
+    path = tmp_path / "x.xyz"
+    path.write_text("1\nProperties=Z:I:1:pos:R:3 REF_energy=-1\n999 0 0 0\n")
+    with pytest.raises(UserError, match="the unknown element of atomic number 999"):
+        read_structures(path)
+
+
+def test_large_and_flat_cells_take_no_memory() -> None:
+    """A grid of cells of the cutoff would have 10^15 of them."""
+    for cell in ([1e4] * 3, [[5, 0, 0], [1e4, 5, 0], [0, 0, 5]], [1e5, 1e5, 9]):
+        atoms = Atoms("OH", positions=[[0, 0, 0.05], [0, 0, -0.05]], cell=cell, pbc=True)
+        distance, i, j, crosses = nearest(atoms, 0.2)
+        assert (i, j, crosses) == (0, 1, False) and distance == pytest.approx(0.1)
+    atoms = Atoms("H" * 50_000, cell=[10] * 3, pbc=True)  # all in one place
+    assert nearest(atoms, 0.2) == (0.0, 0, 1, False)
+
+
+def test_the_nearest_are_those_of_a_grid() -> None:
+    """Cells of every shape, periodic along some directions."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        pbc = rng.permutation([True, rng.random() < 0.5, rng.random() < 0.5])
+        cell = rng.normal(size=(3, 3)) + 3 * np.eye(3)
+        n = int(rng.integers(1, 300, endpoint=True)) if rng.random() < 0.1 else 5
+        atoms = Atoms(f"H{n}", rng.normal(size=(n, 3)) * 4, cell=cell, pbc=pbc)
+        i, j, d = neighbour_list("ijd", atoms, 1.0)
+        found = nearest(atoms, 1.0)
+        assert found[0] == (pytest.approx(d.min()) if len(d) else np.inf)
+        if len(d):
+            assert any({a, b} == {*found[1:3]} for a, b in zip(i, j, strict=True))

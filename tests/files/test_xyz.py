@@ -1,11 +1,13 @@
 """Frames of extended xyz, line by line: none is lost, and what is wrong has its line."""
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
 
 from lora.errors import UserError
+from lora.files.comment import wrong_in
 from lora.files.xyz import columns_of, is_xyz, parse_comment, scan
 
 ONE = "2\nProperties=species:S:1:pos:R:3 e=1\nH 0 0 0\nH 0 0 1\n"
@@ -51,6 +53,29 @@ WRONG = {
     "hole": ("2\nc\nH 0 0 0\n\nH 0 0 1\n", "line 1: .*line 4 is empty after 1"),
     "too_many": (ONE + "H 0 0 2\n", "line 5: .*'H 0 0 2' stands where frame 1 .*frame 0 above has"),
     "prose": ("this is\nnot xyz\n", "line 1: .*'this is' stands where frame 0"),
+    "count": ("1e30\n", "line 1: .*'1e30' stands where frame 0 names its atoms"),
+    "huge": ("9" * 5000 + "\n", "line 1: .*'9{40}' stands where frame 0 names its atoms"),
+    "digits": ("１\n", "line 1: .*'１' stands where frame 0 names its atoms"),
+    "nul": (ONE.replace("e=1", "e=\x00"), "line 2: .*comment line holds a NUL character"),
+    "escape": (ONE.replace("e=1", "e=\x1b[31m"), "line 2: .*holds an escape character"),
+    "twice": (ONE.replace("e=1", "e=1 f=2 e=3"), "line 2: .*comment line names e twice"),
+    "columns": (ONE.replace("H 0 0 1", "H 0 0 1 7"), "line 4: .*5 columns stand where .* 4"),
+    "few": (ONE.replace("H 0 0 1", "H 0 0"), "line 4: .*3 columns stand where .* names 4"),
+    "many": (ONE.replace("R:3", "R:1000000000"), "line 2: .*Properties=.* is not name:type"),
+    "wide": (ONE.replace("R:3", "R:99999"), "line 2: .*names 100000 columns, more than 1000"),
+    "kinds": (ONE.replace("pos:R", "pos:Q"), "line 2: .*Properties=.* with the types S, R, I, L"),
+    "column_twice": (ONE.replace(":3 e", ":3:pos:R:3 e"), "line 2: .*Properties names pos twice"),
+    "number": (ONE.replace("H 0 0 1", "H 0 0 1_000"), "line 4: .*'1_000' is no plain number"),
+    "script": (ONE.replace("H 0 0 1", "H 0 0 １"), "line 4: .*'１' is no plain number"),
+    "lattice": (ONE.replace("e=1", 'Lattice="1_0 0 0"'), "line 2: .*holds no plain number"),
+    "no_value": (ONE.replace("e=1", "type= e=1"), "line 2: .*type has no value before e=1"),
+    "empty": (ONE.replace("e=1", 'type="" e=1'), "line 2: .*type has no value before e"),
+    "no_end": (
+        ONE.replace("e=1", "note=it's e=1"),
+        "line 2: .*' in its comment line is not closed",
+    ),
+    "equals": (ONE.replace("e=1", "e=1 =2"), "line 2: .*an = stands alone"),
+    "long": ("x" * 1_000_001, "line 1: .*the line has more than 1000000 characters"),
     "bytes": (b"\xff\xfe1", "cannot be read as extended xyz"),
 }
 
@@ -68,3 +93,32 @@ def test_columns_without_names(tmp_path: Path) -> None:
     path = tmp_path / "x.xyz"
     path.write_text("1\nE=-1\nH 0 0 0 0.1 0.2 0.3\n1\nE=-1\nH 0 0 0\n" + ONE)
     assert [x.unnamed for x in scan(path)] == [3, 0, 0]
+
+
+def test_what_looks_odd_and_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "x.xyz"
+    comments = ["it's water, a glass of water", "e=1 e=1", "name=1_2 group=a_b", "url=http://x?a=b"]
+    comments += ["a=[[1, 2], [3, 4]] b={x y}", 'c="it\'s"', "flag e=1", "i = 3, E = -1.5"]
+    path.write_text("".join(f"1\n{x}\nH 0 0 0\n" for x in comments))
+    assert len(list(scan(path))) == len(comments)
+
+
+def test_a_broken_archive(tmp_path: Path) -> None:
+    path = tmp_path / "x.xyz.gz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"x\.xyz\.gz: cannot be read as extended xyz"):
+        list(scan(path))
+
+
+def test_long_comment_lines_take_no_long(tmp_path: Path) -> None:
+    for line in (
+        " " * 200_000,
+        '"\\' * 100_000,
+        "a" + " " * 200_000,
+        "[" * 200_000,
+        "= " * 100_000,
+    ):
+        started = time.process_time()
+        wrong_in(line)
+        parse_comment(line)
+        assert time.process_time() - started < 10
