@@ -18,7 +18,7 @@ from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
 EVIL = "a b'c\"d $(touch pwned) `touch pwned` ;touch pwned; é☆ %s %20"
-LINK = "`x <javascript:alert(1)>`_ <i>"  # of reStructuredText, as captions are written
+LINK = "`x`_ javascript:alert(1) *b*"  # of reStructuredText, as captions are written
 WORDS = "$(touch pwned) <script>alert(1)</script> $x_{$ é _h & \\n"
 SECRET = "correct-horse-battery"
 
@@ -82,7 +82,7 @@ def test_what_strangers_wrote_is_text_in_the_report(sweep: Sweep) -> None:
     report = (sweep.home / "report.html").read_text()
     assert "<script>alert(1)" not in report
     assert not re.search(r"href=.{0,3}javascript:", report)
-    assert html.escape(LINK) in report.replace("\\u003c", "<").replace("\\u003e", ">")
+    assert LINK in report  # as it is, without a link or a bold word
 
 
 def test_secrets_are_nowhere(sweep: Sweep) -> None:
@@ -101,6 +101,7 @@ def test_secrets_are_nowhere(sweep: Sweep) -> None:
         ({"results": "out{pack}"}, "results"),
         ({"results": "-rf"}, "results"),
         ({"results": "why?"}, "results"),
+        ({"data": {"file": "`x <javascript:alert(1)>`_.xyz"}}, "data.file"),
         ({"results": "two\nlines"}, "results"),
         ({"foundation": {"model": "b{}.model"}}, "foundation.model"),
         ({"data": {"file": "--out"}}, "data.file"),
