@@ -97,7 +97,7 @@ def _near_origin(atoms: Atoms) -> Atoms:
     """
     if atoms.pbc.any() or np.abs(atoms.positions).max() <= FAR:
         return atoms
-    moved: Atoms = atoms.copy()  # type: ignore[no-untyped-call]  # ASE's
+    moved: Atoms = atoms.copy()
     ends = atoms.positions.min(axis=0), atoms.positions.max(axis=0)
     moved.positions -= (ends[0] + ends[1]) / 2
     return moved
