@@ -41,7 +41,7 @@ class Paused(Exception):  # noqa: N818  (it is no error)
 # how Python's import, torch and other libraries say that there is no memory
 NO_MEMORY = re.compile(
     "bad_alloc|bad allocation|allocation failed|allocate memory|failed to allocate|out of memory"
-    "|not enough memory|failed to map segment|returned NULL without setting",
+    "|not enough memory|failed to map segment|returned NULL without setting|without exception set",
     re.IGNORECASE,
 )
 MEMORY = "memory ran out; give the job more of it, or lower batch_size and valid_batch_size"

@@ -51,6 +51,7 @@ def do(arguments: list[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # where a line of the log has no room, the step says why
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     step = arguments[0] if arguments else ""
     try:

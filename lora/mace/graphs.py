@@ -22,6 +22,7 @@ from lora.mace.conditions import check_conditions
 from lora.mace.door import Untyped, default_dtype, upstream
 
 HEAD = "lora_head"  # the key of a structure for another head than the first; no file has it
+FAR = 50.0  # Å
 HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
 
@@ -73,7 +74,7 @@ def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
     r_max, dtype = float(model.r_max), model.r_max.dtype
 
     def make(i: int) -> Any:
-        atoms = structures[i]
+        atoms = _near_origin(structures[i])
         head = atoms.info.get(HEAD)
         config = data.config_from_atoms(
             atoms, key_specification=keys, head_name=head if head in heads else heads[0]
@@ -86,6 +87,20 @@ def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
 
     made = Graphs(len(structures), make)
     return made[:] if len(made) <= HELD else made
+
+
+def _near_origin(atoms: Atoms) -> Atoms:
+    """Return a structure without a cell around the origin, where it is `FAR` from there.
+
+    MACE looks for neighbours on a grid that reaches from the origin to the farthest atom, five
+    cutoffs wide for each Å: at 300 Å it takes 8 GB.
+    """
+    if atoms.pbc.any() or np.abs(atoms.positions).max() <= FAR:
+        return atoms
+    moved: Atoms = atoms.copy()
+    ends = atoms.positions.min(axis=0), atoms.positions.max(axis=0)
+    moved.positions -= (ends[0] + ends[1]) / 2
+    return moved
 
 
 def _with_true_cell(graph: Any, atoms: Atoms) -> Any:

@@ -176,7 +176,8 @@ class Tracking(Section):
         default=None,
         description="The tracking server; null means an SQLite file in the results folder. "
         "Credentials belong in the environment (MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN), never here.",
+        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN), never here; they are sent only where "
+        "MLFLOW_TRACKING_URI there names the same server.",
     )
     experiment: Text = Field(
         default="mace-lora-sweep", description="The name of the MLflow experiment."

@@ -135,7 +135,8 @@ class Split(Section):
     near_duplicate: NotNegative = Field(
         default=0.01,
         description="Two structures of different sets are reported as near duplicates if their "
-        "sorted interatomic distances differ by no more than this (Å).",
+        "sorted interatomic distances differ by no more than this (Å); of more than 500 atoms, "
+        "the distances to nearest neighbours.",
     )
     valid_file: FilePath | None = Field(default=None, description="For given: the validation set.")
     test_file: FilePath | None = Field(default=None, description="For given: the test set.")

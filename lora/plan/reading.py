@@ -212,8 +212,8 @@ def _look_through(top: yaml.Node, file: str) -> tuple[list[str], dict[Key, int],
         if isinstance(node, yaml.ScalarNode):
             warnings.extend(_odd_number(node, file))
             if node.tag == INT and len(node.value) > DIGITS:
-                line = node.start_mark.line + 1
-                errors.append(f"{file} line {line}: holds a number of {len(node.value)} digits")
+                why = f"holds a value that cannot be read (a number of {len(node.value)} digits)"
+                errors.append(f"{file} line {node.start_mark.line + 1}: {why}")
         elif isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
                 lines.setdefault((*key, i), item.start_mark.line + 1)

@@ -185,7 +185,7 @@ def _clean(value: str) -> str:
 
 def _path(value: str) -> str:
     """Return a path that Snakemake, MLflow and a shell can work with."""
-    if found := re.search(r"[{}?]", value):
+    if found := re.search(r"[{}?<>]", value):
         raise said(
             f"{shown(value)} holds {found[0]!r}, which Snakemake or MLflow reads as a pattern; "
             "rename the file or folder"

@@ -267,7 +267,7 @@ def test_little_memory(step: str, whole: Chain, tmp_path: Path, told: Callable) 
         if step == "train" and code:
             last = chain.start(step, fault(little_memory, megabytes), "--give_up", "1")
             assert last.wait() == 0, (megabytes, last.said())
-            assert "Traceback" not in last.said()
+            assert "Traceback" not in last.said(), last.said()
             found = read_json(chain.home / "out/train/packs/p.json")
             assert all("memory" in x["reason"] for x in found.values() if x["ended_by"] == "failed")
         chain.run(step)

@@ -18,6 +18,7 @@ from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
 EVIL = "a b'c\"d $(touch pwned) `touch pwned` ;touch pwned; é☆ %s %20"
+LINK = "`x`_ javascript:alert(1) *b*"  # of reStructuredText, as captions are written
 WORDS = "$(touch pwned) <script>alert(1)</script> $x_{$ é _h & \\n"
 SECRET = "correct-horse-battery"
 
@@ -31,7 +32,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     data = teacher_data(12, seed=0)
     for atoms in data:
         atoms.info["config_type"] = WORDS
-    write_structures(home / f"data {EVIL}.xyz", data)
+    write_structures(home / f"data {EVIL} {LINK}.xyz", data)
     shutil.move(home / "hot.xyz", home / f"hot {EVIL}.xyz")
     made.config |= {
         "results": f"out {EVIL}",
@@ -45,7 +46,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         "export": {"engines": ["ase"], "data_licence": WORDS},
     }
     made.config["data"] = {
-        "file": f"data {EVIL}.xyz",
+        "file": f"data {EVIL} {LINK}.xyz",
         "test_sets": [{"name": "hot", "file": f"hot {EVIL}.xyz"}],
     }
     os.environ |= {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": SECRET}
@@ -78,7 +79,10 @@ def test_what_strangers_wrote_is_text_in_the_report(sweep: Sweep) -> None:
     for page in pages:
         assert "<script>alert" not in page.read_text(), page.name
     assert html.escape("<script>alert(1)") in (out / "report/card.html").read_text()
-    assert "<script>alert(1)" not in (sweep.home / "report.html").read_text()
+    report = (sweep.home / "report.html").read_text()
+    assert "<script>alert(1)" not in report
+    assert not re.search(r"href=.{0,3}javascript:", report)
+    assert LINK in report  # as it is, without a link or a bold word
 
 
 def test_secrets_are_nowhere(sweep: Sweep) -> None:
@@ -97,6 +101,7 @@ def test_secrets_are_nowhere(sweep: Sweep) -> None:
         ({"results": "out{pack}"}, "results"),
         ({"results": "-rf"}, "results"),
         ({"results": "why?"}, "results"),
+        ({"data": {"file": "`x <javascript:alert(1)>`_.xyz"}}, "data.file"),
         ({"results": "two\nlines"}, "results"),
         ({"foundation": {"model": "b{}.model"}}, "foundation.model"),
         ({"data": {"file": "--out"}}, "data.file"),

@@ -160,3 +160,14 @@ def test_no_key_of_a_file_selects_a_head_or_a_label(tmp_path: Path) -> None:
     assert all(torch.equal(plain[key], same[key]) for key in plain if torch.is_tensor(plain[key]))
     (marked,) = mark_replay([atoms], 0.5)
     assert int(graphs([marked], model)[0].head) == 1 and marked.info["config_weight"] == 0.5
+
+
+def test_a_molecule_far_from_the_origin_takes_no_more_memory() -> None:
+    """MACE's grid of neighbours reaches from the origin: at 5,000 Å it would take terabytes."""
+    model, atoms = make_model(), mixed(2)[-1].copy()
+    atoms.pbc, atoms.cell = False, None
+    far = atoms.copy()
+    far.positions += [5000.0, -3000.0, 0.0]
+    near, moved = (predict(model, graphs([x], model)) for x in (atoms, far))
+    assert np.allclose(near["energy"], moved["energy"], rtol=0, atol=1e-9)
+    assert np.allclose(near["forces"], moved["forces"], rtol=0, atol=1e-9)

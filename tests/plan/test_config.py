@@ -474,3 +474,19 @@ def test_import_is_quick() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_grid_of_more_points_than_a_sweep_can_plan() -> None:
+    (line,) = lines_of({"grid": {"rank": [*range(1, 102)], "alpha": [*range(1, 101)]}})
+    assert re.match(r"config: grid: makes 101\d\d points .* a sweep has at most 10000", line)
+
+
+def test_of_very_many_mistakes_some_are_named() -> None:
+    lines = lines_of({f"k{i}": 1 for i in range(3000)})
+    assert len(lines) == 51
+    assert lines[-1] == "config: there are 2950 more mistakes; correct these first"
+
+
+def test_digits_of_other_scripts_are_no_numbers() -> None:
+    (line,) = lines_of({"train": {"patience": "１２"}})
+    assert "patience: '１２' is not a whole number" in line

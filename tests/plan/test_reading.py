@@ -86,3 +86,27 @@ def test_lines_of_keys(tmp_path: Path) -> None:
     assert lines[("a",)] == 1 and lines[("a", "b", 1)] == 3 and lines[("z", "w")] == 5
     assert file.positions.where(("a", "none", "deeper")) == f" ({path}, line 1)"
     assert file.positions.where(("none",)) == f" ({path})"
+
+
+def test_numbers_that_are_others_in_yaml_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("a: 1_000\nb: 010\nc: 1:30\nd: 0x1F\ne: 12\nf: 1.5\ng: '1_0'\nh: 0\n")
+    found = read_config(path)
+    assert [found.values[x] for x in "abcd"] == [1000, 8, 90, 31]
+    assert found.warnings == [
+        f"{path} line {n}: {written} is {value} in YAML; write {value}"
+        for n, written, value in [(1, "1_000", 1000), (2, "010", 8), (3, "1:30", 90)]
+        + [(4, "0x1F", 31)]
+    ]
+
+
+def test_a_config_of_very_many_values_ends_soon(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"a: [{'x, ' * 200_000}]\n")
+    with pytest.raises(UserErrors, match="more than 50000 values"):
+        read_config(path)
+    path.write_text("a: " + "9" * 5000)
+    with pytest.raises(
+        UserErrors, match=r"line 1: holds a value that cannot be read \(a number of 5000 digits\)"
+    ):
+        read_config(path)
