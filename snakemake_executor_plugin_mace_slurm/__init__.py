@@ -59,6 +59,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._said: set[str] = set()
         self._queued: set[str] = set()
         self._settled: set[str] = set()
+        self._tags: dict[Any, Tag] = {}
         super().__init__(workflow, logger)
 
     def __post_init__(self, test_mode: bool = False) -> None:
@@ -116,7 +117,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def get_partition_arg(self, job: Any) -> str:
         """Add the comment: of two in a command, sbatch takes the second."""
-        comment = shlex.quote(str(self.tag(job)))
+        comment = shlex.quote(str(self._tags.get(job) or self.tag(job)))
         return f"{super().get_partition_arg(job)} --comment {comment}"
 
     # --- what an earlier start has left
@@ -133,13 +134,15 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if dropped := self.earlier.drop(self.sweep.is_stale):
             self.logger.warning(f"slurm: cancelled, as it is not as now: {', '.join(dropped)}")
         there = {key for tag in self.earlier.tags.values() for key in tag.jobs}
+        if not there:
+            return
         for job in (one for x in jobs for one in members(x)):
             if there & self.tag(job).jobs.keys():  # it has its place in the queue already
                 self.workflow.dag._priority[job] = job.HIGHEST_PRIORITY
 
     def resume(self, job: Any) -> bool:
         """Wait for the job of an earlier start that does the same; return False for none."""
-        tag = self.tag(job)
+        tag = self._tags[job]
         number = self.earlier.take(tag, self._ending.wait)
         if number:
             self.logger.info(f"slurm: job {number} of an earlier start is waited for: {tag.name}")
@@ -160,8 +163,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         cap(job, self.longest(job))
 
     def run_job_pre(self, job: Any) -> None:
-        """Cap the time of a job before it is printed and submitted."""
+        """Cap the time of a job before it is printed and submitted, and say what it is.
+
+        Not where it is submitted: of several threads, only one may parse code for a digest.
+        """
         self.cap(job)
+        self._tags[job] = self.tag(job)
         super().run_job_pre(job)
 
     def get_job_exec_prefix(self, job: Any) -> str:
@@ -176,6 +183,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_job(self, job: Any) -> None:
         """Submit a job; wait while Slurm refuses it for a reason that passes."""
+        try:
+            self._submit(job)
+        except Exception as error:  # nobody else looks at what happens in this thread
+            super()._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error!r}")
+
+    def _submit(self, job: Any) -> None:
         if job.is_group():  # the folder of its log is called as that of a job
             job.wildcards = list(dict.fromkeys(y for x in members(job) for y in x.wildcards))
         if self.resume(job):
@@ -217,7 +230,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """Count a job that is in the queue."""
         number, log = job_info.external_jobid, job_info.aux["slurm_logfile"]
         self._queued.add(number)
-        self.book.submitted(number, self.tag(job_info.job), str(log))
+        self.book.submitted(number, self._tags[job_info.job], str(log))
         super().report_job_submission(job_info, register_job)
 
     def report_job_success(self, job_info: Any) -> None:
