@@ -111,8 +111,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def tag(self, job: Any) -> Tag:
         """Return what a job runs, and for which points."""
-        if self.sweep:
-            return self.sweep.tag(job)
+        if self.sweep and (found := self.sweep.tag(job)).jobs:
+            return found
         return Tag({"/".join([x.rule.name, *x.wildcards]): "" for x in members(job)})
 
     def get_partition_arg(self, job: Any) -> str:

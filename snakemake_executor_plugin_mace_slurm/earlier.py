@@ -11,6 +11,7 @@ from collections.abc import Callable
 from snakemake_executor_plugin_mace_slurm.ask import ask, queue
 from snakemake_executor_plugin_mace_slurm.tag import Tag
 
+ASK_AGAIN = 5.0  # seconds after which a queue that gave no answer is asked again
 PATIENCE = 300.0  # seconds for a cancelled job to write its checkpoint and go
 
 
@@ -24,7 +25,11 @@ class Earlier:
     def __init__(self, name: str) -> None:
         """Ask for the jobs of that name."""
         self.name = name
-        self.tags = {x.number: Tag.read(x.comment) for x in (queue(name) or {}).values()}
+        found = queue(name)
+        while found is None:  # none in the queue and no answer are not the same
+            time.sleep(ASK_AGAIN)
+            found = queue(name)
+        self.tags = {x.number: Tag.read(x.comment) for x in found.values()}
 
     def drop(self, stale: Callable[[Tag], bool]) -> list[str]:
         """Cancel those that are stale; return what they ran."""
@@ -47,6 +52,11 @@ class Earlier:
             cancelled, until = False, time.monotonic() + PATIENCE
             while time.monotonic() < until:
                 there = queue(self.name)
+                if there is None:
+                    until += ASK_AGAIN + 1.0  # no answer is no sign that it will not go
+                    if wait(ASK_AGAIN):
+                        return ""
+                    continue
                 if there is not None and number not in there:
                     break
                 if there and there[number].goes_on:

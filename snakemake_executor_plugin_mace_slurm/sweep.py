@@ -27,14 +27,17 @@ class InSweep:
     @classmethod
     def of(cls, workflow: Any) -> "InSweep | None":
         """Return the sweep of a workflow; None of a workflow that is not ours."""
-        sweep = workflow.globals.get("SWEEP")
+        # rules of a module have globals of their own
+        spaces = [workflow.globals, *(x.module_globals for x in workflow.rules)]
+        sweep = next((x["SWEEP"] for x in spaces if x.get("SWEEP")), None)
         return cls(sweep, workflow.executor_settings.jobname_prefix) if sweep else None
 
     def tag(self, job: Any) -> Tag:
         """Return what a job or a group of jobs runs, from what, and for which points."""
         from lora.plan.submission import points_of
 
-        found = [self.known[str(x.output[0])] for x in members(job)]
+        receipts = [str(x.output[0]) if x.output else "" for x in members(job)]
+        found = [self.known[x] for x in receipts if x in self.known]  # rules of the user's own
         points = dict.fromkeys(p for x in found for p in points_of(self.sweep, x))
         return Tag({x.key: self.identity(x) for x in found}, tuple(points))
 

@@ -108,7 +108,8 @@ def _progress(
 ) -> dict[str, Any]:
     """Return how far a training is, and its errors: of the best epoch, once that is known."""
     last = history[-1]
-    shown = history[result["best_epoch"]] if "best_epoch" in result else last
+    best = result.get("best_epoch", len(history))  # of the training before, while one runs anew
+    shown = history[best] if best < len(history) else last
     left = None
     if epochs and last["epoch"]:
         pace = _pace(history)

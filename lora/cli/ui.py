@@ -40,13 +40,12 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
     tracked = Layout(results).receipt("track")
     if not tracked.is_file():
         raise UserError(f"ui: {tracked} is missing; the sweep has not been tracked yet")
-    if is_elsewhere(results):
+    verify_sweep(results)
+    sweep = Sweep.load(Layout(results).plan)
+    config = sweep.config.tracking
+    if config.uri is None and is_elsewhere(results):
         print(f"{results} was moved: MLflow's store in it is made anew", flush=True)
-        sweep = Sweep.load(Layout(results).plan)
-        config = sweep.config.tracking
-        track(sweep, TrackSettings(config.uri, config.experiment, config.model))
-    else:
-        verify_sweep(results)
+        track(sweep, TrackSettings(None, config.experiment, config.model, named=False))
     found = read_json(tracked)
     pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
     pages |= {k: found[k] for k in ("charts", "compare") if k in found}

@@ -5,18 +5,19 @@ from pathlib import Path
 from lora.cli.options import PLAN
 
 
-def verify(results: str | Path) -> None:
+def verify(results: str | Path, store: bool = True) -> None:
     """Check every file of a sweep, and print what was found.
 
     Args:
         results: The results folder.
+        store: As for `lora.steps.verify.verify`.
 
     Raises:
         UserError: As `lora.steps.verify.verify`.
     """
     from lora.steps.verify import verify as check
 
-    print(*check(results), sep="\n")
+    print(*check(results, store), sep="\n")
 
 
 def verify_sweep(source: str | Path) -> None:
@@ -26,4 +27,4 @@ def verify_sweep(source: str | Path) -> None:
         source: A results folder, or a model file.
     """
     if (Path(source) / PLAN).is_file():
-        verify(source)
+        verify(source, store=False)

@@ -54,10 +54,11 @@ class Lock:
         while not self._create():
             content = _read(self.path)
             if content != seen:
-                if seen and not self.wait:
+                if seen and content and not self.wait:
                     raise Taken(_who(content))
                 if content and not seen:
-                    log.info("%s: waiting for %s", self.path, _who(content))
+                    tell = log.info if self.wait else log.warning  # of a start one wants to know
+                    tell("%s: waiting for %s", self.path, _who(content))
                 seen, since = content, time.monotonic()
             if _is_gone(self.path, content) or time.monotonic() - since > STALE:
                 self._take(content)
@@ -84,7 +85,12 @@ class Lock:
             return False
         with os.fdopen(handle, "w") as file:
             self.inode = os.fstat(handle).st_ino
-            file.write(self._content())
+            try:
+                file.write(self._content())
+                file.flush()
+            except OSError:  # a full disk: leave no lock that nobody holds
+                self.path.unlink(missing_ok=True)
+                raise
         return True
 
     def _content(self) -> str:
@@ -157,7 +163,8 @@ def _is_gone(path: Path, content: str) -> bool:
         inode = path.stat().st_ino
     except OSError:
         return False
-    return about.get("inode", inode) != inode or _has_ended(about)
+    here = about.get("where") == _here()  # file systems number files for each machine
+    return here and (about.get("inode", inode) != inode or _has_ended(about))
 
 
 def _read(path: Path) -> str:

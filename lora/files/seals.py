@@ -7,7 +7,6 @@ A file counts as damaged where it differs from its digest, and a sealed file als
 gone.  What was found whole is remembered by size and date, so that the next look is quick.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lora.errors import UserError
-from lora.files.sealed import digest, read_headed, read_seal, remedy, write_text
+from lora.files.sealed import digest, read_headed, read_json, read_seal, remedy, write_sealed
 
 PASSING = ("logs", "marks")  # folders that nothing is read from
-COPIES = "artifacts"  # folder of copies, whose seals name files that lie elsewhere
+COPIES = ("track", "artifacts")  # copies, whose seals name files that lie elsewhere
 HEADED = "state.pt"  # a file that begins with its own digest
 SEAL = {"format", "digest", "files"}
 STAMPED = SEAL | {"stamp", "stamp_digest"}
@@ -57,40 +56,59 @@ def check_all(
     """
     results = Path(results)
     found, known = Findings(), {} if known is None else known
-    files = {x: x.stat() for x in _files(results)}
     named: dict[Path, dict[Path, str]] = {}  # what sealed files say of others, by whom
-    whole: Known = {}
-    for path, state in files.items():
-        rel = str(path.relative_to(results))
-        entry = known.get(rel)
-        if entry is None or entry[:2] != [state.st_size, state.st_mtime_ns]:
-            try:
-                entry = [state.st_size, state.st_mtime_ns, digest(path), _listed(path)]
-            except UserError as error:
-                found.damaged[path] = str(error)
-                continue
-        whole[rel] = entry
+    whole: dict[Path, list[Any]] = {}
+    for path in _files(results):
+        try:
+            entry = _entry(path, results, known.get(str(path.relative_to(results))))
+        except UserError as error:
+            found.damaged[path] = str(error)
+            continue
+        except FileNotFoundError:  # jobs run meanwhile
+            continue
+        whole[path] = entry
         for name, content in (entry[3] or {}).items():
             named.setdefault(Path(os.path.normpath(path.parent / name)), {})[path] = content
-    for path in files:
-        rel = str(path.relative_to(results))
-        if rel not in whole:
-            continue
-        wrong = [by for by, content in named.get(path, {}).items() if content != whole[rel][2]]
+    for path in list(whole):
+        wrong = [by for by, content in named.get(path, {}).items() if content != whole[path][2]]
+        wrong = [by for by in wrong if not _matches(path, by, results)]
         if wrong:
-            del whole[rel]
+            del whole[path]
             found.damaged[path] = (
                 f"{path} does not match the checksum in {wrong[0]} (damaged or edited). "
                 f"{remedy(path)}"
             )
-        elif path in named or whole[rel][3] is not None:
+        elif path in named or whole[path][3] is not None:
             found.sealed += 1
         elif not is_loose(path):
             found.unknown.append(path)
-    found.lost = sorted(x for x in named if x not in files)
+    found.lost = sorted(x for x in named if not x.exists())
     known.clear()
-    known.update(whole)
+    known.update({str(x.relative_to(results)): entry for x, entry in whole.items()})
     return found
+
+
+def _entry(path: Path, results: Path, known: list[Any] | None = None) -> list[Any]:
+    """Return size, date, digest and what it lists of a file; what is known where it is as it was.
+
+    Raises:
+        UserError: The file is damaged, or its seal is.
+        FileNotFoundError: It has gone.
+    """
+    state = path.stat()
+    if known is not None and known[:2] == [state.st_size, state.st_mtime_ns]:
+        return known
+    copied = path.relative_to(results).parts[:2] == COPIES
+    return [state.st_size, state.st_mtime_ns, digest(path), _listed(path, copied)]
+
+
+def _matches(path: Path, by: Path, results: Path) -> bool:
+    """Read a file and who names it once more: a job may have written both meanwhile."""
+    try:
+        listed = _entry(by, results)[3] or {}
+        return bool(listed.get(os.path.relpath(path, by.parent)) == _entry(path, results)[2])
+    except (UserError, FileNotFoundError):
+        return False
 
 
 def _files(results: Path) -> Iterator[Path]:
@@ -104,8 +122,10 @@ def _files(results: Path) -> Iterator[Path]:
                 yield path
 
 
-def _listed(path: Path) -> dict[str, str] | None:
+def _listed(path: Path, copied: bool = False) -> dict[str, str] | None:
     """Return the digests that a file holds, of others; None for a file that has no seal.
+
+    The seal of a copy says nothing of what lies beside it.
 
     Raises:
         UserError: The file is damaged, or its seal is.
@@ -116,7 +136,7 @@ def _listed(path: Path) -> dict[str, str] | None:
         except ValueError:
             raise UserError(f"{path} is damaged. {remedy(path)}") from None
         return {}
-    if path.suffix != ".json" or COPIES in path.parts:
+    if path.suffix != ".json" or copied:
         return None
     seal = read_seal(path)
     if seal and set(seal) not in (SEAL, STAMPED):
@@ -131,10 +151,9 @@ def read_known(path: Path) -> Known:
         path: The file that `write_known` wrote.
     """
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return dict(read_json(path)["files"])
+    except (UserError, OSError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_known(path: Path, known: Known) -> None:
@@ -145,4 +164,4 @@ def write_known(path: Path, known: Known) -> None:
         known: What `check_all` has left there.
     """
     if known:
-        write_text(path, json.dumps(known))
+        write_sealed(path, {"files": known})

@@ -8,13 +8,14 @@ import hashlib
 import sys
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lora.errors import UserError, UserErrors
+from lora.errors import UserError, UserErrors, trouble
 from lora.files.lock import Lock, Taken
 from lora.files.sealed import read_json, write_sealed
-from lora.files.seals import Known, check_all, read_known
+from lora.files.seals import Known, check_all, read_known, write_known
 from lora.plan.layout import Layout
 from lora.plan.start import Start, refuse_old
 
@@ -74,10 +75,24 @@ def enter(layout: Layout, start: Start) -> Known:
         UserError: It is another version's or another snakemake's, or files in it were damaged.
     """
     refuse_old(layout)
-    if start.runs:
-        hold(layout)
-        note_move(layout)
-    return {} if start.locked else refuse_damaged(layout, start.runs)
+    try:
+        if start.runs:
+            hold(layout)
+            note_move(layout)
+    except OSError as error:
+        raise UserError(f"results: {trouble(error)}; run it again when that is mended") from None
+    return {} if start.locked else refuse_damaged(layout)
+
+
+def remember(layout: Layout, whole: Known) -> None:
+    """Write down what was found whole; without it the next start reads all again.
+
+    Args:
+        layout: The paths of the sweep.
+        whole: What `enter` has found.
+    """
+    with suppress(OSError):
+        write_known(layout.whole, whole)
 
 
 def left_out(earlier: Mapping[str, Any], points: Iterable[str]) -> list[str]:
@@ -123,12 +138,11 @@ def hold(layout: Layout) -> None:
     atexit.register(lock.__exit__)
 
 
-def refuse_damaged(layout: Layout, goes_on: bool) -> Known:
+def refuse_damaged(layout: Layout) -> Known:
     """Check what is new or changed in a results folder against its seals.
 
     Args:
         layout: The paths of the sweep.
-        goes_on: Whether jobs will run: those that were ended while they wrote run again.
 
     Returns:
         What was found whole.
@@ -141,9 +155,6 @@ def refuse_damaged(layout: Layout, goes_on: bool) -> Known:
     known = read_known(layout.whole)
     damaged = check_all(layout.results, known=known).damaged
     begun = unfinished(layout, damaged)
-    if goes_on:
-        for receipt in set(begun.values()):
-            receipt.unlink(missing_ok=True)
     lines = [line for path, line in damaged.items() if path not in begun]
     if lines:
         more = [f"and {len(lines) - NAMED} more: mace-lora verify {layout.results}"]
@@ -151,24 +162,16 @@ def refuse_damaged(layout: Layout, goes_on: bool) -> Known:
     return known
 
 
-def unfinished(layout: Layout, files: Iterable[Path]) -> dict[Path, Path]:
-    """Return the files that a job had begun to write anew, each with the receipt of before.
+def unfinished(layout: Layout, files: Iterable[Path]) -> list[Path]:
+    """Return the files that a job writes anew, or wrote when it was ended.
+
+    Snakemake deletes the receipt of a job when the job begins, so they have none; it runs again.
 
     Args:
         layout: The paths of the sweep.
         files: Some that do not match their seals.
     """
-    found = {}
-    for path in files:
-        receipt = layout.receipt_of(path)
-        if receipt is not None and receipt.is_dir():
-            receipt = layout.receipt("track")
-        if receipt is None or not receipt.is_file():
-            continue
-        mark = layout.mark_of(receipt)
-        if mark.is_file() and mark.stat().st_mtime > receipt.stat().st_mtime:
-            found[path] = receipt
-    return found
+    return [x for x in files if layout.receipt_of(x) is None or x == layout.queue]
 
 
 def is_open(layout: Layout, path: Path) -> bool:

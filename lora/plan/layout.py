@@ -81,19 +81,6 @@ class Layout:
         """Return the mark of a job, which is newer than its receipt where it has to run again."""
         return self._at("marks", step, name or step)
 
-    def mark_of(self, receipt: Path) -> Path:
-        """Return the mark of the job that a receipt is of."""
-        folder, *_, name = receipt.relative_to(self.results).with_suffix("").parts
-        if receipt.parent == self.results / "train" / "rungs":
-            step = "probe" if name.endswith("_checks") else "rung"
-            return self.mark(step, name.removesuffix("_checks"))
-        if receipt.parent.name in ("packs", "pages"):
-            return self.mark(folder, name)
-        if folder == "truncate":
-            return self.mark(folder, receipt.parent.name)
-        steps = {path: step for step, path in RECEIPTS.items()}
-        return self.mark(steps[str(receipt.relative_to(self.results))])
-
     def log(self, step: str, name: str = "") -> Path:
         """Return the log of a step."""
         return self._at("logs", f"{step}/{name}.log" if name else f"{step}.log")
@@ -193,8 +180,8 @@ class Layout:
             return None
         rung = 0
         if below[0] == "rungs" and len(below) > 1:
-            if len(below) == 2:
-                return path if path.is_file() else None
+            if len(below) == 2 or not below[1].isdigit():  # what is left of a probe
+                return path if len(below) == 2 and path.is_file() else None
             rung, below = int(below[1]), below[2:]
         first = below[0] if len(below) > 1 else Path(below[0]).stem
         step = FOLDERS.get(folder, folder)

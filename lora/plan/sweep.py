@@ -13,14 +13,13 @@ from typing import Any
 
 from lora.errors import UserError, UserErrors, trouble
 from lora.files.sealed import read_json, write_sealed
-from lora.files.seals import write_known
 from lora.plan.bundles import bundles_of, in_bundles
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_line
 from lora.plan.config import Config
 from lora.plan.finished import finished
 from lora.plan.freshness import Files, Verdict, judge, mark
-from lora.plan.identity import enter, id_of, left_out
+from lora.plan.identity import enter, id_of, left_out, remember
 from lora.plan.job import Job
 from lora.plan.jobs import make_jobs
 from lora.plan.labels import check_data_keys
@@ -104,7 +103,7 @@ class Sweep:
         if not start.locked:
             sweep.refuse_upgrade(forecast)
             sweep.write(verdicts, files, start.dry)
-            write_known(layout.whole, whole if start.runs else {})
+            remember(layout, whole if start.runs else {})
         sweep.note(verdicts)
         said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
         running = {pack.leg.heat for pack in forecast.packs if pack.leg}

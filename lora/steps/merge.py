@@ -93,6 +93,7 @@ def _merge(
     merged = merge_lora_weights(model)
     merged = own_head(merged, base) if len(getattr(merged, "heads", None) or []) > 1 else merged
     _check_architecture(merged, base)
+    out.with_name("merge.json").unlink(missing_ok=True)  # of another model, until that is proved
     residuals = _write_and_prove(merged, out, structures, unmerged)
     result = {
         "point": out.stem,

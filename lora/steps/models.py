@@ -63,7 +63,7 @@ def at_hand(sweep: Sweep, base: Base, points: Sequence[str], threads: int | None
     Raises:
         UserError: A model is not the one that was merged before.
     """
-    if all(sweep.layout.model(x).is_file() for x in points):
+    if all(_is_there(sweep.layout, x) for x in points):
         return
     (sweep.layout.results / "merge").mkdir(parents=True, exist_ok=True)
     with (sweep.layout.results / "merge" / "lock").open("w") as lock:
@@ -80,13 +80,13 @@ def _merge_again(sweep: Sweep, base: Base, points: list[str], threads: int | Non
     Raises UserError: a model is not the one that was merged before; none of those stays.
     """
     layout = sweep.layout
-    gone = [x for x in points if not layout.model(x).is_file()]
-    gone = [x for x in gone if layout.model(x).with_name("merge.json").is_file()]
+    gone = [x for x in points if not _is_there(layout, x)]
+    receipts = {x: layout.receipt("merge", sweep.bundle_of(x)) for x in gone}
+    gone = [x for x in gone if receipts[x].is_file() and x in read_json(receipts[x])]
     if not gone:
         return
     log.info("merged again, as merged models are not kept (keep_models): %s", ", ".join(gone))
     write_models(sweep, base, gone, Run(threads))
-    receipts = {x: layout.receipt("merge", sweep.bundle_of(x)) for x in gone}
     others = [
         x for x in gone if _fingerprint(layout, x) != read_json(receipts[x])[x]["fingerprint"]
     ]
@@ -97,6 +97,12 @@ def _merge_again(sweep: Sweep, base: Base, points: list[str], threads: int | Non
             f"{layout.model(others[0])}: merged again it is another model, as its adapter has "
             f"changed. Delete {receipts[others[0]]}, then run snakemake again."
         )
+
+
+def _is_there(layout: Layout, point: str) -> bool:
+    """Return True for a merged model with its proof; a merge that was ended leaves one alone."""
+    model = layout.model(point)
+    return model.is_file() and model.with_name("merge.json").is_file()
 
 
 def _fingerprint(layout: Layout, point: str) -> str:

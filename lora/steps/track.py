@@ -74,8 +74,9 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
         count_up(layout.missed, why=str(error))
     files: list[Path] = []
     if store.is_local:
-        found |= {"place": place_of(layout), "logged": content_of(layout.database)}
-        kept = [store.artifacts / run / "artifacts" for run in found.get("runs", {}).values()]
+        runs = found.get("runs", {}).values()
+        found |= {"place": place_of(layout), "logged": content_of(layout.database, runs)}
+        kept = [store.artifacts / run / "artifacts" for run in runs]
         files = sorted(x for folder in kept for x in folder.rglob("*") if x.is_file())
     (receipt or Receipt(layout.receipt("track"))).write(found, files)
     return found

@@ -15,11 +15,12 @@ from lora.tracking.content import content_of
 SHOWN = 5  # unknown files that are named
 
 
-def verify(results: str | Path) -> list[str]:
+def verify(results: str | Path, store: bool = True) -> list[str]:
     """Check the files of a sweep: models, adapters, data, tables, pages, MLflow's store.
 
     Args:
         results: The results folder.
+        store: Whether another content of MLflow's store is damage; else it is one of the lines.
 
     Returns:
         Lines: how many files are as they were made, what is not kept, what is not of the sweep.
@@ -35,11 +36,12 @@ def verify(results: str | Path) -> list[str]:
     lost = [x for x in found.lost if x not in models]
     writing = unfinished(layout, found.damaged)
     wrong = [line for path, line in found.damaged.items() if path not in writing]
-    wrong += _store(layout)
+    changed = _store(layout)
+    wrong += changed if store else []
     wrong += [f"{x} is missing, though it was made. Run snakemake again" for x in lost]
     if wrong:
         raise UserErrors(wrong)
-    return _lines(layout, found, len(models), len(writing))
+    return [*_lines(layout, found, len(models), len(writing)), *changed]
 
 
 def _store(layout: Layout) -> list[str]:
@@ -49,7 +51,8 @@ def _store(layout: Layout) -> list[str]:
         logged = read_json(tracked).get("logged") if tracked.is_file() else None
     except UserError:
         return []  # named among the damaged ones
-    if not logged or content_of(layout.database) == logged:
+    runs = read_json(tracked).get("runs", {}).values() if logged else ()
+    if not logged or content_of(layout.database, runs) == logged:
         return []
     return [
         f"{layout.database} does not hold the runs that were tracked (changed in MLflow's UI, or "

@@ -206,10 +206,13 @@ class Store:
         return page_of(self.experiment_id, self.sweep)
 
     def _leave_another_place(self) -> None:
-        """Delete the store of a folder that was moved, whose runs name files in the old place."""
+        """Put the store of a moved folder aside, whose runs name files in the old place."""
         if self.is_local and is_elsewhere(self.results):
-            log.warning("%s was moved: MLflow's store in it is made anew", self.results)
-            Layout(self.results).database.unlink(missing_ok=True)
+            database = Layout(self.results).database
+            kept = database.with_name(f"{database.name}.before")  # with what people wrote in it
+            log.warning("%s was moved: MLflow's store is made anew; %s", self.results, kept)
+            if database.is_file():
+                database.replace(kept)
             shutil.rmtree(self.artifacts, ignore_errors=True)
 
     def _find_or_make_experiment(self) -> str:

@@ -1,17 +1,19 @@
 """A finished sweep: every flipped bit found or harmless, its folder moved, two snakemakes in it."""
 
 import json
-import os
 import random
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from lora.cli.main import main
+from lora.cli.status import status
 from lora.errors import UserError
 from lora.files.lock import Lock
 from lora.files.sealed import read_json
@@ -41,7 +43,8 @@ def files_of(results: Path) -> list[Path]:
 def is_harmless(path: Path, before: bytes, after: bytes) -> bool:
     """Whether a file says the same with a bit flipped: JSON, or the store."""
     if path.suffix == ".db":
-        return content_of(path) == read_json(path.with_name("runs.json"))["logged"]
+        tracked = read_json(path.with_name("runs.json"))
+        return content_of(path, tracked["runs"].values()) == tracked["logged"]
     return says_the_same(path.suffix, before, after) and read_json(path) == json.loads(before)
 
 
@@ -113,18 +116,47 @@ def test_an_energy_shift_in_the_model_is_found_before_anyone_uses_it(
     assert verify(layout.results) and sweep.todo() == {}
 
 
-def test_a_job_that_was_ended_while_it_wrote_runs_again(sweep: Sweep) -> None:
-    """Its half-new files are no damage: its mark says that it had begun."""
+def test_a_training_anew_that_was_ended_runs_again(sweep: Sweep) -> None:
+    """Its epochs are not those that the old train.json seals: no damage, as its receipt is gone."""
     layout = Layout(sweep.home / "out")
-    page, receipt = layout.report("heatmap.svg"), layout.receipt("report", "figures")
-    page.write_bytes(b"half of a figure")
-    with pytest.raises(UserError, match=r"heatmap\.svg does not match"):
+    epochs = layout.training("full_s3") / "metrics.jsonl"
+    epochs.write_text(epochs.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(UserError, match=r"metrics\.jsonl does not match"):
         verify(layout.results)
-    begun = receipt.stat().st_mtime + 1
-    os.utime(layout.mark("report", "figures"), (begun, begun))
+    layout.receipt_of(epochs).unlink()  # as snakemake does before a job begins
     assert "1 files are being made anew" in verify(layout.results)[1]
+    assert status(layout.results)
     sweep.run()
-    assert len(verify(layout.results)) == 1 and page.read_bytes() != b"half of a figure"
+    assert len(verify(layout.results)) == 1 and len(epochs.read_text().splitlines()) > 1
+
+
+def test_what_people_write_in_mlflow_is_theirs(sweep: Sweep) -> None:
+    """A note, a tag, a name: no damage; a number that is another is."""
+    layout = Layout(sweep.home / "out")
+    client = mlflow.MlflowClient(uri := store_uri(layout.results), uri)
+    tracked = read_json(layout.receipt("track"))
+    run = tracked["runs"]["full_s3"]
+    client.set_tag(run, "mine", "look at this")
+    client.update_run(run, name="the best of all")
+    client.create_registered_model("another")
+    assert len(verify(layout.results)) == 1
+    with closing(sqlite3.connect(layout.database)) as store, store:
+        store.execute("update latest_metrics set value = value + 1 where run_uuid = ?", [run])
+    with pytest.raises(UserError, match="does not hold the runs that were tracked"):
+        verify(layout.results)
+    assert "does not hold" in verify(layout.results, store=False)[-1]
+    with closing(sqlite3.connect(layout.database)) as store, store:
+        store.execute("update latest_metrics set value = value - 1 where run_uuid = ?", [run])
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "track/artifacts"])
+def test_a_folder_of_any_name_is_checked(sweep: Sweep, folder: str, tmp_path: Path) -> None:
+    home = tmp_path / folder / "results"
+    shutil.copytree(sweep.home / "out", home)
+    path = home / "e0s/e0s.json"
+    path.write_text(path.read_text().replace("e", "f", 1))
+    with pytest.raises(UserError, match=r"e0s\.json"):
+        verify(home)
 
 
 def test_a_lost_page_is_said(sweep: Sweep) -> None:
