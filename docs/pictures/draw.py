@@ -3,7 +3,7 @@
     make sweep
     python docs/pictures/draw.py results
 
-first_page.png
+first_page.png; the one in the repository is of the 8 LoRA points alone, as `make bench` runs them
 """
 
 import subprocess
