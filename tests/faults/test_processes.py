@@ -261,10 +261,13 @@ def test_little_memory(step: str, whole: Chain, tmp_path: Path, told: Callable) 
         code = broken.wait()
         lines = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
         assert "Traceback" not in broken.said(), broken.said()
-        assert (code, len(lines)) in ((0, 0), (71, 1), (2, 1)), (megabytes, code, broken.said())
+        if code == -signal.SIGABRT:  # a library in C++ ends the process itself, and says so
+            assert "alloc" in broken.said().lower() and not lines
+        else:
+            assert (code, len(lines)) in ((0, 0), (71, 1), (2, 1)), (megabytes, broken.said())
         assert all("memory ran out" in x for x in lines), lines
         ran_out += code != 0
-        if step == "train" and code:
+        if step == "train" and code > 0:
             last = chain.start(step, fault(little_memory, megabytes), "--give_up", "1")
             assert last.wait() == 0, (megabytes, last.said())
             assert "Traceback" not in last.said(), last.said()

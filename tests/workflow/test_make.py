@@ -1,5 +1,6 @@
 """`make` before it installs anything: which Python it takes, and what it says of another."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,9 @@ def make(folder: Path, python: str) -> subprocess.CompletedProcess:
         (folder / "python").write_text(f"#!/bin/sh\necho {python}\n")
         (folder / "python").chmod(0o755)
     command = ["make", "--dry-run", "PYTHON=./python", "sweep"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs the tests
+    own = {k: v for k, v in os.environ.items() if k not in outer}
+    return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("python", ["2.7", "3.9", "3.10", "3.13", ""])
