@@ -1,7 +1,5 @@
 """What the plan of a sweep says of the jobs of snakemake."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_mace_slurm.tag import Tag, members
@@ -18,11 +16,11 @@ class InSweep:
     def __init__(self, sweep: Any, prefix: str) -> None:
         """Know the jobs of a plan by their receipts."""
         from lora.plan.freshness import Files  # of the clone in which snakemake runs
+        from lora.plan.identity import place_of
 
         self.sweep, self.layout, self.files = sweep, sweep.layout, Files()
         self.known = {str(x.receipt): x for x in sweep.jobs.values()}
-        where = hashlib.sha256(str(Path(self.layout.results).resolve()).encode())
-        self.name = f"{prefix or 'mace_lora'}_{where.hexdigest()[:12]}"
+        self.name = f"{prefix or 'mace_lora'}_{place_of(self.layout)}"
 
     @classmethod
     def of(cls, workflow: Any) -> "InSweep | None":

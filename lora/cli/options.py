@@ -16,6 +16,7 @@ from lora.files.provenance import version_of
 from lora.files.sealed import Receipt
 from lora.plan.config import Config, Export, Replay, Tracking
 from lora.plan.config_data import LABELS, Audit, Data, E0s, Foundation, Split
+from lora.plan.home import PACKAGE
 from lora.plan.messages import problems_of
 from lora.plan.options import Option
 from lora.plan.sections import Section
@@ -38,7 +39,6 @@ JOBS: tuple[str, ...] = (
 )
 JOBS += ("shortlist", "thorough", "choose", "report", "export", "track")
 PLAN = "plan.json"
-PACKAGE = "mace-lora-sweep"
 RESULTS = Config.model_fields["results"].default
 
 

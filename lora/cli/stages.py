@@ -12,6 +12,7 @@ from lora.plan.job import Job
 from lora.plan.queue import Queue, Submission
 from lora.plan.submission import points_of
 from lora.plan.sweep import Sweep
+from lora.plan.words import few
 
 JOB_STATES = ["done", "failed", "running", "pending", "begun", "waiting"]
 
@@ -61,7 +62,9 @@ def of_point(sweep: Sweep, point: str) -> list[dict[str, Any]]:
         UserError: There is no such point.
     """
     if point not in sweep.points:
-        raise UserError(f"status: {sweep.layout.plan} has no point {point}; it has {_some(sweep)}")
+        raise UserError(
+            f"status: {sweep.layout.plan} has no point {point}; it has {few(sweep.points)}"
+        )
     queue, rows = Queue.read(sweep.layout), []
     for job in sweep.jobs.values():
         if point in points_of(sweep, job):
@@ -85,11 +88,6 @@ def _wanted(sweep: Sweep) -> list[Job]:
             found.add(key)
             todo += [*sweep.jobs[key].needs, *sweep.jobs[key].after]
     return [job for key, job in sweep.jobs.items() if key in found]
-
-
-def _some(sweep: Sweep) -> str:
-    names = list(sweep.points)
-    return ", ".join(names[:12]) + (", ..." if names[12:] else "")
 
 
 def _state(sweep: Sweep, job: Job, queue: Queue) -> tuple[str, str]:

@@ -31,7 +31,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lora.plan.warm import LIBRARY, OFF, SOCKET
+from lora.plan.home import LIBRARY
+from lora.plan.warm import OFF, SOCKET
 
 HERE = [sys.prefix, str(LIBRARY)]  # of one environment and one library, or it is not the same job
 PASSED_ON = (

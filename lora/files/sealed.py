@@ -17,6 +17,8 @@ from typing import Any
 from lora.errors import UserError
 
 FORMAT = 1  # of sealed files; raised when an older version could not read them
+SEAL = {"format", "digest", "files"}  # what a seal holds, and that of a receipt
+STAMPED = SEAL | {"stamp", "stamp_digest"}
 # JSON files that hold the digests of files beside them
 SEALED = (
     *("foundation.json", "split.json", "replay.json", "train.json", "merge.json"),
@@ -233,9 +235,11 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
             f"{path} has format {seal['format']}, and this version reads formats up to {FORMAT}. "
             "Use the version of mace-lora-sweep that wrote it."
         )
-    whole = seal.get("digest") == _digest_of(content, seal.get("files", {}))
+    if set(seal) not in (SEAL, STAMPED):
+        raise UserError(f"{path}: its seal is damaged. {remedy(path)}")
+    whole = seal["digest"] == _digest_of(content, seal["files"])
     if "stamp" in seal:
-        whole = whole and seal.get("stamp_digest") == _digest_of(seal["stamp"], {})
+        whole = whole and seal["stamp_digest"] == _digest_of(seal["stamp"], {})
     if not whole:
         raise UserError(
             f"{path} does not match its own checksum (damaged or edited). {remedy(path)}"
@@ -246,8 +250,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
 def _was_sealed(content: Any) -> bool:
     """Return True where something is a seal in all but its name, which a flipped bit can change."""
     values = content.values() if isinstance(content, dict) else ()
-    known = {"format", "digest", "files"}
-    return any(isinstance(x, dict) and len(known & {*x}) > 1 for x in values)
+    return any(isinstance(x, dict) and len(SEAL & {*x}) > 1 for x in values)
 
 
 def _digest_of(content: dict[str, Any], sums: dict[str, str]) -> str:

@@ -19,8 +19,6 @@ from lora.files.sealed import digest, read_headed, read_json, read_seal, remedy,
 PASSING = ("logs", "marks")  # folders that nothing is read from
 COPIES = ("track", "artifacts")  # copies, whose seals name files that lie elsewhere
 HEADED = "state.pt"  # a file that begins with its own digest
-SEAL = {"format", "digest", "files"}
-STAMPED = SEAL | {"stamp", "stamp_digest"}
 
 Known = dict[str, list[Any]]  # {file: [size, date, digest, digests of files that it lists]}
 
@@ -139,8 +137,6 @@ def _listed(path: Path, copied: bool = False) -> dict[str, str] | None:
     if path.suffix != ".json" or copied:
         return None
     seal = read_seal(path)
-    if seal and set(seal) not in (SEAL, STAMPED):
-        raise UserError(f"{path}: its seal is damaged. {remedy(path)}")
     return dict(seal["files"]) if seal else None
 
 

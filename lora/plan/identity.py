@@ -18,6 +18,7 @@ from lora.files.sealed import read_json, write_sealed
 from lora.files.seals import Known, check_all, read_known, write_known
 from lora.plan.layout import Layout
 from lora.plan.start import Start, refuse_old
+from lora.plan.words import few
 
 HELD: set[Path] = set()  # locks of this process
 NAMED = 12  # damaged files that a message lists
@@ -65,7 +66,7 @@ def place_of(layout: Layout) -> str:
 def enter(layout: Layout, start: Start) -> Known:
     """Take a results folder, once it is clear that it can be gone on with.
 
-    Returns what was found whole in it, for `Layout.whole`.
+    Returns what was found whole in it, to be remembered where jobs will run.
 
     Args:
         layout: The paths of the sweep.
@@ -81,7 +82,8 @@ def enter(layout: Layout, start: Start) -> Known:
             note_move(layout)
     except OSError as error:
         raise UserError(f"results: {trouble(error)}; run it again when that is mended") from None
-    return {} if start.locked else refuse_damaged(layout)
+    whole = {} if start.locked else refuse_damaged(layout)
+    return whole if start.runs else {}
 
 
 def remember(layout: Layout, whole: Known) -> None:
@@ -106,9 +108,8 @@ def left_out(earlier: Mapping[str, Any], points: Iterable[str]) -> list[str]:
     gone = sorted(before - {*points})
     if not gone:
         return []
-    named = ", ".join(gone[:NAMED]) + (", ..." if len(gone) > NAMED else "")
     return [
-        f"results: {len(gone)} points of the last start are not in this config: {named}. Their "
+        f"results: {len(gone)} points of the last start are not in this config: {few(gone)}. Their "
         "files stay; report and MLflow leave them out"
     ]
 

@@ -28,8 +28,7 @@ from lora.plan.packs import Leg, Pack, gone, make_packs, on_gpu
 from lora.plan.points import Point, make_points
 from lora.plan.race import Heat, fill, heats_of, race_packs, raced, stops
 from lora.plan.start import Start
-
-NAMED = 12  # points that a message lists
+from lora.plan.words import few
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Sweep:
         if not start.locked:
             sweep.refuse_upgrade(forecast)
             sweep.write(verdicts, files, start.dry)
-            remember(layout, whole if start.runs else {})
+            remember(layout, whole)
         sweep.note(verdicts)
         said = [forecast.line(sweep.device) + sweep.asked(forecast, start)]
         running = {pack.leg.heat for pack in forecast.packs if pack.leg}
@@ -196,13 +195,13 @@ class Sweep:
         again = forecast.upgraded
         if not again or self.config.on_upgrade != "ask":
             return
-        named = ", ".join(again[:NAMED]) + (", ..." if len(again) > NAMED else "")
         what = {forecast.points[x].what for x in again} - {""}
         raise UserError(
             f"upgrade: {', '.join(sorted(what)) or 'the code of trainings has changed'}; "
             f"{len(again)} trained points would be trained again, about "
-            f"{forecast.hours(again):.2f} {self.device} hours: {named}. Set on_upgrade: retrain to "
-            "do that, or on_upgrade: keep to keep them (--config on_upgrade=keep)"
+            f"{forecast.hours(again):.2f} {self.device} hours: {few(again)}. "
+            "Set on_upgrade: retrain to do that, or on_upgrade: keep to keep them "
+            "(--config on_upgrade=keep)"
         )
 
     # --- what the rules ask

@@ -6,12 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lora.plan.home import LIBRARY
 from lora.plan.start import Start
 
 SOCKET, OFF = "MACE_LORA_WARM", "off"  # the variable with the server's socket; there shall be none
 FEWEST = 4  # jobs that are worth the server
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-LIBRARY = Path(__file__).resolve().parents[1]
 
 
 def start(how: Start, jobs: int) -> None:

@@ -41,6 +41,17 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {names[found[0]]}?" if found else ""
 
 
+def few(names: Iterable[Any], most: int = 12) -> str:
+    """Return the first of some names: "a, b, ...".
+
+    Args:
+        names: The names.
+        most: How many are named.
+    """
+    every = [str(x) for x in names]
+    return ", ".join(every[:most]) + (", ..." if len(every) > most else "")
+
+
 def listed(names: Iterable[Any], last: str = "or") -> str:
     """Return names as a list in a sentence: "a, b or c".
 

@@ -5,6 +5,7 @@ choice.html
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup
@@ -70,11 +71,10 @@ def first_page(sweep: Sweep, errors: Errors, choice: Choice, story: Story, table
         "Next": [*story.to_do] or ["Look at the checks, then run MD."],
     }
     code = LOAD.format(model=model, dtype=dtype)
-    curves = {x: sweep.training(x) / "metrics.jsonl" for x in _trained(sweep, errors)}
     figures = [
         draw.settings(errors, chosen),
         draw.methods(errors, chosen),
-        draw.curves(epochs_of(curves), errors, choice.point),
+        draw.curves(epochs_of(_curves(sweep, errors)), errors, choice.point),
         draw.parity(pd.read_parquet(intact(layout.parity(choice.point))), choice.point),
     ]
     return page(
@@ -86,11 +86,11 @@ def first_page(sweep: Sweep, errors: Errors, choice: Choice, story: Story, table
     )
 
 
-def _trained(sweep: Sweep, errors: Errors) -> list[str]:
-    """Return the points whose epochs are drawn: those of groups that have errors."""
+def _curves(sweep: Sweep, errors: Errors) -> dict[str, Path]:
+    """Return the epochs that are drawn, of points of groups that have errors: {point: file}."""
     known = {x for x, group in errors.group_of.items() if group in errors.groups}
     files = {x: sweep.training(x) / "metrics.jsonl" for x in sweep.trained_points if x in known}
-    return [x for x, file in files.items() if file.is_file()]
+    return {x: file for x, file in files.items() if file.is_file()}
 
 
 def errors_of(errors: Errors, group: str) -> pd.DataFrame:

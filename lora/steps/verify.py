@@ -10,6 +10,7 @@ from lora.files.sealed import read_json
 from lora.files.seals import Findings, check_all
 from lora.plan.identity import is_open, unfinished
 from lora.plan.layout import Layout
+from lora.plan.words import few
 from lora.tracking.content import content_of
 
 SHOWN = 5  # unknown files that are named
@@ -46,13 +47,13 @@ def verify(results: str | Path, store: bool = True) -> list[str]:
 
 def _store(layout: Layout) -> list[str]:
     """Return what is wrong with MLflow's store in the results folder; [] without one."""
-    tracked = layout.receipt("track")
+    receipt = layout.receipt("track")
     try:
-        logged = read_json(tracked).get("logged") if tracked.is_file() else None
+        tracked = read_json(receipt) if receipt.is_file() else {}
     except UserError:
         return []  # named among the damaged ones
-    runs = read_json(tracked).get("runs", {}).values() if logged else ()
-    if not logged or content_of(layout.database, runs) == logged:
+    logged, runs = tracked.get("logged"), tracked.get("runs", {})
+    if not logged or content_of(layout.database, runs.values()) == logged:
         return []
     return [
         f"{layout.database} does not hold the runs that were tracked (changed in MLflow's UI, or "
@@ -67,7 +68,6 @@ def _lines(layout: Layout, found: Findings, models: int, writing: int) -> list[s
     if models:
         lines.append(f"{models} merged models are not kept; see keep_models")
     if found.unknown:
-        named = ", ".join(str(x.relative_to(layout.results)) for x in found.unknown[:SHOWN])
-        more = ", ..." if len(found.unknown) > SHOWN else ""
-        lines.append(f"{len(found.unknown)} files are not of the sweep: {named}{more}")
+        named = few((x.relative_to(layout.results) for x in found.unknown), SHOWN)
+        lines.append(f"{len(found.unknown)} files are not of the sweep: {named}")
     return lines

@@ -12,8 +12,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.support import apt
 
@@ -37,6 +41,20 @@ def install() -> str:
     ):
         return "" if os.geteuid() == 0 else "needs root"
     return apt.install("Slurm", ["--no-install-recommends", *PACKAGES])
+
+
+@contextmanager
+def running(home: Path, accounting: bool = False) -> Iterator["Cluster"]:
+    """A cluster that runs; where none can be had, the test is skipped and says so."""
+    if why := install():
+        warnings.warn(f"tests/slurm DID NOT RUN: {why}", stacklevel=1)
+        pytest.skip(why)
+    made = Cluster(home, accounting)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 class Cluster:

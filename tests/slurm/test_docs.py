@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.slurm.cluster import Cluster, install, output, wait_for
+from tests.slurm.cluster import Cluster, output, running, wait_for
 from tests.slurm.test_slurm import SlurmSweep
 from tests.support.docs import bash, blocks, commands
 from tests.support.sweep import ROOT
@@ -22,15 +21,8 @@ GIT = ("git", "-c", "user.name=us", "-c", "user.email=us@here")
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if why := install():
-        warnings.warn(f"tests/slurm DID NOT RUN: {why}", stacklevel=1)
-        pytest.skip(why)
-    made = Cluster(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True)
-    try:
-        made.start()
+    with running(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True) as made:
         yield made
-    finally:
-        made.stop()
 
 
 class Clone(SlurmSweep):

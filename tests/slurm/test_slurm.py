@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -27,7 +26,7 @@ from lora.cli.status import status
 from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep as Plan
 from tests.faults.test_snakemake import BROKEN
-from tests.slurm.cluster import NODES, Cluster, install, output, wait_for
+from tests.slurm.cluster import NODES, Cluster, output, running, wait_for
 from tests.support import counts, forkserver
 from tests.support.sweep import ROOT, Sweep, kept_sweep
 from tests.support.trainings import same
@@ -40,15 +39,8 @@ PLUGIN = "snakemake_executor_plugin_mace_slurm"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if why := install():
-        warnings.warn(f"tests/slurm DID NOT RUN: {why}", stacklevel=1)
-        pytest.skip(why)
-    made = Cluster(tmp_path_factory.mktemp("slurm") / "cluster")
-    try:
-        made.start()
+    with running(tmp_path_factory.mktemp("slurm") / "cluster") as made:
         yield made
-    finally:
-        made.stop()
 
 
 # What a training imports first: its steps last, without keeping a core busy that others need.

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from lora.cli.stages import of_point
 from lora.cli.status import status
 from lora.plan.sweep import Sweep
-from tests.slurm.cluster import Cluster, install, output, wait_for
+from tests.slurm.cluster import Cluster, output, running, wait_for
 from tests.slurm.test_slurm import PACK, POINT, SlurmSweep, logs_of, slow
 
 pytestmark = pytest.mark.slow
@@ -21,15 +20,8 @@ AWAY = 75  # seconds without a controller
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if why := install():
-        warnings.warn(f"tests/slurm DID NOT RUN: {why}", stacklevel=1)
-        pytest.skip(why)
-    made = Cluster(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True)
-    try:
-        made.start()
+    with running(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture
