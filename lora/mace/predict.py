@@ -1,7 +1,8 @@
 """Batched predictions, without gradients of weights."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from lora.mace.device import device_of
-from lora.mace.door import Untyped
+from lora.mace.door import Untyped, default_dtype
 from lora.mace.graphs import batches, graphs
 
 
@@ -67,16 +68,18 @@ def on_cluster(model: Untyped, numbers: list[int], head: str | None = None) -> d
     return {key: out[key].detach() for key in keys if out.get(key) is not None}
 
 
-class frozen:
-    """Context in which no parameter asks for a gradient: forces need only those of positions."""
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Predict in this context: gradients of positions alone, new numbers in the model's dtype.
 
-    def __init__(self, model: nn.Module) -> None:
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-
-    def __enter__(self) -> None:
-        for parameter in self.trained:
+    MACE makes the mask of heads in torch's default dtype, which may not be the model's.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with default_dtype(next(model.parameters()).dtype):
+        for parameter in trained:
             parameter.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self.trained:
-            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)

@@ -17,6 +17,7 @@ from lora.data.origin import origin_of
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json
+from lora.mace.door import default_dtype
 from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.graphs import graphs
 from lora.mace.heads import REPLAY, mark_replay, own_head, two_heads
@@ -34,7 +35,8 @@ SCALE_SHIFT = [c for c in CASES if c.cls == "ScaleShiftMACE" and len(c.heads) ==
 
 
 def energies_of(model: torch.nn.Module, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
-    out = predict(model, graphs(structures, model))
+    with default_dtype(torch.float64):  # as MACE's calculator leaves it; no prediction needs it
+        out = predict(model, graphs(structures, model))
     return out["energy"], out["forces"]
 
 
