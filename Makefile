@@ -27,6 +27,9 @@ lint: .venv/ready
 bench: .venv/ready
 	python benchmarks/sweep.py
 
+# there while packages are installed: pip takes one that was cut off for a whole one
+HALF := .venv/half-made
+
 # the version of $(PYTHON), asked only where .venv is made; "" where there is none
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
@@ -34,8 +37,10 @@ VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2]
 	$(if $(filter $(PYTHONS),$(VERSION)),,$(error $(PYTHON) is $(if $(VERSION),Python \
 	$(VERSION),not there): Python 3.11 or 3.12 is needed; install or load one, for example by \
 	"module load python/3.11", and name it: make PYTHON=python3.11))
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv$(if $(wildcard $(HALF)), --clear)
+	touch $(HALF)
 	sh envs/mace-lora.post-deploy.sh
+	rm $(HALF)
 	touch $@
 
 .PHONY: sweep test test-long lint bench

@@ -87,7 +87,7 @@ class Compared:
         stress: The predicted stresses (eV/Å^3), [9] each; None where there is none to compare.
     """
 
-    structures: list[Atoms]
+    structures: Sequence[Atoms]
     energy: np.ndarray
     forces: list[np.ndarray]
     stress: list[np.ndarray | None]
@@ -139,7 +139,7 @@ def referenced(
     Returns:
         What is left of each (eV/atom), [n], and the rank of the counts.
     """
-    counts = composition(list(structures), elements_of(structures))
+    counts = composition(structures, elements_of(structures))
     n_atoms = counts.sum(axis=1)
     weights = np.array([weight_of(atoms, "energy") for atoms in structures])
     weights = weights if kept is None else weights * kept

@@ -6,6 +6,7 @@ By labels and cells alone, on every frame.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +14,7 @@ from ase import Atoms
 from lora.data.audit import Found, named
 from lora.data.audit_fit import atoms_energy, referenced
 from lora.data.audit_labels import label_of
+from lora.data.held import some
 from lora.data.labels import CHARGE, SPIN
 from lora.data.origin import where
 from lora.data.statistics import spread
@@ -103,10 +105,10 @@ def _measures(
     having = [i for i, x in enumerate(structures) if label_of(x, "energy") is not None]
     energies = np.full(len(structures), np.nan)
     if having:
-        held = [structures[i] for i in having]
+        held = some(structures, having)
         energies[having] = energies_left(held, np.array([atoms_energy(x) for x in held]), far)
     yield energies, LEAST_ENERGY, "eV/atom", "energy without free atoms"
-    forces = [label_of(atoms, "forces") for atoms in structures]
+    forces = (label_of(atoms, "forces") for atoms in structures)
     largest = [np.nan if x is None else float(np.linalg.norm(x, axis=1).max()) for x in forces]
     yield np.array(largest), LEAST_FORCE, "eV/Å", "largest force"
     by_formula = defaultdict(list)
@@ -132,7 +134,8 @@ def same_geometry(structures: Sequence[Atoms], settings: Audit) -> list[Found]:
     groups = defaultdict(list)
     for i, atoms in enumerate(structures):
         groups[_geometry(atoms)].append(i)
-    gaps = [(_gap([structures[i] for i in members]), members) for members in groups.values()]
+    alike = [members for members in groups.values() if len(members) > 1]
+    gaps = [(_gap([structures[i] for i in members]), members) for members in alike]
     wrong = [(gap, members) for gap, members in gaps if gap > settings.same_geometry]
     if not wrong:
         return []
@@ -146,23 +149,22 @@ def same_geometry(structures: Sequence[Atoms], settings: Audit) -> list[Found]:
     return [Found("same_geometry", frames(i for _, x in wrong for i in x), said)]
 
 
-def _geometry(atoms: Atoms) -> tuple[object, ...]:
-    """Return what two frames of one geometry share, wherever it lies."""
+def _geometry(atoms: Atoms) -> bytes:
+    """Return a digest of what two frames of one geometry share, wherever it lies."""
     cell = atoms.cell.array if atoms.pbc.any() else np.zeros((3, 3))
     numbers = np.concatenate([atoms.positions - atoms.positions[0], cell])
     state = tuple(atoms.info.get(key) for key in (CHARGE, SPIN))
-    return (
+    held = (
         atoms.numbers.tobytes(),
         atoms.pbc.tobytes(),
         np.round(numbers / SAME).astype(np.int64).tobytes(),
-        *map(str, state),
+        repr(state).encode(),
     )
+    return blake2b(b"|".join(held), digest_size=16).digest()
 
 
 def _gap(structures: Sequence[Atoms]) -> float:
     """Return the largest difference of energies (meV/atom) or forces (meV/Å) of some structures."""
-    if len(structures) < 2:
-        return 0.0
     energies = [float(x) for a in structures if (x := label_of(a, "energy")) is not None]
     forces = [x for a in structures if (x := label_of(a, "forces")) is not None]
     gap = float(np.ptp(energies)) / len(structures[0]) if energies else 0.0

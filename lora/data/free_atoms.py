@@ -1,6 +1,6 @@
 """Free atoms: known however they are written, and one energy for each element."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ def mark_free_atom(atoms: Atoms) -> None:
         atoms.info["config_type"] = ISOLATED
 
 
-def free_atoms(structures: list[Atoms], path: str | Path) -> list[Atoms]:
+def free_atoms(structures: Sequence[Atoms], path: str | Path) -> list[Atoms]:
     """Return the free atoms among some structures.
 
     Args:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from lora.catalogue.config_types import ISOLATED, names_free_atom
+from lora.data.held import changed
 from lora.data.labels import WEIGHT, Keys
 from lora.data.origin import where
 from lora.data.structures import type_of
@@ -74,19 +75,22 @@ class SplitSettings:
             raise UserError("split.valid_file: the method `given` needs it")
 
 
-def weigh_types(structures: Iterable[Atoms], weights: Mapping[str, float]) -> None:
-    """Multiply the weight of each structure (MACE's `config_weight`) by that of its config_type.
+def weigh_types(structures: Sequence[Atoms], weights: Mapping[str, float]) -> Sequence[Atoms]:
+    """Return structures, the weight of each (MACE's `config_weight`) times that of its config_type.
 
     Args:
-        structures: The structures, which are changed.
+        structures: The structures; those of a list are changed.
         weights: The weights by config_type; "Default" is the name of structures without one, and
             any name of free atoms is that of all of them.
     """
     factors = {ISOLATED if names_free_atom(name) else name: x for name, x in weights.items()}
-    for atoms in structures:
+
+    def weigh(atoms: Atoms) -> None:
         factor = factors.get(type_of(atoms), 1.0)
         if factor != 1.0:
             atoms.info[WEIGHT] = atoms.info.get(WEIGHT, 1.0) * factor
+
+    return changed(structures, weigh) if weights else structures
 
 
 def unknown_types(structures: Iterable[Atoms], weights: dict[str, float]) -> list[str]:
@@ -96,12 +100,14 @@ def unknown_types(structures: Iterable[Atoms], weights: dict[str, float]) -> lis
         structures: The structures.
         weights: The weights by config_type.
     """
+    if not weights:
+        return []
     present = {type_of(atoms) for atoms in structures}
     return sorted(x for x in weights if (ISOLATED if names_free_atom(x) else x) not in present)
 
 
 def groups_of(
-    structures: list[Atoms], settings: SplitSettings, dataset: str | Path
+    structures: Sequence[Atoms], settings: SplitSettings, dataset: str | Path
 ) -> list[object]:
     """Return the group of each structure.
 
@@ -124,7 +130,7 @@ def groups_of(
                 f"{where(atoms, dataset, i)}: has no {key}; every structure needs the "
                 "split.group_key"
             )
-    found = [atoms.info[key] for atoms in structures]
+    found = (atoms.info[key] for atoms in structures)
     return [x if isinstance(x, Hashable) else str(np.asarray(x).tolist()) for x in found]
 
 

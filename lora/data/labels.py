@@ -5,7 +5,7 @@ structure does not have is an absent key, never a NaN.  Units: energy eV, forces
 eV/Å^3, virials eV, charge e, spin multiplicity 2S+1.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -210,7 +210,7 @@ def counts(atoms: Atoms, quantity: str) -> bool:
     return weight_of(atoms, quantity) > 0
 
 
-def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
+def reference(structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
     """Return the labels that count, with NaN for those that are missing or have weight 0.
 
     Args:
@@ -233,7 +233,7 @@ def reference(structures: list[Atoms]) -> dict[str, np.ndarray]:
     }
 
 
-def say_labels(name: str, structures: list[Atoms]) -> str:
+def say_labels(name: str, structures: Sequence[Atoms]) -> str:
     """Return how many structures of a set have each label, in a line.
 
     Args:

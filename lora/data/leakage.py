@@ -1,6 +1,8 @@
 """Find equal and nearly equal structures in two sets of a split."""
 
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -10,6 +12,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from lora.data.fingerprint import fingerprint
+from lora.data.held import HELD
 from lora.data.origin import origin_of
 from lora.data.structures import SETS
 
@@ -39,7 +42,7 @@ class Found:
     closest: list[tuple[float, int, int]] = field(default_factory=list)
 
 
-def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
+def leakage(sets: Mapping[str, Sequence[Atoms]], tolerance: float) -> dict[str, Any]:
     """Return the pairs of equal (to 1e-6 Å) or nearly equal structures in two different sets.
 
     Structures of one composition are compared by their fingerprints (`lora.data.fingerprint`).
@@ -60,7 +63,8 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
     examples: list[Pair] = []
     for members in _by_composition(sets):
         vectors = {
-            x: np.array([fingerprint(sets[x][i]) for i in own]) for x, own in members.items()
+            x: _table((fingerprint(sets[x][i]) for i in own), len(own))
+            for x, own in members.items()
         }
         for a, b in combinations(members, 2):
             found = _compare(vectors[a], vectors[b], reach)
@@ -81,7 +85,7 @@ def leakage(sets: dict[str, list[Atoms]], tolerance: float) -> dict[str, Any]:
     }
 
 
-def _by_composition(sets: dict[str, list[Atoms]]) -> list[dict[str, list[int]]]:
+def _by_composition(sets: Mapping[str, Sequence[Atoms]]) -> list[dict[str, list[int]]]:
     """Return the numbers of the structures in each set that can be alike, where two sets have some.
 
     They have the same elements, as many of each, and the same periodic directions.
@@ -92,6 +96,19 @@ def _by_composition(sets: dict[str, list[Atoms]]) -> list[dict[str, list[int]]]:
             key = np.sort(atoms.numbers).tobytes(), atoms.pbc.tobytes()
             found[key].setdefault(name, []).append(i)
     return [members for members in found.values() if len(members) > 1]
+
+
+def _table(rows: Iterator[np.ndarray], n: int) -> np.ndarray:
+    """Return n rows as an array, of many in a file that ends with it."""
+    first = next(rows)
+    shape = n, len(first)
+    table: np.ndarray = np.empty(shape)
+    if n > HELD:
+        table = np.memmap(tempfile.TemporaryFile(), float, "w+", shape=shape)  # noqa: SIM115
+    table[0] = first
+    for i, row in enumerate(rows, start=1):
+        table[i] = row
+    return table
 
 
 def _compare(first: np.ndarray, second: np.ndarray, reach: float) -> Found:
@@ -121,7 +138,7 @@ def _compare(first: np.ndarray, second: np.ndarray, reach: float) -> Found:
     return found
 
 
-def _named(sets: dict[str, list[Atoms]], name: str, i: int) -> dict[str, Any]:
+def _named(sets: Mapping[str, Sequence[Atoms]], name: str, i: int) -> dict[str, Any]:
     """Return where a structure stands: set, number in it, source file and frame."""
     origin = origin_of(sets[name][i])
     source = {"source_file": origin.file, "frame": origin.frame} if origin else {}

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def _values(atoms: Atoms) -> dict[str, Any]:
     return {k: x for k, x in held.items() if k not in NOT_SHOWN}
 
 
-def _labels(path: Path, structures: list[Atoms], given: dict[str, str]) -> dict[str, Label]:
+def _labels(path: Path, structures: Sequence[Atoms], given: dict[str, str]) -> dict[str, Label]:
     """Return the labels that the structures have.
 
     Raises:
@@ -239,7 +239,7 @@ def _rank(quantity: str, name: str, energy: str) -> int:
     return 6 if "free" in lower else 5
 
 
-def _groups(structures: list[Atoms]) -> dict[str, int]:
+def _groups(structures: Sequence[Atoms]) -> dict[str, int]:
     """Return the keys that number groups of structures, with the number of groups."""
     found = {}
     for name in structures[0].info:

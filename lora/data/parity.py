@@ -1,5 +1,7 @@
 """Compare reference and prediction, number by number and in the mean."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from ase import Atoms
@@ -10,7 +12,9 @@ from lora.data.statistics import rms
 from lora.data.structures import type_of
 
 
-def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str) -> pd.DataFrame:
+def parity(
+    structures: Sequence[Atoms], predicted: dict[str, np.ndarray], name: str
+) -> pd.DataFrame:
     """Return reference and prediction of every number, a row each.
 
     Args:

@@ -3,12 +3,13 @@
 ASE and numpy only.  Units: energy eV, positions Å, forces eV/Å, stress eV/Å^3, virials eV.
 """
 
+import codecs
 import copy
 import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.extxyz import key_val_str_to_dict
+from ase.io.extxyz import key_val_str_to_dict, write_xyz
 
 from lora.data.checked import HEAD, checked
 from lora.data.free_atoms import is_isolated_atom, mark_free_atom
+from lora.data.held import hold
 from lora.data.labels import (
     CHARGE,
     ENERGY,
@@ -32,10 +34,12 @@ from lora.data.labels import (
     has_label,
     names_of,
 )
-from lora.data.origin import Origin, read_from
+from lora.data.origin import Origin, origin_of, set_origin
+from lora.data.stored import stored
 from lora.errors import UserError, out_of_memory
 from lora.files.comment import CONTROL, ODD_NUMBER, SHOWN, escaped, parse_comment
-from lora.files.sealed import check_file, write_text
+from lora.files.sealed import check_file, whole
+from lora.files.stored import is_stored
 from lora.files.xyz import is_xyz, scan
 
 __all__ = ["CHARGE", "ENERGY", "FORCES", "SPIN", "STRESS", "VIRIALS", "Keys", "is_isolated_atom"]
@@ -45,35 +49,41 @@ SETS = ("train", "valid", "test")
 
 def read_structures(
     path: str | Path, keys: Keys = Keys(), said: list[str] | None = None
-) -> list[Atoms]:
+) -> Sequence[Atoms]:
     """Read a labelled dataset, check every structure, and give the labels our keys.
 
     A label that a structure does not have is an absent key.  What is left out is logged.
 
     Args:
-        path: A file of any format of ASE.
+        path: A file of any format of ASE, or MACE's own (`lora.data.stored`).
         keys: The names of the labels in the file.
         said: A list that what is logged is added to.
 
     Returns:
         The structures in the order of the file, with its name and their numbers as their origin
-        (`lora.data.origin`).
+        (`lora.data.origin`).  Of many, none is held in memory (`lora.data.held`).
 
     Raises:
         UserError: One line with file, frame, key, value and remedy.
     """
-    found = _read(Path(path), labelled=True)
-    first = names_of(found[0])
     dropped: Counter[str] = Counter()
-    for i, atoms in enumerate(found):  # in place: both would not fit where one does
-        found[i] = checked(atoms, keys, Origin(str(path), i), dropped)
+    first: list[str] = []  # the names in frame 0
+    labels: set[str] = set()
+
+    def each() -> Iterator[Atoms]:
+        for i, atoms in enumerate(_frames(Path(path), keys)):
+            first.extend(names_of(atoms) if not i else ())
+            made = checked(atoms, keys, Origin(str(path), i), dropped)
+            mark_free_atom(made)
+            labels.update(x for x in QUANTITIES if x not in labels and has_label(made, x))
+            yield made
+
+    found = hold(each())
     for line in _left_out(path, dropped, keys):
         log.warning(line)
         said = [] if said is None else said
         said.append(line)
-    for atoms in found:
-        mark_free_atom(atoms)
-    if not any(has_label(atoms, x) for atoms in found for x in QUANTITIES):
+    if not labels:
         asked = ", ".join(keys.named()[x] for x in QUANTITIES)
         present = ", ".join(first) or "none"
         raise UserError(
@@ -99,7 +109,7 @@ def _left_out(path: str | Path, dropped: Counter[str], keys: Keys) -> list[str]:
     return lines
 
 
-def load_structures(path: str | Path) -> list[Atoms]:
+def load_structures(path: str | Path) -> Sequence[Atoms]:
     """Read structures without checking numbers.
 
     Args:
@@ -113,9 +123,14 @@ def load_structures(path: str | Path) -> list[Atoms]:
         UserError: The file holds no structures, or is no longer what was written.
     """
     check_file(path)
-    frames = _read(Path(path))
-    read_from(frames, path, keep=True)
-    return frames
+
+    def each() -> Iterator[Atoms]:
+        for i, atoms in enumerate(_frames(Path(path))):
+            if not origin_of(atoms):
+                set_origin(atoms, Origin(str(path), i))
+            yield atoms
+
+    return hold(each())
 
 
 def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
@@ -125,9 +140,9 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> None:
         path: The file.
         structures: The structures; positions (Å) and forces (eV/Å) keep 12 digits.
     """
-    text = io.StringIO()
-    ase.io.write(text, [_writable(x) for x in structures], format="extxyz", vec_cell=False)
-    write_text(path, text.getvalue())
+    with whole(path) as handle:
+        text = codecs.getwriter("utf-8")(handle)
+        write_xyz(text, map(_writable, structures), vec_cell=False)
 
 
 def _writable(atoms: Atoms) -> Atoms:
@@ -150,7 +165,7 @@ def bare(atoms: Atoms) -> Atoms:
     return out
 
 
-def composition(structures: list[Atoms], numbers: list[int]) -> np.ndarray:
+def composition(structures: Iterable[Atoms], numbers: list[int]) -> np.ndarray:
     """Return the counts of each element, [n_structures, n_elements].
 
     Args:
@@ -194,73 +209,64 @@ def elements_of(structures: Iterable[Atoms]) -> list[int]:
     return sorted({int(z) for atoms in structures for z in atoms.numbers})
 
 
-def _read(path: Path, labelled: bool = False) -> list[Atoms]:
-    """Return every frame of a file; of extended xyz never fewer than `lora.files.xyz` finds.
+def _frames(path: Path, keys: Keys | None = None) -> Iterator[Atoms]:
+    """Yield every frame of a file; of extended xyz never fewer than `lora.files.xyz` finds.
 
-    Raises UserError: a frame cannot be read, or, of a `labelled` file, has columns without a name.
+    Raises UserError: a frame cannot be read, or, where `keys` name its labels, has columns without
+    a name.
     """
     name = str(path).encode("utf-8", "backslashreplace").decode()
     if name != str(path) or CONTROL.search(name):
         raise UserError(f"{path}: the name of the file holds a control character; rename it")
-    if not path.is_file():
+    if is_stored(path):
+        found = stored(path, keys or Keys())
+    elif not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.stat().st_size == 0:
+    elif path.stat().st_size == 0:
         raise UserError(f"{path}: is empty")
-    if not is_xyz(path):
-        return _parse(path, path, None)
-    number, gaps = 0, False
+    else:
+        found = _of_xyz(path, labelled=keys is not None) if is_xyz(path) else _of_other(path)
+    first = next(found, None)
+    if first is None:
+        raise UserError(f"{path}: holds no structures")
+    yield first
+    yield from found
+
+
+def _of_xyz(path: Path, labelled: bool) -> Iterator[Atoms]:
+    """Yield the frames of an extended xyz file, one at a time: ASE stops at an empty line."""
     for frame in scan(path):
-        number, gaps = number + 1, gaps or frame.gap
         if labelled and frame.unnamed:
             raise UserError(
                 f"{path} frame {frame.number}: has {frame.unnamed} columns after the positions and "
                 "no Properties in its comment line, which names them; add "
                 "Properties=species:S:1:pos:R:3:REF_forces:R:3, with names and numbers of columns"
             )
-    source: Path | io.StringIO = path
-    if gaps:  # ASE takes the first empty line for the end
-        source = io.StringIO("".join(line for frame in scan(path) for line in frame.lines))
-    frames = _parse(path, source, "extxyz") if number else []
-    if not frames:
-        raise UserError(f"{path}: holds no structures")
-    if len(frames) != number:
-        raise UserError(f"{path}: holds {number} frames, of which ASE reads {len(frames)}")
-    return frames
+        place = f"{path} frame {frame.number} (line {frame.line})"
+        found = _by_ase(io.StringIO("".join(frame.lines)), "extxyz", place)
+        if len(found) != 1:
+            raise UserError(f"{place}: ASE reads {len(found)} frames here")
+        yield found[0]
 
 
-def _parse(path: Path, source: Path | io.StringIO, form: str | None) -> list[Atoms]:
-    """Return what ASE reads."""
+def _of_other(path: Path) -> Iterator[Atoms]:
+    """Yield the frames of a file of another format of ASE."""
+    yield from _by_ase(path, None, str(path))
+
+
+def _by_ase(source: Path | io.StringIO, form: str | None, place: str) -> list[Atoms]:
+    """Return the structures of a file, or of a text, of a format of ASE."""
+    own: dict[str, Any] = {"properties_parser": values_of} if form else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames = _by_ase(source, form)
+            found = ase.io.read(source, index=":", format=form, do_not_split_by_at_sign=True, **own)
     except Exception as error:
         if out_of_memory(error):
             raise
-        why, where = error, str(path)
-        if form:
-            why, where = _first_wrong(path) or (error, where)
-        raise UserError(f"{where}: cannot be read as extended xyz ({_in_words(why)})") from None
-    if not frames:
-        raise UserError(f"{path}: holds no structures")
-    return frames
-
-
-def _by_ase(source: Path | io.StringIO, form: str | None) -> list[Atoms]:
-    """Return the structures of a file, or of a text, of a format of ASE."""
-    own: dict[str, Any] = {"properties_parser": values_of} if form else {}
-    found = ase.io.read(source, index=":", format=form, do_not_split_by_at_sign=True, **own)
+        why = _in_words(error)
+        raise UserError(f"{place}: cannot be read as extended xyz ({why})") from None
     return list(found)
-
-
-def _first_wrong(path: Path) -> tuple[Exception, str] | None:
-    """Return why ASE cannot read the first frame that it cannot, and which it is."""
-    for frame in scan(path):
-        try:
-            _by_ase(io.StringIO("".join(frame.lines)), "extxyz")
-        except Exception as error:
-            return error, f"{path} frame {frame.number} (line {frame.line})"
-    return None
 
 
 def _in_words(error: Exception) -> str:

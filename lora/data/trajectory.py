@@ -1,6 +1,7 @@
 """Tell the frames of a trajectory from structures without an order."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
@@ -11,7 +12,7 @@ ALIKE = 0.7  # times the change between frames far apart: below, neighbours are 
 FORGOTTEN = 0.9  # times it: from here on, frames have nothing to do with each other
 
 
-def memory(structures: list[Atoms]) -> int:
+def memory(structures: Sequence[Atoms]) -> int:
     """Return for how many frames neighbours in a file stay alike; 0 where they never are.
 
     The change between two frames of the same atoms is the root of the mean square displacement,
@@ -39,7 +40,7 @@ def memory(structures: list[Atoms]) -> int:
     return lag
 
 
-def _change_at(structures: list[Atoms], lag: int, rng: np.random.Generator) -> float | None:
+def _change_at(structures: Sequence[Atoms], lag: int, rng: np.random.Generator) -> float | None:
     """Return the median change (Å) between frames at a distance; None where there are none."""
     if lag >= len(structures):
         return None
@@ -47,7 +48,7 @@ def _change_at(structures: list[Atoms], lag: int, rng: np.random.Generator) -> f
     return _median(structures, [(int(i), int(i) + lag) for i in starts])
 
 
-def _median(structures: list[Atoms], pairs: list[tuple[int, int]]) -> float | None:
+def _median(structures: Sequence[Atoms], pairs: list[tuple[int, int]]) -> float | None:
     """Return the median change (Å) over pairs of the same atoms; None where there are too few."""
     changes = [
         _change(structures[i], structures[j])

@@ -1,5 +1,6 @@
 """Compare an export with the merged model, in every engine that is installed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,7 +44,7 @@ class Proof:
     """
 
     merged: Path
-    structures: list[Atoms]
+    structures: Sequence[Atoms]
     dtype: torch.dtype
     head: str | None = None
     steps: int = 100
@@ -62,7 +63,7 @@ class Reference:
         rounding: The precision of the energies (eV/atom); large totals have fewer digits.
     """
 
-    structures: list[Atoms]
+    structures: Sequence[Atoms]
     answers: list[Answer]
     moving: Atoms
     slope: float
@@ -179,7 +180,7 @@ def _within(value: float | None, bound: float, key: str, truth: float) -> bool:
     return value is None or abs(value - (truth if key == "drift" else 0.0)) <= bound
 
 
-def choose(structures: list[Atoms]) -> list[Atoms]:
+def choose(structures: Sequence[Atoms]) -> list[Atoms]:
     """Return a few structures from all over a list, periodic ones first, wrapped into their cells.
 
     Args:

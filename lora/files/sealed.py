@@ -9,10 +9,11 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lora.errors import UserError
 
@@ -30,11 +31,25 @@ RECEIPT_FINDERS: list[Callable[[Path], Path | None]] = []
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside it, synced, renamed.
+    """Write a file whole or not at all.
 
     Args:
         path: The file; its folder is made.
         content: All that it will hold.
+
+    Raises:
+        OSError: The file cannot be written; the error names it, and no half of it is left.
+    """
+    with whole(path) as handle:
+        handle.write(content)
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file to be written whole or not at all: beside it, synced, renamed.
+
+    Args:
+        path: The file; its folder is made.
 
     Raises:
         OSError: The file cannot be written; the error names it, and no half of it is left.
@@ -44,7 +59,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.part")
     try:
         with beside.open("wb") as handle:
-            handle.write(content)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         beside.replace(path)
@@ -277,7 +292,8 @@ def sha256(path: str | Path) -> str:
     Args:
         path: The file.
     """
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def digest(*paths: str | Path) -> str:
@@ -288,5 +304,5 @@ def digest(*paths: str | Path) -> str:
     """
     total = hashlib.sha256()
     for path in paths:
-        total.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        total.update(bytes.fromhex(sha256(path)))
     return total.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """Total charge and spin of structures, and the models that know them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ase import Atoms
@@ -23,7 +24,7 @@ def known_conditions(model: Untyped) -> dict[str, dict[str, Any]]:
     return {key: spec for key, spec in (specs or {}).items() if key in CONDITIONS}
 
 
-def check_conditions(model: Untyped, structures: list[Atoms]) -> None:
+def check_conditions(model: Untyped, structures: Sequence[Atoms]) -> None:
     """Refuse a charge or spin for which a model has no class.
 
     Args:
@@ -48,7 +49,7 @@ def check_conditions(model: Untyped, structures: list[Atoms]) -> None:
                 )
 
 
-def say_conditions(model: Untyped, structures: list[Atoms]) -> list[str]:
+def say_conditions(model: Untyped, structures: Sequence[Atoms]) -> list[str]:
     """Return which charges and spins are assumed, and which the model does not use, a line each.
 
     Args:

@@ -6,7 +6,7 @@ back into the full one.  This module knows which of MACE's weights have a row fo
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ def elements(model: Untyped) -> list[int]:
     return [int(z) for z in model.atomic_numbers]
 
 
-def check_elements(model: nn.Module, structures: list[Atoms], path: str | Path) -> None:
+def check_elements(model: nn.Module, structures: Sequence[Atoms], path: str | Path) -> None:
     """Raise an error for the first frame with an element that the model does not know.
 
     Args:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from lora.data.held import HELD
 from lora.data.labels import (
     CHARGE,
     ENERGY,
@@ -23,7 +24,6 @@ from lora.mace.door import Untyped, default_dtype, upstream
 
 HEAD = "lora_head"  # the key of a structure for another head than the first; no file has it
 FAR = 50.0  # Å
-HELD = 10_000  # structures whose graphs are all made at once and held; of more, none is
 
 
 class Graphs(Sequence[Any]):
@@ -50,7 +50,7 @@ class Graphs(Sequence[Any]):
         return self.make(i)
 
 
-def graphs(structures: list[Atoms], model: Untyped) -> Sequence[Any]:
+def graphs(structures: Sequence[Atoms], model: Untyped) -> Sequence[Any]:
     """Return MACE's graph of each structure, with neighbours and labels.
 
     A missing label has weight 0.  Stress and virials come from each other (`lora.data.labels`).

@@ -5,6 +5,7 @@ shipped at the end is the new head alone, in the architecture of the foundation 
 """
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def own_head(model: Untyped, like: nn.Module) -> nn.Module:
     return out
 
 
-def mark_replay(structures: list[Atoms], weight: float) -> list[Atoms]:
+def mark_replay(structures: Sequence[Atoms], weight: float) -> list[Atoms]:
     """Return copies for the head `REPLAY`, with a weight in the loss.
 
     Args:

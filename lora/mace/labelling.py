@@ -1,5 +1,7 @@
 """Structures labelled by a model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -10,7 +12,7 @@ from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 
 
-def label(structures: list[Atoms], model: torch.nn.Module) -> list[Atoms]:
+def label(structures: Sequence[Atoms], model: torch.nn.Module) -> list[Atoms]:
     """Return copies with the model's energies, forces and stresses as labels.
 
     A stress has what is periodic and has a volume.

@@ -69,7 +69,9 @@ class Data(Section):
     """The labelled dataset."""
 
     file: FilePath = Field(
-        description="Structures with total energies (eV) and forces (eV/Å), as extended xyz."
+        description="Structures with total energies (eV) and forces (eV/Å): extended xyz, another "
+        "file that ASE reads, or, for data larger than memory too, HDF5 of mace_prepare_data or "
+        "LMDB of fairchem, a file or a folder of them, whose labels need no keys."
     )
     test_sets: Annotated[tuple[TestSet, ...], As(tuple_of(TestSet))] = Field(
         default=(),

@@ -8,6 +8,7 @@ from typing import Any
 from lora.catalogue.checks import TIERS
 from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
 from lora.errors import UserError
+from lora.files.stored import shards
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.home import QUICKSTART
@@ -68,6 +69,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def _is_data(path: Path) -> bool:
+    """Return True for a file, and for a folder of files of MACE's own formats."""
+    return is_file(path) or bool(shards(path))
+
+
 def _results(config: Config, folder: Path) -> Iterator[Problem]:
     """Yield what keeps the results folder from being made."""
     path = folder / config.results
@@ -96,9 +102,9 @@ def _foundation(config: Config, folder: Path) -> Iterator[Problem]:
 def _files(config: Config, folder: Path) -> Iterator[Problem]:
     """Yield the labelled files that do not exist or were left over from the quickstart."""
     file = config.data.file
-    own = is_file(folder / file) and QUICKSTART not in file
+    own = _is_data(folder / file) and QUICKSTART not in file
     for key, path in data_files(config).items():
-        if not is_file(folder / path):
+        if not _is_data(folder / path):
             yield Problem(key, f"{shown(path)} is not a file; paths start at {folder.resolve()}")
         elif own and QUICKSTART in path:
             yield Problem(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.files.sealed import digest, read_seal
+from lora.files.stored import shards
 from lora.plan.code import code_of
 from lora.plan.config_data import LABELS, Data
 from lora.plan.job import FOUNDATION_ROLE, Job
@@ -78,11 +79,12 @@ class Files:
         if source is None or (path in self.coming and not source.is_file()):
             return ""
         path = source
-        found = path.stat()
-        state = [found.st_size, found.st_mtime_ns]
+        files = shards(path) or [path]
+        found = [x.stat() for x in files]
+        state = [sum(x.st_size for x in found), max(x.st_mtime_ns for x in found)]
         entry = self.known.get(str(path))
         if entry is None or entry[:2] != state:
-            entry = [*state, digest(path)]
+            entry = [*state, digest(*files)]
             self.known[str(path)] = entry
         return str(entry[2])
 

@@ -158,11 +158,9 @@ def _mapping(value: Any, what: str) -> dict[Any, Any]:
 
 
 def _file(value: Any) -> str:
-    """Return the name of one file that ASE reads."""
+    """Return the name of one file of structures, or of a folder of them in MACE's formats."""
     if isinstance(value, list) or str(value).startswith("["):
         raise NotHereError("several files are given; join them to one (extended xyz can be joined)")
-    if str(value).endswith((".h5", ".hdf5", ".lmdb", ".aselmdb")):
-        raise NotHereError(f"{shown(value)} is no file of structures; convert it to extended xyz")
     return str(value)
 
 

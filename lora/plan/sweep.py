@@ -295,7 +295,7 @@ class Sweep:
         """
         job = self.jobs[f"{step}/{name}" if name else step]
         runs = str(job.receipt) in self.running
-        files = [str(x) for x in job.files.values() if runs or x.is_file()]
+        files = [str(x) for x in job.files.values() if runs or x.exists()]
         before = job.after if runs else ()
         return files + [str(self.jobs[x].receipt) for x in (*job.needs, *before)]
 

@@ -23,6 +23,7 @@ from lora.data.audit_outside import Far, far_outside, same_geometry
 from lora.data.audit_positions import CRUSHED, in_angstrom, position_units, spacing
 from lora.data.audit_sample import choose
 from lora.data.grouping import weigh_types
+from lora.data.held import joined, only, some
 from lora.data.labels import Keys
 from lora.data.origin import where
 from lora.data.structures import (
@@ -65,7 +66,7 @@ class Read:
 
     role: str
     path: str
-    structures: list[Atoms]
+    structures: Sequence[Atoms]
     far: list[Far]
     found: list[Found]
 
@@ -112,7 +113,7 @@ def audit(
     found: list[Found] = []
     for one, indices in zip(read, chosen, strict=True):
         compared, positions = _compare(
-            [one.structures[i] for i in indices], one.path, small, settings
+            list(some(one.structures, indices)), one.path, small, settings
         )
         place = {i: k for k, i in enumerate(indices)}
         far = [Far(place[x.index], x.evidence, x.z) for x in one.far if x.index in place]
@@ -121,7 +122,7 @@ def audit(
         fits = {name: asdict(judged.fits[name]) for name in LABELS}
         counts = {"structures": len(one.structures), "compared": len(compared)}
         result["files"][one.path] = counts | {"fits": fits}
-    ours = [atoms for one in read if one.role not in FOREIGN for atoms in one.structures]
+    ours = joined(*(one.structures for one in read if one.role not in FOREIGN))
     found += same_geometry(ours, settings)
     found += _refusing(small, engines, base)
     result["findings"] = [_as_row(x, settings) for x in found]
@@ -149,9 +150,9 @@ def _read(
     path: str, role: str, keys: Keys, weights: Mapping[str, float], known: set[int], settings: Audit
 ) -> Read:
     """Return a file with what its labels and cells say alone."""
-    structures = [atoms for atoms in read_structures(path, keys) if not is_isolated_atom(atoms)]
+    structures = only(read_structures(path, keys), lambda atoms: not is_isolated_atom(atoms))
     if role not in FOREIGN:
-        weigh_types(structures, weights)
+        structures = weigh_types(structures, weights)
     found = label_findings(path, structures, unused_labels(path, keys))
     strange = {i: None for i, x in enumerate(structures) if set(x.numbers.tolist()) - known}
     if strange and role != "replay":  # which leaves them out
@@ -161,12 +162,12 @@ def _read(
         has = " ".join(chemical_symbols[z] for z in sorted(known))
         said = f"{symbols} in {len(strange)} structures, of a model of {has}"
         found.append(Found("unknown_element", frames, said))
-    left = [atoms for i, atoms in enumerate(structures) if i not in strange]
+    left = some(structures, [i for i in range(len(structures)) if i not in strange])
     return Read(role, path, left, far_outside(left, settings), found)
 
 
 def _compare(
-    structures: list[Atoms], path: str, model: torch.nn.Module, settings: Audit
+    structures: Sequence[Atoms], path: str, model: torch.nn.Module, settings: Audit
 ) -> tuple[Compared, list[Found]]:
     """Return structures with predictions; where positions are of another unit, with those in Å."""
     some = [atoms for atoms in structures if len(atoms) > 1 or atoms.pbc.any()][:TRIED]
@@ -182,7 +183,7 @@ def _compare(
     return _predict(structures, model), []
 
 
-def _all_in(structures: list[Atoms], row: Finding) -> list[Atoms]:
+def _all_in(structures: Sequence[Atoms], row: Finding) -> list[Atoms]:
     return [in_angstrom(atoms, row) for atoms in structures]
 
 
@@ -192,7 +193,7 @@ def _explained(compared: Compared) -> float:
     return forces.least if forces.n else fit_of("energy", compared).least
 
 
-def _predict(structures: list[Atoms], model: torch.nn.Module) -> Compared:
+def _predict(structures: Sequence[Atoms], model: torch.nn.Module) -> Compared:
     """Return structures with the model's predictions; stresses where a structure can have one."""
     made = label(structures, model) if structures else []
     energy = np.array([atoms.info[ENERGY] for atoms in made])

@@ -18,6 +18,7 @@ from ase.data import chemical_symbols
 from lora.data.e0s import Chosen, new_e0s
 from lora.data.e0s_words import Errors, far_off, headline, open_e0s, over_gate
 from lora.data.free_atoms import free_energies
+from lora.data.held import only
 from lora.data.kinds import in_words
 from lora.data.labels import ENERGY, Keys, counts, weight_of
 from lora.data.origin import where
@@ -136,8 +137,8 @@ def _gather(train_file: str | Path, base: torch.nn.Module, settings: E0sSettings
     check_elements(base, structures, train_file)
     model = trim_elements(base, numbers)
     free = [atoms for atoms in structures if is_isolated_atom(atoms)]
-    bulk = [atoms for atoms in structures if not is_isolated_atom(atoms)]
-    used = [atoms for atoms in bulk if counts(atoms, "energy")]
+    bulk = only(structures, lambda atoms: not is_isolated_atom(atoms))
+    used = only(bulk, lambda atoms: counts(atoms, "energy"))
     if settings.isolated_file:
         free += read_structures(settings.isolated_file, settings.keys)
     symbols = [chemical_symbols[z] for z in numbers]

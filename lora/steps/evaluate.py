@@ -14,6 +14,7 @@ from ase import Atoms
 from torch import nn
 
 from lora.catalogue.columns import ENERGY, FORCE
+from lora.data.held import only, some
 from lora.data.labels import has_label
 from lora.data.parity import errors, parity
 from lora.data.structures import elements_of, is_isolated_atom, load_structures
@@ -30,6 +31,7 @@ from lora.mace.predict import predict
 from lora.plan.commands import Run
 
 log = logging.getLogger(__name__)
+Sets = dict[str, Sequence[Atoms]]  # the structures of each set, by its name
 
 
 def evaluate(
@@ -94,22 +96,27 @@ def evaluate(
     return results
 
 
-def _read_sets(valid_file: str | Path, test_file: str | Path) -> dict[str, list[Atoms]]:
+def _read_sets(valid_file: str | Path, test_file: str | Path) -> Sets:
     """Return the structures of each set by its name, free atoms left out."""
-    sets: dict[str, list[Atoms]] = {"valid": load_structures(valid_file)}
-    for i, atoms in enumerate(load_structures(test_file)):
+    tests, members = load_structures(test_file), dict[str, list[int]]()
+    for i, atoms in enumerate(tests):
         if "test_set" not in atoms.info:
             raise UserError(
                 f'{test_file} frame {i} lacks the "test_set" field. Pass the test.xyz that '
                 '"mace-lora split" wrote.'
             )
-        sets.setdefault(atoms.info["test_set"], []).append(atoms)
-    sets = {k: [a for a in v if not is_isolated_atom(a)] for k, v in sets.items()}
+        members.setdefault(atoms.info["test_set"], []).append(i)
+    sets: Sets = {"valid": load_structures(valid_file)}
+    sets |= {name: some(tests, own) for name, own in members.items()}
+    sets = {k: only(v, lambda atoms: not is_isolated_atom(atoms)) for k, v in sets.items()}
     return {k: v for k, v in sets.items() if v}
 
 
 def _evaluate(
-    model: nn.Module, sets: dict[str, list[Atoms]], data: dict[str, Sequence[Any]], batch_size: int
+    model: nn.Module,
+    sets: Sets,
+    data: dict[str, Sequence[Any]],
+    batch_size: int,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the errors of one model on each set, and its parity data."""
     result: dict[str, Any] = {"sets": {}}

@@ -4,6 +4,7 @@ export/{point}/{point}.model, ..., card.json; with --verify also verify.json
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,7 +132,7 @@ def export(
     return result
 
 
-def _structures(source: Source, settings: ExportSettings) -> list[Atoms]:
+def _structures(source: Source, settings: ExportSettings) -> Sequence[Atoms]:
     """Return the structures to compare on; [] where nothing is compared."""
     path = settings.structures_file
     if not settings.check and not path:
@@ -146,7 +147,7 @@ def _structures(source: Source, settings: ExportSettings) -> list[Atoms]:
 
 
 def _card(
-    model: torch.nn.Module, source: Source, settings: ExportSettings, structures: list[Atoms]
+    model: torch.nn.Module, source: Source, settings: ExportSettings, structures: Sequence[Atoms]
 ) -> dict[str, Any]:
     """Return the card, and log its warnings."""
     licences = Licences(settings.base_licence, settings.data_licence)

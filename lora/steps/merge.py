@@ -8,6 +8,7 @@ not need this package to run.
 
 import copy
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def merge(
 
 
 def _merge(
-    base: nn.Module, out: Path, adapter: Path | None, structures: list[Atoms]
+    base: nn.Module, out: Path, adapter: Path | None, structures: Sequence[Atoms]
 ) -> dict[str, Any]:
     """Merge one adapter into its base, prove it on the structures, write merge.json."""
     tuned = sorted(read_card(adapter)["elements"]) if adapter else []
@@ -118,7 +119,7 @@ def _merge(
 
 
 def _write_and_prove(
-    merged: nn.Module, out: Path, structures: list[Atoms], unmerged: dict[str, np.ndarray]
+    merged: nn.Module, out: Path, structures: Sequence[Atoms], unmerged: dict[str, np.ndarray]
 ) -> dict[str, float]:
     """Write a merged model, and compare what its file predicts with the adapter model.
 

@@ -4,6 +4,7 @@ replay/replay.xyz
 """
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from ase import Atoms
 
 from lora.data.checked import check_geometry
 from lora.data.free_atoms import mark_free_atom
+from lora.data.held import hold, only
 from lora.data.labels import Keys, name_conditions
-from lora.data.origin import origin_of, read_from, set_origin
+from lora.data.origin import Origin, origin_of, set_origin
 from lora.data.structures import (
     is_isolated_atom,
     load_structures,
@@ -89,11 +91,7 @@ def replay(
     model = load_foundation(base.model, base.head, torch.float64)
     found = _read(structures_file, settings)
     known = set(elements(model))
-    fitting = [
-        atoms
-        for atoms in found
-        if set(atoms.numbers.tolist()) <= known and not is_isolated_atom(atoms)
-    ]
+    fitting = only(found, lambda x: set(x.numbers.tolist()) <= known and not is_isolated_atom(x))
     if not fitting:
         raise UserError(f"{structures_file}: holds no structure of the foundation model's elements")
     order = np.random.default_rng(settings.seed).permutation(len(fitting))[: settings.num_samples]
@@ -115,14 +113,17 @@ def replay(
     return result
 
 
-def _read(path: str | Path, settings: ReplaySettings) -> list[Atoms]:
+def _read(path: str | Path, settings: ReplaySettings) -> Sequence[Atoms]:
     """Return the structures of a file; of those that get new labels, only geometries are read."""
     if settings.labels == "file":
         return read_structures(path, settings.keys)
-    found = load_structures(path)
-    read_from(found, path)
-    for i, atoms in enumerate(found):
-        check_geometry(atoms, f"{path} frame {i}")
-        name_conditions(atoms, settings.keys)
-        mark_free_atom(atoms)
-    return found
+
+    def each() -> Iterator[Atoms]:
+        for i, atoms in enumerate(load_structures(path)):
+            set_origin(atoms, Origin(str(path), i))
+            check_geometry(atoms, str(origin_of(atoms)))
+            name_conditions(atoms, settings.keys)
+            mark_free_atom(atoms)
+            yield atoms
+
+    return hold(each())

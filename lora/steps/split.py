@@ -8,6 +8,8 @@ structures with the same key are one (`group`), or a contiguous stretch of the f
 """
 
 import logging
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ase import Atoms
 
 from lora.data.free_atoms import free_atoms, is_isolated_atom
 from lora.data.grouping import SplitSettings, allocate, groups_of, unknown_types, weigh_types
+from lora.data.held import changed, joined, only, some
 from lora.data.labels import count_labels, say_labels
 from lora.data.leakage import leakage
 from lora.data.structures import SETS, read_structures, write_structures
@@ -22,7 +25,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt
 
 log = logging.getLogger(__name__)
-Sets = dict[str, list[Atoms]]
+Sets = dict[str, Sequence[Atoms]]
 
 
 def split(
@@ -65,7 +68,7 @@ def split(
     labels = _say_labels(sets, settings, said)
     written = {name: Path(out) / f"{name}.xyz" for name in SETS}
     for name, path in written.items():
-        write_structures(path, (free if name == "train" else []) + sets[name])
+        write_structures(path, chain(free if name == "train" else [], sets[name]))
     test_sets = [atoms.info["test_set"] for atoms in sets["test"]]
     summary: dict[str, Any] = {
         "method": settings.method,
@@ -97,9 +100,9 @@ def _leaks(sets: Sets, settings: SplitSettings, said: list[str]) -> dict[str, An
     return leaks
 
 
-def _bulk(structures: list[Atoms], path: str | Path, said: list[str]) -> list[Atoms]:
+def _bulk(structures: Sequence[Atoms], path: str | Path, said: list[str]) -> Sequence[Atoms]:
     """Return the structures of a further file without its free atoms; say how many it had."""
-    found = [atoms for atoms in structures if not is_isolated_atom(atoms)]
+    found = only(structures, lambda atoms: not is_isolated_atom(atoms))
     if left := len(structures) - len(found):
         _warn(f"{path}: {left} free atoms are left out; E0s take those of data.file alone", said)
     return found
@@ -127,22 +130,28 @@ def _say_labels(sets: Sets, settings: SplitSettings, said: list[str]) -> dict[st
 def _by_set(sets: Sets) -> Sets:
     """Return the structures of each set, with each further test set by its name."""
     named = {name: members for name, members in sets.items() if name != "test"}
-    for atoms in sets["test"]:
-        named.setdefault(atoms.info["test_set"], []).append(atoms)
-    return named
+    members: dict[str, list[int]] = {}
+    for i, atoms in enumerate(sets["test"]):
+        members.setdefault(atoms.info["test_set"], []).append(i)
+    return named | {name: some(sets["test"], own) for name, own in members.items()}
 
 
-def _weigh(sets: Sets, free: list[Atoms], settings: SplitSettings, said: list[str]) -> None:
+def _weigh(sets: Sets, free: Sequence[Atoms], settings: SplitSettings, said: list[str]) -> None:
     """Weigh what is trained and validated on; errors on test sets count every structure once."""
     weights = settings.config_type_weights
-    weigh_types([*free, *sets["train"], *sets["valid"]], weights)
-    every = [*free, *sets["train"], *sets["valid"], *sets["test"]]
-    if unknown := unknown_types(every, weights):
+    weigh_types(free, weights)
+    sets |= {name: weigh_types(sets[name], weights) for name in ("train", "valid")}
+    if unknown := unknown_types(chain(free, *sets.values()), weights):
         _warn(f"data.config_type_weights: no structure is {' or '.join(unknown)}", said)
 
 
+def _named(test_set: str, structures: Sequence[Atoms]) -> Sequence[Atoms]:
+    """Return structures that say which test set they are of."""
+    return changed(structures, lambda atoms: atoms.info.update(test_set=test_set))
+
+
 def _divide(
-    structures: list[Atoms],
+    structures: Sequence[Atoms],
     settings: SplitSettings,
     dataset: str | Path,
     said: list[str],
@@ -152,22 +161,21 @@ def _divide(
     Free atoms are in none of the sets, nor are those of further files, whose sets are added.
     """
     todo = [i for i, atoms in enumerate(structures) if not is_isolated_atom(atoms)]
-    sets: Sets = {name: [] for name in SETS}
     if settings.method == "given":
         assigned = ["train"] * len(todo)
     else:
-        groups = groups_of([structures[i] for i in todo], settings, dataset)
+        groups = groups_of(some(structures, todo), settings, dataset)
         assigned = allocate(groups, settings)
+    members: dict[str, list[int]] = {name: [] for name in SETS}
     for i, name in zip(todo, assigned, strict=True):
-        sets[name].append(structures[i])
+        members[name].append(i)
+    sets = {name: some(structures, own) for name, own in members.items()}
     if settings.method == "given":
         for name, path in settings.given.items():
             sets[name] = _bulk(read_structures(path, settings.keys, said), path, said)
-    for atoms in sets["test"]:
-        atoms.info["test_set"] = "test"
+    tests = [_named("test", sets["test"])]
     for name, path in settings.test_files.items():
         extra = _bulk(read_structures(path, settings.keys, said), path, said)
-        for atoms in extra:
-            atoms.info["test_set"] = name
-        sets["test"] += extra
+        tests.append(_named(name, extra))
+    sets["test"] = joined(*tests)
     return sets, dict(zip(map(str, todo), assigned, strict=True))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ase.data import chemical_symbols
 from torch import nn
 
 from lora.catalogue.endings import Ending
+from lora.data.held import joined, only
 from lora.data.structures import elements_of, is_isolated_atom, load_structures
 from lora.errors import Paused, UserError
 from lora.files.provenance import facts
@@ -89,13 +90,14 @@ class Session:
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
         for one in {(x.loss, x.terms): x for x in self.settings}.values():
             check_terms(one, self.train, self.valid, files.train)
-        say_rounding(self.train + self.valid, s.default_dtype)
+        self.seen = joined(self.train, self.valid)
+        say_rounding(self.seen, s.default_dtype)
         base = self.inputs.base
         self.base = load_foundation(base.model, base.head, getattr(torch, s.default_dtype))
         self.base_digest = fingerprint(self.base)
-        for line in say_conditions(self.base, self.train + self.valid):
+        for line in say_conditions(self.base, self.seen):
             log.warning(line)
-        self.replayed: list[Atoms] = []
+        self.replayed: Sequence[Atoms] = []
         if s.replay:
             if not files.replay:
                 raise UserError("replay: true needs structures to replay; set replay.file")
@@ -247,8 +249,7 @@ class Session:
         """Make the model with its new E0s on the data's elements, its graphs, and their `Fit`."""
         s = self.shared
         self.full = two_heads(self.base) if s.replay else self.base
-        every = self.train + self.valid + self.replayed
-        self.model = _trimmed(self.full, every, self.inputs.files.e0s)
+        self.model = _trimmed(self.full, joined(self.seen, self.replayed), self.inputs.files.e0s)
         if s.enable_cueq:
             self.model = to_kernel(self.model, "cueq", device)
         self.model.to(device)
@@ -263,7 +264,8 @@ class Session:
             )
         ]
         share = nested(self.train, s.train_fraction, s.seed)
-        train, valid = graphs(share + self.replayed, self.model), graphs(self.valid, self.model)
+        train = graphs(joined(share, self.replayed), self.model)
+        valid = graphs(self.valid, self.model)
         self.fit = Fit(self.trainee, self.running, train, valid, self.keys)
         self.fit.notes = {
             "base_fingerprint": self.base_digest,
@@ -309,7 +311,7 @@ class Session:
         """Write the adapter of a point that did not fail, and its train.json."""
         out, spectra = self.folders[i], {}
         if point.ended() != Ending.FAILED:
-            names = [chemical_symbols[z] for z in elements_of(self.train + self.valid)]
+            names = [chemical_symbols[z] for z in elements_of(self.seen)]
             card = {"base_name": self.inputs.base.called, "best_epoch": point.best_epoch}
             folder = out / ADAPTER
             spectra = self.trainee.save(i, point.settings, self.full, folder, names, card)
@@ -328,12 +330,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _without_atoms(path: str | Path) -> list[Atoms]:
+def _without_atoms(path: str | Path) -> Sequence[Atoms]:
     """Return the structures of a set, without its free atoms."""
-    return [atoms for atoms in load_structures(path) if not is_isolated_atom(atoms)]
+    return only(load_structures(path), lambda atoms: not is_isolated_atom(atoms))
 
 
-def _trimmed(base: nn.Module, structures: list[Atoms], e0s_file: str | Path) -> nn.Module:
+def _trimmed(base: nn.Module, structures: Sequence[Atoms], e0s_file: str | Path) -> nn.Module:
     """Return a copy of a model for the elements of some structures, with the new E0s (eV)."""
     model = trim_elements(base, elements_of(structures))
     e0s = read_json(e0s_file)["E0s"]

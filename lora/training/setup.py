@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from lora.adapters.inject import Injection, inject, ranks
 from lora.adapters.sound import say_idle_ranks
 from lora.catalogue.methods import ADAPTERS
+from lora.data.held import some
 from lora.errors import UserError
 from lora.mace.modules import count_parameters
 from lora.mace.trained import let_train
@@ -60,7 +62,7 @@ def common(settings: list[TrainSettings]) -> TrainSettings:
     return first
 
 
-def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
+def nested(structures: Sequence[Atoms], fraction: float, seed: int) -> Sequence[Atoms]:
     """Return a share of the structures, in their order; of one seed, shares lie in larger ones.
 
     Args:
@@ -70,7 +72,7 @@ def nested(structures: list[Atoms], fraction: float, seed: int) -> list[Atoms]:
     """
     order = np.random.default_rng(streams(seed).subset).permutation(len(structures))
     chosen = sorted(order[: math.ceil(fraction * len(structures))].tolist())
-    return [structures[i] for i in chosen]
+    return some(structures, chosen)
 
 
 def prepare(model: nn.Module, settings: TrainSettings) -> None:

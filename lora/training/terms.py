@@ -1,6 +1,7 @@
 """Compare the terms of the losses with the labels that the data have."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def check_terms(
-    settings: TrainSettings, train: list[Atoms], valid: list[Atoms], file: str | Path
+    settings: TrainSettings, train: Sequence[Atoms], valid: Sequence[Atoms], file: str | Path
 ) -> None:
     """Refuse a loss whose label nobody has, and say which labels are computed or missing.
 
@@ -55,7 +56,7 @@ def check_terms(
         say("no structure has a stress: the stress term of the loss %s is 0", loss)
 
 
-def say_rounding(structures: list[Atoms], dtype: str) -> None:
+def say_rounding(structures: Sequence[Atoms], dtype: str) -> None:
     """Warn where energies lose digits that count by being rounded to a dtype.
 
     Args:
@@ -72,7 +73,7 @@ def say_rounding(structures: list[Atoms], dtype: str) -> None:
         )
 
 
-def _say_computed(term: str, structures: list[Atoms]) -> None:
+def _say_computed(term: str, structures: Sequence[Atoms]) -> None:
     """Say how many labels are computed from others."""
     computed = sum(counts(a, term) and NAMES[term] not in a.info for a in structures)
     if computed:

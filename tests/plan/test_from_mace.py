@@ -109,6 +109,7 @@ def test_every_table_is_in_the_document() -> None:
         ("config_type_weights", '{"Default": 1.0, "hot": 2}', {"hot": 2.0}),
         ("pseudolabel_replay", "yes", "foundation"),
         ("lr", "1e-3", 0.001),
+        ("train_file", "a.h5", "a.h5"),
     ],
 )
 def test_values(name: str, text: str, value: Any) -> None:
@@ -125,7 +126,7 @@ def test_values(name: str, text: str, value: Any) -> None:
         ("device", "mps"),
         ("E0s", "none.json"),
         ("E0s", "{'a': {1: 2}}"),
-        ("train_file", "a.h5"),
+        ("train_file", "[a.xyz, b.xyz]"),
         ("pt_train_file", "mp"),
     ],
 )

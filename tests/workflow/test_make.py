@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -22,9 +23,15 @@ def make(folder: Path, python: str) -> subprocess.CompletedProcess:
         (folder / "python").write_text(f"#!/bin/sh\necho {python}\n")
         (folder / "python").chmod(0o755)
     command = ["make", "--dry-run", "PYTHON=./python", "sweep"]
-    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs the tests
-    own = {k: v for k, v in os.environ.items() if k not in outer}
-    return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=own(), capture_output=True, text=True, check=False
+    )
+
+
+def own() -> dict[str, str]:
+    """The environment without what comes from the make that runs the tests."""
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    return {k: v for k, v in os.environ.items() if k not in outer}
 
 
 @pytest.mark.parametrize("python", ["2.7", "3.9", "3.10", "3.13", ""])
@@ -50,3 +57,26 @@ def test_they_are_those_of_the_project() -> None:
     minors = [int(x.removeprefix("3.")) for x in named.split()]
     assert project["requires-python"] == f">=3.{min(minors)},<3.{max(minors) + 1}"
     assert f"Python {' or '.join(named.split())} is needed" in text
+
+
+def test_an_installation_that_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """pip takes a package that it wrote the half of for a whole one."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    script = tmp_path / "envs" / "mace-lora.post-deploy.sh"
+    script.parent.mkdir()
+    command = ["make", f"PYTHON={sys.executable}", ".venv/ready"]
+
+    def run(says: str) -> subprocess.CompletedProcess:
+        script.write_text(f"ls .venv\n{says}\n")
+        return subprocess.run(
+            command, cwd=tmp_path, env=own(), capture_output=True, text=True, check=False
+        )
+
+    assert run("touch .venv/half; kill -9 $$").returncode != 0
+    again = run("touch .venv/whole")
+    assert again.returncode == 0 and "half\n" not in again.stdout
+    assert (tmp_path / ".venv" / "ready").exists() and not (tmp_path / ".venv" / "half").exists()
+    os.utime(tmp_path / "pyproject.toml", (2e9, 2e9))  # a newer lock changes what is there
+    assert run("touch .venv/more").returncode == 0
+    assert (tmp_path / ".venv" / "whole").exists() and (tmp_path / ".venv" / "more").exists()

@@ -1,0 +1,203 @@
+"""Structures, few in memory and many in a file, so that data may be larger than memory.
+
+Of more than `HELD` structures each is read from a file of this process when it is asked for, in
+some 30 microseconds.  The file has no name, lies in $TMPDIR and ends with the process.
+"""
+
+import os
+import pickle
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
+from typing import overload
+
+import numpy as np
+from ase import Atoms
+
+HELD = 10_000  # structures that are held in memory, with their graphs; of more, none is
+
+
+class Spool(Sequence[Atoms]):
+    """Structures in a file; each is a copy of its own whenever it is asked for."""
+
+    def __init__(self, structures: Iterable[Atoms]) -> None:
+        """Write structures one after the other.
+
+        Args:
+            structures: The structures, each of which is forgotten when it is written.
+
+        Raises:
+            OSError: $TMPDIR is full; the error names it.
+        """
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as this object)
+        self.ends = array("q", [0])
+        try:
+            for atoms in structures:
+                self.ends.append(self.ends[-1] + self.file.write(pickle.dumps(atoms, -1)))
+            self.file.flush()
+        except OSError as error:
+            error.filename = error.filename or tempfile.gettempdir()
+            raise
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, i: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
+
+    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
+        if isinstance(i, slice):
+            return Some(self, range(*i.indices(len(self))))
+        start, end = self.ends[range(len(self))[i]], self.ends[range(1, len(self) + 1)[i]]
+        # with its place, because processes that were forked share the position in the file
+        made: Atoms = pickle.loads(os.pread(self.file.fileno(), end - start, start))
+        return made
+
+
+class Some(Sequence[Atoms]):
+    """Some structures of a sequence that is not held in memory."""
+
+    def __init__(self, whole: Sequence[Atoms], indices: Sequence[int]) -> None:
+        """Keep which they are.
+
+        Args:
+            whole: The sequence.
+            indices: Their numbers in it, in the order in which they are asked for.
+        """
+        self.whole = whole
+        self.indices = indices if isinstance(indices, range) else array("q", indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, i: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
+
+    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
+        if isinstance(i, slice):
+            return Some(self.whole, self.indices[i])
+        return self.whole[self.indices[i]]
+
+
+def hold(structures: Iterable[Atoms]) -> Sequence[Atoms]:
+    """Return structures in a list, or, of more than `HELD`, in a file.
+
+    Args:
+        structures: The structures.
+    """
+    rest = iter(structures)
+    few = list(islice(rest, HELD + 1))
+    return few if len(few) <= HELD else Spool(chain(few, rest))
+
+
+def only(structures: Sequence[Atoms], keep: Callable[[Atoms], bool]) -> Sequence[Atoms]:
+    """Return those structures of which something is true, in a list if they are in one.
+
+    Args:
+        structures: The structures.
+        keep: What has to be true.
+    """
+    if isinstance(structures, list):
+        return [atoms for atoms in structures if keep(atoms)]
+    return Some(structures, [i for i, atoms in enumerate(structures) if keep(atoms)])
+
+
+def some(structures: Sequence[Atoms], indices: Sequence[int]) -> Sequence[Atoms]:
+    """Return structures by their numbers, in a list if all are in one.
+
+    Args:
+        structures: The structures.
+        indices: The numbers of those that are wanted.
+    """
+    if isinstance(structures, list):
+        return [structures[i] for i in indices]
+    return Some(structures, indices)
+
+
+class Changed(Sequence[Atoms]):
+    """Structures of a sequence that is not held in memory, each changed when it is asked for."""
+
+    def __init__(self, whole: Sequence[Atoms], change: Callable[[Atoms], None]) -> None:
+        """Keep how they are changed.
+
+        Args:
+            whole: The sequence, which gives a copy whenever a structure is asked for.
+            change: What is done to each.
+        """
+        self.whole, self.change = whole, change
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @overload
+    def __getitem__(self, i: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
+
+    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
+        if isinstance(i, slice):
+            return Some(self, range(*i.indices(len(self))))
+        atoms = self.whole[i]
+        self.change(atoms)
+        return atoms
+
+
+def changed(structures: Sequence[Atoms], change: Callable[[Atoms], None]) -> Sequence[Atoms]:
+    """Return structures with a change; those of a list are changed themselves.
+
+    Args:
+        structures: The structures.
+        change: What is done to each.
+    """
+    if not isinstance(structures, list):
+        return Changed(structures, change)
+    for atoms in structures:
+        change(atoms)
+    return structures
+
+
+class Joined(Sequence[Atoms]):
+    """Several sequences, one after the other, that are not all held in memory."""
+
+    def __init__(self, *parts: Sequence[Atoms]) -> None:
+        """Keep the parts.
+
+        Args:
+            *parts: The sequences.
+        """
+        self.parts, self.ends = parts, np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    @overload
+    def __getitem__(self, i: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
+
+    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
+        if isinstance(i, slice):
+            return Some(self, range(*i.indices(len(self))))
+        i = range(len(self))[i]
+        part = int(np.searchsorted(self.ends, i, side="right")) - 1
+        return self.parts[part][i - int(self.ends[part])]
+
+
+def joined(*parts: Sequence[Atoms]) -> Sequence[Atoms]:
+    """Return several sequences as one, a list if all are lists.
+
+    Args:
+        *parts: The sequences.
+    """
+    if all(isinstance(part, list) for part in parts):
+        return [atoms for part in parts for atoms in part]
+    return Joined(*parts)
