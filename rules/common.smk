@@ -31,6 +31,9 @@ START = Start(
 )
 SWEEP = Sweep.begin_or_exit(config, START)
 warm.start(START, jobs=len(SWEEP.running))
+for handler in workflow.logger_manager.get_log_handlers():
+    if hasattr(handler, "follow"):  # of --logger mace-lora
+        handler.follow(SWEEP)
 LAYOUT, PLAN = SWEEP.layout, SWEEP.layout.plan
 ENV = "../envs/mace-lora.yaml"
 config["results"] = SWEEP.config.results

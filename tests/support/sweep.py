@@ -18,6 +18,8 @@ from tests.support.models import make_model
 from tests.support.trainings import teacher_data
 
 ROOT = Path(__file__).parents[2]
+CLONE = ("Snakefile", "rules", "workflow", "lora", "snakemake_logger_plugin_mace_lora")
+CLONE += ("envs", "profiles", "config")
 # two threads of one job wait for each other where other tests run: ten times slower
 CORES = ["--cores", "2", "--set-threads"]
 CORES += [f"{rule}=1" for rule in ("audit", "e0s", "replay", "thorough")]
@@ -31,7 +33,7 @@ class Sweep:
     def __init__(self, home: Path) -> None:
         self.home = home
         home.mkdir(exist_ok=True)
-        for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
+        for name in CLONE:
             source = ROOT / name
             ignore = shutil.ignore_patterns("quickstart")
             if source.is_dir():
