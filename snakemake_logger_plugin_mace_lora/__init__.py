@@ -38,7 +38,7 @@ SILENT = {
 }
 
 
-class LogHandler(LogHandlerBase):  # type: ignore[misc]
+class LogHandler(LogHandlerBase):
     """The handler of `--logger mace-lora`."""
 
     def __post_init__(self) -> None:
