@@ -12,6 +12,7 @@ try:
     from lora.plan import home, warm
     from lora.plan.start import Start
     from lora.plan.sweep import Sweep
+    from lora.plan.words import in_lines
 except ImportError as error:
     sys.exit(f'{error}: pip install "mace-lora-sweep[workflow]" where snakemake runs')
 

@@ -103,7 +103,8 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.PROGRESS:
             told, self.ended = self.ended, []
             done = record.done - len(told) + 1
-            return [self._step(x, done + i, record.total) for i, x in enumerate(told)]
+            total = max(record.done, self.pace.total or record.total)
+            return [self._step(x, done + i, total) for i, x in enumerate(told)]
         if event == LogEvent.SHELLCMD:
             return [f"    {getattr(record, 'shellcmd', None) or record.getMessage()}"]
         if event in (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR):

@@ -15,12 +15,16 @@ class Pace:
     began:  rule and time of each job
     took:   seconds of the jobs of each rule that have ended
     times:  seconds of each job that has ended
+    total:  how many jobs there will be, 0 before that is known
+    first:  when the first job began
+    now:    when the last one ended
     """
 
     todo: Counter[str] = field(default_factory=Counter)
     began: dict[int, tuple[str, float]] = field(default_factory=dict)
     took: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     times: dict[int, float] = field(default_factory=dict)
+    total: int = 0
     first: float = 0.0
     now: float = 0.0
 
@@ -30,6 +34,7 @@ class Pace:
         Args:
             stats: {rule: jobs}, and their "total".
         """
+        self.total = stats.get("total", 0)
         self.todo = Counter({rule: n for rule, n in stats.items() if rule != "total"})
 
     def begins(self, job: int, rule: str, at: float) -> None:

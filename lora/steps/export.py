@@ -166,8 +166,8 @@ def _card(
 
 def _folder(source: Source) -> Path:
     """Return the folder of an export where none is given."""
-    above = source.layout.results if source.layout else source.model_file.parent
-    return above / "export" / source.point
+    above = source.layout or Layout(source.model_file.parent)
+    return above.export(source.point)
 
 
 def _refuse_failed(rows: list[dict[str, Any]], folder: Path) -> None:
