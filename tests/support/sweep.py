@@ -29,6 +29,7 @@ class Sweep:
     """A copy of the workflow with data of its own, as a user would have it."""
 
     printed: str
+    first: str  # what the first start printed, which did all
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -139,7 +140,8 @@ def ran(home: Path) -> Sweep:
     """
     sweep, kept = Sweep(home), kept_sweep(home.parent)
     shutil.copytree(kept, home / "out", ignore=shutil.ignore_patterns("track"))
-    sweep.printed = kept.with_suffix(".txt").read_text() + sweep.run()
+    sweep.first = kept.with_suffix(".txt").read_text()
+    sweep.printed = sweep.first + sweep.run()
     return sweep
 
 
