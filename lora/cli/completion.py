@@ -6,7 +6,7 @@ from lora.cli.options import parser
 
 
 def completion(shell: str) -> None:
-    """Print the completion of a shell, for `source <(mace-lora completion bash)`.
+    """Print the completion of a shell, for `eval "$(mace-lora completion bash)"`.
 
     Args:
         shell: bash or zsh.

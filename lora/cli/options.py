@@ -279,7 +279,7 @@ def _ui(p: argparse.ArgumentParser) -> None:
 
 
 def _completion(p: argparse.ArgumentParser) -> None:
-    p.add_argument("shell", choices=["bash", "zsh"], help="source <(mace-lora completion bash)")
+    p.add_argument("shell", choices=["bash", "zsh"], help='eval "$(mace-lora completion bash)"')
 
 
 # every command by hand: what it is for, and its options
