@@ -71,6 +71,12 @@ class LogHandler(LogHandlerBase):
         Args:
             record: Of snakemake, or of a plugin.
         """
+        try:
+            self._say(record)
+        except Exception:  # said with its traceback; later records go on
+            self.handleError(record)
+
+    def _say(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         if self.common_settings.dryrun:
             self._write(record)

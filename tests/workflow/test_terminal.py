@@ -1,5 +1,6 @@
 """What a start of snakemake prints: a line a step, errors with their log, nothing else."""
 
+import logging
 import os
 import re
 import subprocess
@@ -80,6 +81,29 @@ def test_other_modes_say_what_snakemake_says(
 ) -> None:
     done = snakemake(tmp_path, *arguments)
     assert done.returncode == 0 and said in done.stdout, done.stderr
+
+
+def test_an_error_of_a_group_has_the_log_of_the_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """And what has gone wrong in a line does not end the lines."""
+    from snakemake.settings.types import OutputSettings
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    from snakemake_logger_plugin_mace_lora import LogHandler
+
+    (tmp_path / "slurm.log").write_text("out of memory\n")
+    handler = LogHandler(OutputSettings(show_failed_logs=True), None)
+    job = {"rule_name": "merge", "jobid": 3, "output": ["a.json"], "log": ["logs/merge.log"]}
+    own = {"event": LogEvent.GROUP_ERROR, "groupid": "judge", "job_error_info": [job]}
+    own |= {"msg": "Error in group judge", "aux_logs": [str(tmp_path / "slurm.log")]}
+    handler.emit(logging.makeLogRecord(own | {"levelno": logging.ERROR, "levelname": "ERROR"}))
+    handler.emit(logging.makeLogRecord({"event": LogEvent.JOB_FINISHED}))  # without its number
+    handler.emit(logging.makeLogRecord({"msg": "goes on", "levelno": logging.INFO}))
+    said = capsys.readouterr().err
+    for words in ("rule merge", "logs/merge.log", "slurm.log:\n    out of memory"):
+        assert words in said
+    assert "AttributeError" in said and said.endswith("goes on\n")
 
 
 def test_quiet_is_quiet(tmp_path: Path) -> None:
