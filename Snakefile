@@ -35,4 +35,4 @@ rule all:
 
 onsuccess:
     if SWEEP.layout.report("summary.txt").is_file():  # not after a part of a sweep
-        print(SWEEP.layout.report("summary.txt").read_text())
+        print(in_lines(SWEEP.layout.report("summary.txt").read_text()))

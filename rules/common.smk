@@ -12,6 +12,7 @@ try:
     from lora.plan import home, warm
     from lora.plan.start import Start
     from lora.plan.sweep import Sweep
+    from lora.plan.words import in_lines
 except ImportError as error:
     sys.exit(f'{error}: pip install "mace-lora-sweep[workflow]" where snakemake runs')
 
@@ -31,6 +32,9 @@ START = Start(
 )
 SWEEP = Sweep.begin_or_exit(config, START)
 warm.start(START, jobs=len(SWEEP.running))
+for handler in workflow.logger_manager.get_log_handlers():
+    if hasattr(handler, "follow"):  # of --logger mace-lora
+        handler.follow(SWEEP)
 LAYOUT, PLAN = SWEEP.layout, SWEEP.layout.plan
 ENV = "../envs/mace-lora.yaml"
 config["results"] = SWEEP.config.results

@@ -13,7 +13,7 @@ rule export:
     params:
         plan=PLAN,
     shell:
-        "mace-lora export {params.plan:q} --threads {threads} > {log:q} 2>&1"
+        "mace-lora export {params.plan:q} --threads {threads} 2> {log:q}"
 
 
 rule track:

@@ -149,9 +149,11 @@ def test_who_knows_mlflow_and_snakemake(path: Path) -> None:
     assert "mlflow" not in named or room_of(name_of(path)) == "tracking"
 
 
-def test_the_executor_stays_small_and_leaves_the_library_to_the_clone() -> None:
-    """Snakemake imports it before the Snakefile says which clone's library it is."""
-    for path in (ROOT / "snakemake_executor_plugin_mace_slurm").glob("*.py"):
+def test_plugins_stay_small_and_leave_the_library_to_the_clone() -> None:
+    """Snakemake imports them before the Snakefile says which clone's library it is."""
+    paths = list(ROOT.glob("snakemake_*_plugin_mace_*/*.py"))
+    assert len({x.parent for x in paths}) == 2
+    for path in paths:
         assert ast.get_docstring(tree_of(path))
         assert len(path.read_text().splitlines()) <= LINES
         for node in tree_of(path).body:

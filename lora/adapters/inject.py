@@ -9,13 +9,13 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import nn
 
+from lora.adapters import sound
 from lora.adapters.before import NOTE as BEFORE
 from lora.adapters.before import Before, before, inside, modules_to_save
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_class
 from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter
-from lora.adapters.sound import check_finite, check_settings, say_idle_ranks
 from lora.errors import UserError
 from lora.mace.door import is_cueq, o3
 from lora.mace.modules import count_parameters, holds_upstream_lora, replace_layer
@@ -119,6 +119,7 @@ def inject_lora(
             "cueq_config is enabled, but the model has no layer of cuEquivariance: convert it "
             "first (lora.mace.kernels.to_kernel), then inject; adapters fit both kernels"
         )
+    sound.check_extras(extras, ("rank", "alpha", *Extras.__annotations__))
     given = extras.get("targets")
     targets = given if isinstance(given, Targets) else Targets.from_dict(given or {})
     if "modules_to_save" in extras:
@@ -129,7 +130,7 @@ def inject_lora(
     start = extras.get("start", "documented")
     own = (rank, alpha, scaling, targets, wrap_equivariant, wrap_dense, kind, start)
     wrapped = inject(module, Injection(*own))
-    say_idle_ranks(ranks(module))
+    sound.say_idle_ranks(ranks(module))
     return wrapped
 
 
@@ -147,9 +148,10 @@ def inject(module: nn.Module, how: Injection) -> list[str]:
         ValueError: As for `inject_lora`.
         UserError: As for `inject_lora`.
     """
-    if how.kind not in KINDS:
+    sound.check_model(module)
+    if how.kind not in list(KINDS):
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {how.kind!r}")
-    check_settings(how.rank, how.alpha, how.scaling)
+    sound.check_settings(how.rank, how.alpha, how.scaling)
     if dict(lora_layers(module)):
         raise ValueError("the model holds LoRA layers already: merge or unload them first")
     if holds_upstream_lora(module):
@@ -237,10 +239,13 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
         The model with its original architecture, all parameters trainable again.
 
     Raises:
-        ValueError: The adapters are switched off, so that nothing would be merged, or a factor
-            is not finite.  The model is as it was.
+        ValueError: The model has no adapters, they are switched off, so that nothing would be
+            merged, or a factor is not finite.  The model is as it was.
     """
-    if not all(layer.enabled for _, layer in lora_layers(model)):
+    layers = dict(lora_layers(model))
+    if not layers:
+        raise ValueError("the model holds no LoRA layers, so there is nothing to merge")
+    if not all(layer.enabled for layer in layers.values()):
         raise ValueError("the adapters are disabled: merge outside of `with disabled(model)`")
     check_sound(model)
     if not inplace:
@@ -286,8 +291,8 @@ def check_sound(model: nn.Module) -> None:
     for name, layer in lora_layers(model):
         with torch.no_grad():
             values = {**layer.values(), "change": layer.delta()}
-        check_finite((f"{name}.{key}", value) for key, value in values.items())
-    check_finite((name, model.get_parameter(name)) for name in before(model).weights)
+        sound.check_finite((f"{name}.{key}", value) for key, value in values.items())
+    sound.check_finite((name, model.get_parameter(name)) for name in before(model).weights)
 
 
 def take_adapters(model: nn.Module) -> dict[str, Adapter]:
@@ -313,6 +318,7 @@ def lora_layers(module: nn.Module) -> Iterator[tuple[str, Adapter]]:
     Args:
         module: A model, with adapters or without.
     """
+    sound.check_model(module)
     for name, child in module.named_modules():
         if isinstance(child, Adapter):
             yield name, child
@@ -336,6 +342,7 @@ def injection_of(module: nn.Module) -> Injection:
     Raises:
         ValueError: It has none.
     """
+    sound.check_model(module)
     injection: Injection | None = getattr(module, "lora_injection", None)
     if injection is None:
         raise ValueError("the model holds no LoRA layers: call inject_lora first")

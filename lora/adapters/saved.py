@@ -29,6 +29,7 @@ from lora.adapters.inject import (
     unload_lora,
 )
 from lora.adapters.kinds import KINDS
+from lora.adapters.sound import path_of
 from lora.errors import UserError
 from lora.files.sealed import check_file, read_json, write_bytes, write_sealed
 from lora.mace.elements import elements, get_e0s, restore_elements, set_e0s
@@ -75,7 +76,7 @@ def save_adapter(
     card = {"method": how.pop("kind"), **how, "layers": [name for name, _ in lora_layers(model)]}
     if before(model).weights and origin.kept:
         card["trimmed_to"] = [chemical_symbols[z] for z in elements(model)]
-    return _write(model, origin, Path(folder), tensors, card | {"notes": notes}, e0s)
+    return _write(model, origin, path_of(folder), tensors, card | {"notes": notes}, e0s)
 
 
 def _origin_of(model: nn.Module) -> Origin:
@@ -266,7 +267,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, damaged or of another format.
     """
-    path = Path(folder) / CARD
+    path = path_of(folder) / CARD
     try:
         card: dict[str, Any] = read_json(path)
     except OSError as error:

@@ -2,15 +2,70 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora.catalogue.methods import SCALINGS
+from lora.plan.words import did_you_mean
 
 log = logging.getLogger(__name__)
+
+
+def check_model(model: object) -> None:
+    """Raise an error for what is no model.
+
+    Args:
+        model: What was given as a model.
+
+    Raises:
+        TypeError: It is no module of torch.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, as load_foundation returns, got {_named(model)}"
+        )
+
+
+def check_extras(extras: Mapping[str, object], known: Iterable[str]) -> None:
+    """Raise an error for settings that `inject_lora` does not have, or of a wrong type.
+
+    Args:
+        extras: The settings by name.
+        known: The names that there are.
+
+    Raises:
+        TypeError: One is not known, or `modules_to_save` is no list of names.
+    """
+    for name in extras.keys() - {*known}:
+        raise TypeError(f"inject_lora has no argument {name}{did_you_mean(name, known)}")
+    whole = extras.get("modules_to_save", ())
+    if not isinstance(whole, Iterable) or not all(isinstance(x, str) for x in whole):
+        raise TypeError(f"modules_to_save must be names of modules, got {_named(whole)}")
+
+
+def path_of(folder: object) -> Path:
+    """Return what was given as a folder.
+
+    Args:
+        folder: It.
+
+    Raises:
+        TypeError: It is neither a text nor a path.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"folder must be a path, got {_named(folder)}")
+    return Path(folder)
+
+
+def _named(value: object) -> str:
+    """Return a value of a simple type as it is, else the name of its type."""
+    simple = isinstance(value, (str, int, float)) or value is None
+    return repr(value) if simple else f"a {type(value).__name__}"
 
 
 def check_settings(rank: object, alpha: object, scaling: object) -> None:

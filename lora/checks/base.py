@@ -12,6 +12,7 @@ from typing import Any
 from ase import Atoms
 
 from lora.data.statistics import Pair, pair_ranges
+from lora.files.terminal import Meter
 
 N_STRUCTURES = 4  # of the validation set, for checks that hold for any structure
 LONGEST = 7.0  # Å, of the distances of pairs; few models reach further
@@ -34,6 +35,7 @@ class Sample:
         settings: {check: {argument: value}} over the defaults of each.
         many: Structures from all over the validation set, for distances of pairs.
         seed: The random seed of all checks.
+        meter: Says how far the checks are.
     """
 
     structures: list[Atoms]
@@ -44,6 +46,7 @@ class Sample:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     many: list[Atoms] = field(default_factory=list)
     seed: int = 0
+    meter: Meter = field(default_factory=Meter)
 
     @cached_property
     def ranges(self) -> dict[Pair, tuple[float, float]]:

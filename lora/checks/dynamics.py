@@ -59,6 +59,7 @@ def energy_drift(
     energies: list[float] = []
     dynamics = VelocityVerlet(atoms, timestep * units.fs)
     dynamics.attach(lambda: energies.append(atoms.get_total_energy()), interval=5)
+    dynamics.attach(lambda: sample.meter.at("nve", dynamics.nsteps, steps, "steps"), interval=5)
     dynamics.run(steps)
     per_atom = 1e3 * np.array(energies) / len(atoms)
     if not np.isfinite(per_atom).all():
@@ -93,7 +94,7 @@ def heating(
     ends = (start, end)
     found = together(
         [
-            partial(_heat, potential, atoms.copy(), steps, timestep, ends, sample.seed + i)
+            partial(_heat, potential, atoms.copy(), (steps, timestep), ends, sample, i)
             for i, atoms in enumerate(sample.structures)
         ]
     )
@@ -105,13 +106,23 @@ def heating(
 def _heat(
     potential: Potential,
     atoms: Atoms,
-    steps: int,
-    timestep: float,
+    time: tuple[int, float],
     temperatures: tuple[float, float],
-    seed: int,
+    sample: Sample,
+    number: int,
 ) -> str:
-    """Return how a run failed and at which temperature; empty where it did not."""
-    rng = np.random.default_rng(seed)
+    """Return how a run failed and at which temperature; empty where it did not.
+
+    Args:
+        potential: The potential.
+        atoms: The structure, which moves.
+        time: The number of MD steps, and the time step (fs).
+        temperatures: Those at the start and at the end (K).
+        sample: The structures of all runs, and what says how far they are.
+        number: Which of them it is.
+    """
+    steps, timestep = time
+    rng = np.random.default_rng(sample.seed + number)
     atoms.calc = Single(potential)
     pieces = fragments(atoms)
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperatures[0], rng=rng)
@@ -124,6 +135,7 @@ def _heat(
         rng=rng,
     )
     for done in range(0, steps, 20):
+        sample.meter.at("heating", done, steps, "steps")
         now = temperatures[0] + (temperatures[1] - temperatures[0]) * done / steps
         dynamics.set_temperature(temperature_K=now)
         dynamics.run(min(20, steps - done))

@@ -4,6 +4,7 @@ A hole is a region where the energy is far too low, into which a simulation fall
 show holes; random structures that are relaxed find them (arXiv 2606.12704).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ def holes(
     thrown = [throw(atoms, rng) for atoms in kinds]
     floor, _ = potential(sample.structures)
     lowest = np.array([floor[i % len(floor)] / len(a) for i, a in enumerate(kinds)]) - DEEP
-    energies = relax(potential, thrown, steps)
+    energies = relax(
+        potential, thrown, steps, lambda i: sample.meter.at("holes", i, steps, "steps")
+    )
     n = np.array([len(atoms) for atoms in thrown])
     collapsed = np.array([closest(atoms) < TOUCHING for atoms in thrown])
     deep = ~(energies / n >= lowest)  # true also where the energy is not a number
@@ -70,7 +73,12 @@ def throw(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     return out
 
 
-def relax(potential: Potential, structures: list[Atoms], steps: int) -> np.ndarray:
+def relax(
+    potential: Potential,
+    structures: list[Atoms],
+    steps: int,
+    watch: Callable[[int], object] = lambda _: None,
+) -> np.ndarray:
     """Move structures to lower energies, all at once (FIRE, doi 10.1103/PhysRevLett.97.170201).
 
     No atom moves by more than 0.1 Å a step.
@@ -79,6 +87,7 @@ def relax(potential: Potential, structures: list[Atoms], steps: int) -> np.ndarr
         potential: The potential.
         structures: The structures, whose positions change.
         steps: The number of steps.
+        watch: Called with the number of steps that are done, before each.
 
     Returns:
         The energies at the end (eV), [n].
@@ -93,7 +102,8 @@ def relax(potential: Potential, structures: list[Atoms], steps: int) -> np.ndarr
         return np.bincount(owner, weights=values.sum(axis=1), minlength=n)
 
     energies = np.zeros(n)
-    for _ in range(steps):
+    for done in range(steps):
+        watch(done)
         energies, split = potential(structures)
         forces = np.nan_to_num(np.concatenate(split))
         downhill = total(forces * velocity) > 0

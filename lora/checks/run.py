@@ -89,8 +89,9 @@ def run_checks(potential: Potential, sample: Sample, names: list[str]) -> dict[s
         UserError: A check does not take one of its settings.
     """
     done, skipped = {}, {}
-    for name in names:
+    for i, name in enumerate(names):
         one, started = BY_NAME[name], time.perf_counter()
+        sample.meter.at(name, i, len(names), "checks")
         try:
             value, detail = measure(one, potential, sample, **sample.settings.get(name, {}))
         except NotCheckedError as reason:

@@ -62,7 +62,8 @@ def do(arguments: list[str]) -> int:
         print(*map(one_line, errors.lines), sep="\n", file=sys.stderr)
         return 2
     except UserError as error:
-        print(f"mace-lora {step}: {one_line(error)}", file=sys.stderr)
+        said = one_line(error).removeprefix(f"{step}: ")  # as the functions name themselves
+        print(f"mace-lora {step}: {said}" if step else f"mace-lora: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # what it wrote is whole, or not there
         print(f"mace-lora {step}: interrupted; run it again", file=sys.stderr)
@@ -322,7 +323,7 @@ def _run(step: str, args: dict[str, Any]) -> None:
     elif step in _STEPS:
         _STEPS[step](**args)
     else:
-        room = "cli" if step in ("ui", "verify") else "steps"
+        room = "cli" if step in ("ui", "verify", "completion") else "steps"
         getattr(importlib.import_module(f"lora.{room}.{step}"), step)(**args)
 
 

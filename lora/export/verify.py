@@ -1,5 +1,6 @@
 """Compare an export with the merged model, in every engine that is installed."""
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from lora.data.statistics import drift
 from lora.data.structures import bare
 from lora.export.engines.ase import Ase
 from lora.export.engines.base import EVERY, Answer, CannotError, Engine, name_of
+from lora.files.terminal import Meter
 from lora.mace.kernels import rounded
 from lora.mace.processes import side_by_side
 
@@ -104,9 +106,14 @@ def verify(files: dict[str, Path], proof: Proof, processes: int = 1) -> list[dic
         differences, "drift" (meV/atom/ps), "bounds"}.
     """
     reference = _refer(proof)
+    meter, done = Meter("export"), multiprocessing.Value("i")
 
     def row_of(name: str) -> dict[str, Any]:
-        return _row(name, files[name], proof, reference)
+        row = _row(name, files[name], proof, reference)
+        with done.get_lock():
+            done.value += 1
+            meter.at("compared", done.value, len(files), "engines")
+        return row
 
     return side_by_side(row_of, list(files), processes)
 

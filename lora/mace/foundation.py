@@ -26,7 +26,14 @@ def load_foundation(
     Raises:
         UserError: There is no such name, file or head, or the file holds no MACE model that can
             be fine-tuned.
+        TypeError: An argument is of another type.
     """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(
+            f"name must be a .model file or the name of a model, got {type(name).__name__}"
+        )
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, as torch.float64, got {dtype!r}")
     model, _ = read_model(name if Path(name).is_file() else fetch(str(name)))
     model = choose_head(model, head, name)
     model = model.to(dtype) if dtype else model

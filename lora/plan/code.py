@@ -18,7 +18,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 NAME = PACKAGE.name
 # modules that only tell people or servers how things go
-PRINTS = frozenset({f"{NAME}.progress", f"{NAME}.training.progress", f"{NAME}.tracking.live"})
+PRINTS = frozenset(
+    f"{NAME}.{x}" for x in ("progress", "files.terminal", "training.progress", "tracking.live")
+)
 # rooms whose values stand in the settings of a step
 RESOLVED = frozenset({f"{NAME}.plan", f"{NAME}.catalogue", f"{NAME}.errors"})
 TALKERS = frozenset({"log", "logging", "logger", "warnings"})

@@ -234,7 +234,8 @@ class _Maker(DataJobs):
         committee = [key_of("report", "committee")] if self.committee else []
         decided = (*self.trained, *self.every("evaluate", "check"), "choose", *committee)
         needs = ("split", "audit", "e0s", *decided)
-        yield self.page("summary", self.judged() | self.terms(), needs)
+        exports = {"exports": bool(self.config.export.engines)}
+        yield self.page("summary", self.judged() | self.terms() | exports, needs)
         yield self.page("audit_page", {}, ("audit",))
         yield self.page("tables", points, ("choose", "split", "e0s"))
         drawn = (*self.trained, *self.every("evaluate"), "choose")

@@ -142,6 +142,10 @@ class Layout:
         """Return what the checks found of a point."""
         return self._at("check", f"{point}.json")
 
+    def export(self, point: str) -> Path:
+        """Return the folder of a point's files for simulation engines."""
+        return self._at("export", point)
+
     @property
     def table(self) -> Path:
         """Return the table of points, sweep.csv."""

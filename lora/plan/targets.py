@@ -65,6 +65,10 @@ class Targets:
         Raises:
             UserError: A key or value is not known.
         """
+        if not isinstance(values, Mapping):
+            raise UserError(
+                f"targets: {values!r} must be a mapping, as {{'include': ['products.*']}}"
+            )
         known = {f.name: f.metadata["option"] for f in fields(cls)}
         for key, value in values.items():
             if key not in known:

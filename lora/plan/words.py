@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from lora.files.terminal import wrapped
+
 SHOWN = 60  # characters of a value; more are cut
 
 
@@ -39,6 +41,18 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     wanted = str(name)[:200].lower().replace("-", "_")
     found = get_close_matches(wanted, list(names), 1, 0.6)
     return f"; did you mean {names[found[0]]}?" if found else ""
+
+
+def in_lines(text: str) -> str:
+    """Return a text with its long sentences in lines of the terminal's width.
+
+    Tables and commands, in which words stand apart, stay as they are.
+
+    Args:
+        text: Lines.
+    """
+    lines = text.split("\n")
+    return "\n".join(wrapped(x) if x and " ".join(x.split()) == x else x for x in lines)
 
 
 def few(names: Iterable[Any], most: int = 12) -> str:

@@ -174,6 +174,8 @@ def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str)
             "of others the adapters are kept (keep_models); a model comes back with "
             f"mace-lora merge {layout.plan} POINT"
         )
+    exported = [f"export    {layout.export(best)}  (files for simulation engines, card.json)"]
+    exported = exported if sweep.config.export.engines else []
     lines = [
         "",
         NOTE,
@@ -182,6 +184,7 @@ def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str)
         *sentences,
         "",
         f"model     {layout.model(best)}  ({others})",
+        *exported,
         f"table     {layout.table}",
         "report    snakemake --report report.html",
         f"compare   mace-lora ui {layout.results}",

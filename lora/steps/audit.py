@@ -37,6 +37,7 @@ from lora.data.structures import (
 from lora.data.unused import unused_labels
 from lora.errors import UserErrors
 from lora.export.write import unwritable
+from lora.files.terminal import WIDTH, wrapped
 from lora.mace.device import set_threads
 from lora.mace.elements import elements, trim_elements
 from lora.mace.foundation import load_foundation
@@ -214,11 +215,11 @@ def _say(result: dict[str, Any]) -> None:
 
     Raises UserErrors: a line for each finding that refuses.
     """
-    Console(width=120).print(table_of(result))
+    Console(width=WIDTH).print(table_of(result))
     rows = result["findings"]
     for level in ("warn", "accepted", "note"):  # the log of a job is not where one looks
         for row in rows:
             if row["level"] == level:
-                print(f"{WORDS[level]}: {row['text']}")
+                print(wrapped(f"{WORDS[level]}: {row['text']}"))
     if refused := [f"audit: {row['text']}" for row in rows if row["level"] == "refuse"]:
         raise UserErrors(refused)

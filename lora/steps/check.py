@@ -5,7 +5,7 @@ check/{point}.json
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from lora.data.labels import Keys
 from lora.data.structures import elements_of, is_isolated_atom, load_structures, read_structures
 from lora.errors import UserError
 from lora.files.sealed import read_json, write_sealed
+from lora.files.terminal import Meter
 from lora.mace.device import check_device
 from lora.mace.processes import side_by_side
 from lora.plan.commands import Run
+from lora.plan.words import few
 
 log = logging.getLogger(__name__)
 Settings = dict[str, dict[str, Any]]
@@ -84,7 +86,8 @@ def check(
 
     def found_of(outs: list[Path]) -> list[dict[str, Any]]:
         potentials = [Potential(models[out], numbers, device) for out in outs]
-        found = Together(potentials).run(partial(run_checks, sample=sample, names=names))
+        told = replace(sample, meter=Meter(f"checks of {few((x.stem for x in outs), 2)}"))
+        found = Together(potentials).run(partial(run_checks, sample=told, names=names))
         return [{"point": out.stem} | one for out, one in zip(outs, found, strict=True)]
 
     groups = side_by_side(found_of, _groups(list(models), most), run.threads)

@@ -34,6 +34,7 @@ from lora.data.structures import (
 )
 from lora.errors import UserError
 from lora.files.sealed import Receipt
+from lora.files.terminal import say
 from lora.mace.device import set_threads
 from lora.mace.elements import check_elements, get_e0s, trim_elements
 from lora.mace.foundation import load_foundation
@@ -41,7 +42,6 @@ from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import E0s
-from lora.training.progress import say
 
 log = logging.getLogger(__name__)
 _CONFIG = E0s()  # the defaults

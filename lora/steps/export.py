@@ -22,6 +22,7 @@ from lora.export.formats import plain
 from lora.export.verify import Proof, is_free, verify
 from lora.export.write import write
 from lora.files.sealed import read_json, sha256, write_sealed
+from lora.files.terminal import WIDTH, libraries_in_the_log
 from lora.mace.device import set_threads
 from lora.plan.commands import Run
 from lora.plan.layout import Layout
@@ -122,9 +123,12 @@ def export(
     if settings.check:
         kind = next(model.parameters()).dtype
         proof = Proof(found.model_file, structures, kind, settings.head, settings.steps)
-        rows = [*verify(files, proof, run.threads or 1), *unwritten]
+        with libraries_in_the_log():
+            rows = [*verify(files, proof, run.threads or 1), *unwritten]
         write_sealed(folder / "verify.json", {"verified": rows})
-        Console(width=120).print(table_of(rows, found.point, name_of(kind)))
+        # of a sweep, the table is in the log and the report
+        to = Console(width=WIDTH, stderr=run.receipt is not None)
+        to.print(table_of(rows, found.point, name_of(kind)))
         _refuse_failed(rows, folder)
     result = {"folder": str(folder), "card": card, "verified": rows}
     if run.receipt:
@@ -163,8 +167,8 @@ def _card(
 
 def _folder(source: Source) -> Path:
     """Return the folder of an export where none is given."""
-    above = source.layout.results if source.layout else source.model_file.parent
-    return above / "export" / source.point
+    above = source.layout or Layout(source.model_file.parent)
+    return above.export(source.point)
 
 
 def _refuse_failed(rows: list[dict[str, Any]], folder: Path) -> None:

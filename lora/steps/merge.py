@@ -91,7 +91,7 @@ def _merge(
     model = load_adapted(copy.deepcopy(base), adapter) if adapter else copy.deepcopy(base)
     n_lora, dtype = len(dict(lora_layers(model))), next(model.parameters()).dtype
     unmerged = predict(model, graphs(structures, model), stress=True)
-    merged = merge_lora_weights(model)
+    merged = merge_lora_weights(model) if n_lora else model.requires_grad_(True)
     merged = own_head(merged, base) if len(getattr(merged, "heads", None) or []) > 1 else merged
     _check_architecture(merged, base)
     out.with_name("merge.json").unlink(missing_ok=True)  # of another model, until that is proved

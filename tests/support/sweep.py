@@ -18,6 +18,8 @@ from tests.support.models import make_model
 from tests.support.trainings import teacher_data
 
 ROOT = Path(__file__).parents[2]
+CLONE = ("Snakefile", "rules", "workflow", "lora", "snakemake_logger_plugin_mace_lora")
+CLONE += ("envs", "profiles", "config")
 # two threads of one job wait for each other where other tests run: ten times slower
 CORES = ["--cores", "2", "--set-threads"]
 CORES += [f"{rule}=1" for rule in ("audit", "e0s", "replay", "thorough")]
@@ -27,11 +29,12 @@ class Sweep:
     """A copy of the workflow with data of its own, as a user would have it."""
 
     printed: str
+    first: str  # what the first start printed, which did all
 
     def __init__(self, home: Path) -> None:
         self.home = home
         home.mkdir(exist_ok=True)
-        for name in ("Snakefile", "rules", "workflow", "lora", "envs", "profiles", "config"):
+        for name in CLONE:
             source = ROOT / name
             ignore = shutil.ignore_patterns("quickstart")
             if source.is_dir():
@@ -137,7 +140,8 @@ def ran(home: Path) -> Sweep:
     """
     sweep, kept = Sweep(home), kept_sweep(home.parent)
     shutil.copytree(kept, home / "out", ignore=shutil.ignore_patterns("track"))
-    sweep.printed = kept.with_suffix(".txt").read_text() + sweep.run()
+    sweep.first = kept.with_suffix(".txt").read_text()
+    sweep.printed = sweep.first + sweep.run()
     return sweep
 
 

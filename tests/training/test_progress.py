@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lora.training.progress import say
+from lora.files.terminal import say
 
 
 class Pieces(io.RawIOBase):
@@ -25,7 +25,7 @@ class Pieces(io.RawIOBase):
 def test_lines_of_jobs_that_run_side_by_side_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """They share the output of the sweep, and containers make it unbuffered."""
     output = Pieces()
-    monkeypatch.setattr("lora.training.progress._same_file", lambda *_: False)
+    monkeypatch.setattr("lora.files.terminal._same_file", lambda *_: False)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, write_through=True))
     print("with print")
     assert output.pieces == [b"with print", b"\n"]

@@ -17,6 +17,7 @@ from tests.support.sweep import CORES, ROOT, Sweep
 pytestmark = pytest.mark.slow
 PARTS = ["rules", "workflow", "envs", "profiles", "slurm", "config"]
 SOURCES = [*PARTS, "lora", "snakemake_executor_plugin_mace_slurm"]
+SOURCES += ["snakemake_logger_plugin_mace_lora"]
 SOURCES += ["Snakefile", "pyproject.toml", "README.md", "LICENSE"]
 # what `snakedeploy deploy-workflow` 0.17.1 writes, beside copies of config/ and profiles/
 DEPLOYED = """

@@ -15,6 +15,7 @@ from lora.catalogue.columns import BY_KEY
 from lora.cli.main import main
 from lora.data.structures import load_structures, write_structures
 from lora.files.sealed import read_json, write_sealed
+from lora.files.terminal import WIDTH
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.labelling import label
 from lora.plan.layout import Layout
@@ -88,6 +89,26 @@ def test_everything_is_there(sweep: Sweep) -> None:
     assert re.search(r"^full_s3 +epoch +2/2 .* meV/Å", sweep.printed, re.M)
     assert "parameters train" in (out / "logs/train/full_s3.log").read_text()
     assert json.loads((out / "train" / POINTS[0] / "train.json").read_text())["pack_size"] == 2
+
+
+def test_a_person_reads_a_line_a_step(sweep: Sweep) -> None:
+    """At most three a job with the findings and the epochs, each of the width of a terminal."""
+    head, _, tail = sweep.first.partition("\nRMSE of energy")
+    summary, _, log = tail.partition("Chosen: ")[2].partition("\ncompare ")
+    jobs = int(re.search(r"^(\d+) jobs: ", log, re.M)[1])
+    steps = [int(x) for x in re.findall(rf"^ *(\d+) of {jobs}  ", log, re.M)]
+    assert steps == list(range(1, jobs + 1))
+    assert len([*head.splitlines(), *log.splitlines()]) <= 3 * jobs
+    of_snakemake = ("Complete log", "          (or MLFLOW")
+    lines = [*head.splitlines(), *summary.splitlines(), *log.splitlines()]
+    assert [x for x in lines if len(x) > WIDTH and not x.startswith(of_snakemake)] == []
+    best = json.loads((sweep.home / "out/report/best.json").read_text())["point"]
+    for words in (f"choose      {best}", "the same in ase, lammps", "epoch 2 of 2, ", " left\n"):
+        assert words in log, words
+    assert "audit: " not in log and "warning: data.xyz: forces" in head
+    assert f"export    out/export/{best}" in summary
+    for words in ("Shell command", "input:", "Select jobs"):
+        assert words not in sweep.first
 
 
 def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
