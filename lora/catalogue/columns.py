@@ -69,7 +69,7 @@ ROWS = (
         param="lora_alpha",
         viewed=True,
     ),
-    Column("scaling", source="settings.scaling", adapter=True, param="lora_scaling"),
+    Column("scaling", source="settings.scaling", adapter=True),
     Column("seed", source="settings.seed", integer=True, param="seed", viewed=True),
     Column("train_fraction", source="settings.train_fraction"),
     Column("n_train", source="n_train", integer=True),
@@ -115,9 +115,9 @@ BY_KEY = {row.key: row for row in ROWS}
 ERRORS = tuple(row.key for row in ROWS if row.error)
 ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"  # which tables and figures show
 
-# What MLflow calls the numbers of an epoch, by their keys in metrics.jsonl.  They stand under
-# `train/` and `valid/`; the errors of the merged model on the validation set, which come once, at
-# the end, under `valid_final/`, and those of a test set under its name.
+# What MLflow calls the numbers of an epoch, by their keys in metrics.jsonl.  The errors of a merged
+# model stand under the name of the set; on the validation set they are thus the last values of the
+# curves of its training.
 EPOCH_METRICS = {
     "train_loss": "train/loss",
     "valid_loss": "valid/loss",
@@ -125,7 +125,7 @@ EPOCH_METRICS = {
     "valid_rmse_f_mev_per_a": "valid/rmse_f_mev_per_a",
     "lr": "train/lr",
 }
-FINAL = {VALID: "valid_final"}
+SYSTEM = "system"  # key of an epoch that holds what it took of the machine, and MLflow's page of it
 
 
 def shown_on(page: str) -> tuple[Column, ...]:

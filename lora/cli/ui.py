@@ -48,7 +48,7 @@ def ui(results: str | Path, port: int = 5000, browser: bool = True) -> None:
         track(sweep, TrackSettings(None, config.experiment, config.model, named=False))
     found = read_json(tracked)
     pages = {"runs": found.get("page", "/#/experiments?workflowType=machine_learning")}
-    pages |= {k: found[k] for k in ("charts", "compare") if k in found}
+    pages |= {k: found[k] for k in ("charts", "parity", "compare") if k in found}
     store = found["uri"] or store_uri(results)
     if not store.startswith("sqlite:"):
         if not store.startswith(("http://", "https://")):

@@ -185,7 +185,7 @@ class Tracking(Section):
     model: Annotated[str, As(matching(r"[A-Za-z0-9][A-Za-z0-9_. -]*", MODEL_RULE))] | None = Field(
         default=None,
         description="The name of the registered model: letters, digits, spaces and _.-. null means "
-        "the name of the experiment with the sweep's id.",
+        "base and data, as in base-on-water; on a server with the sweep's id.",
     )
     live: bool = Field(
         default=False,

@@ -278,7 +278,11 @@ class _Maker(DataJobs):
         settings.pop("live")  # turning it on retrains and logs nothing again
         pages = (key_of("report", "summary"), key_of("report", "figures"))
         needs = (*self.trained, *self.every("merge", "evaluate", "check"), "choose", *pages)
-        return self.job("track", settings=settings, needs=needs)
+        code = (
+            "lora.steps.track",
+            "lora.export.mace_pyfunc",
+        )  # which MLflow takes beside the model
+        return self.job("track", settings=settings, needs=needs, code=code)
 
     # --- what several need
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lora.catalogue.colours import COLOURS as COLOURS
 from lora.catalogue.columns import ENERGY, FORCE, VALID
 from lora.catalogue.endings import Ending
 from lora.plan.sweep import Sweep
@@ -23,8 +24,6 @@ from lora.selection.choose import Choice, read_choice
 from lora.selection.results import intact, read_receipts
 from lora.selection.table import NAMES, QUANTITIES, of_all_data, read_table, sound
 
-# Okabe and Ito's colours, told apart by colour-blind readers too
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
 plt.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.rcsetup.cycler(color=COLOURS),

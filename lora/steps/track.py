@@ -8,8 +8,8 @@ the point trained, and else made anew and the old one deleted.
 """
 
 import logging
-import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up
 from lora.plan.identity import place_of
 from lora.plan.sweep import Sweep
+from lora.selection.choose import read_choice
 from lora.tracking.content import content_of
 from lora.tracking.fill import fill_store
+from lora.tracking.names import model_name
+from lora.tracking.run import Judged
 from lora.tracking.store import Store
 
 log = logging.getLogger(__name__)
+LOADER = "lora.export.mace_pyfunc"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class TrackSettings:
 
     uri:        http(s)://server; None is an SQLite file in the results folder
     experiment: the name of the MLflow experiment, made if need be
-    model:      the name of the registered model; None is the experiment's with the sweep's id
+    model:      the name of the registered model; None is that of base and data, on a server with
+                the sweep's id
     named:      whether the user named uri outside of the config: it may get credentials
     or_later:   where the store does not take all, note it in missed.json and raise nothing
     """
@@ -53,7 +58,8 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
     Returns:
         {"uri" (None for the SQLite file, of which "place" and "logged" stand for its place and its
         content), "experiment"} and, where the store was reached, {"experiment_id", "model",
-        "page", "charts", "compare" (addresses in MLflow's UI), "runs": {point: run id}}.
+        "logged_model" (its id), "page", "charts", "parity", "compare" (addresses in MLflow's UI),
+        "runs": {point: run id}}.
 
     Raises:
         UserError: The store cannot be reached.
@@ -61,11 +67,11 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
     layout = sweep.layout
     store = Store(layout.results, settings.uri, settings.experiment, settings.named)
     found: dict[str, Any] = {"uri": settings.uri, "experiment": settings.experiment}
-    # MLflow searches by a filter in which a quote of the name would end it
-    name = re.sub(r"[^A-Za-z0-9_. -]+", "-", settings.experiment)
+    name = settings.model or model_name(sweep.config, "" if store.is_local else store.sweep)
+    judged = _judged(sweep) if layout.receipt("choose").is_file() else {}
     try:
         with store.writing():
-            found |= fill_store(store, sweep, settings.model or f"{name}-{store.sweep}")
+            found |= fill_store(store, sweep, name, judged, _loader())
     except UserError as error:
         if not settings.or_later:
             raise
@@ -76,7 +82,27 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
     if store.is_local:
         runs = found.get("runs", {}).values()
         found |= {"place": place_of(layout), "logged": content_of(layout.database, runs)}
-        kept = [store.artifacts / run / "artifacts" for run in runs]
+        folders = [store.artifacts / run for run in runs]
+        if model := found.get("logged_model"):
+            folders.append(store.folder_of_model(model))
+        kept = [x / "artifacts" for x in folders]
         files = sorted(x for folder in kept for x in folder.rglob("*") if x.is_file())
     (receipt or Receipt(layout.receipt("track"))).write(found, files)
     return found
+
+
+def _judged(sweep: Sweep) -> dict[str, Judged]:
+    """Return what the choice says of each point."""
+    found = {}
+    for point, verdicts in read_choice(sweep).verdicts.items():
+        compared = {name: x.compared for name, x in verdicts.items() if x.compared is not None}
+        failed = tuple(x.text() for x in verdicts.values() if not x.passed)
+        found[point] = Judged(compared, failed)
+    return found
+
+
+def _loader() -> Path:
+    """Return the file by which MLflow loads a model; it is not imported, as it brings MACE."""
+    found = find_spec(LOADER)
+    assert found and found.origin
+    return Path(found.origin)

@@ -1,29 +1,35 @@
 """Fill an MLflow store from the files of a sweep."""
 
 import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lora.files.sealed import digest, read_json
+from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep
-from lora.tracking.run import Run, datasets, read_run
-from lora.tracking.store import DIGEST, KEY, Store
-from lora.tracking.view import compare_page, model_card, view_of
+from lora.tracking.names import title_of
+from lora.tracking.parity import TABLE, parity_of
+from lora.tracking.registry import ALIAS, Package, delete_models, example_of, register
+from lora.tracking.run import Judged, Run, datasets, read_run
+from lora.tracking.store import DIGEST, KEY, NOTE, Store, page_of
+from lora.tracking.view import COLOUR, colour_of, compare_page, view_of
+from lora.tracking.words import about_model, about_run
 
-ALIAS = "best"
 
-
-def fill_store(store: Store, sweep: Sweep, model: str) -> dict[str, Any]:
+def fill_store(
+    store: Store, sweep: Sweep, model: str, judged: Mapping[str, Judged], loader: Path
+) -> dict[str, Any]:
     """Make runs, registered model and view of a sweep what its files say.
 
     Args:
         store: The store, connected.
         sweep: The sweep.
         model: The name to register the chosen model by.
+        judged: What the choice says of each point.
+        loader: The Python file that loads the registered model.
 
     Returns:
-        experiment_id, model, page, charts, compare and runs, {point: run id}.
+        experiment_id, model, logged_model, page, charts, parity, compare and runs, {point: run id}.
 
     Raises:
         UserError: A file is missing, damaged or edited.
@@ -33,18 +39,25 @@ def fill_store(store: Store, sweep: Sweep, model: str) -> dict[str, Any]:
     known = store.runs()
     runs, metrics = {}, set()
     for point in sweep.tracked:
-        run = read_run(sweep.layout, point, point == chosen, sweep.stopped.get(point, 0))
+        own = (sweep.stopped.get(point, 0), judged.get(point, Judged()))
+        run = read_run(sweep.layout, point, point == chosen, *own)
         metrics |= {name for name, *_ in run.metrics}
         runs[point] = _log_point(store, sweep, point, run, known.pop(point, []))
     for gone in known.values():  # of points that are no longer in the sweep
         _delete(store, gone)
+    logged = None
     if chosen in runs:
-        _register(store, sweep, model, chosen, runs[chosen])
+        logged = register(store, _package(store, sweep, model, chosen, loader), runs[chosen])
+    for point in runs.keys() - {chosen}:  # what was chosen before
+        delete_models(store, runs[point])
+    trained = [run for point, run in runs.items() if sweep.points[point].settings]
     page = store.show(view_of(store.sweep, metrics))
-    registered = f"models:/{model}@{ALIAS}" if chosen in runs else None
-    pages = {"page": page, "charts": f"{page}&compareRunsMode=CHART"}
-    pages["compare"] = compare_page(store.experiment_id, list(runs.values()))
-    ids = {"experiment_id": store.experiment_id, "model": registered}
+    charts = store.show(view_of(store.sweep, metrics, charts=True), "-charts")
+    ids = {"experiment_id": store.experiment_id, "logged_model": logged}
+    ids["model"] = f"models:/{model}@{ALIAS}" if logged else None
+    pages = {"page": page, "charts": f"{charts}&compareRunsMode=CHART"}
+    pages["parity"] = f"{page}&compareRunsMode=ARTIFACT"
+    pages["compare"] = compare_page(store.experiment_id, trained or [*runs.values()])
     return ids | pages | {"runs": runs}
 
 
@@ -59,7 +72,7 @@ def _log_point(store: Store, sweep: Sweep, point: str, run: Run, known: list[Any
     ]
     kept = str((same or begun)[0].info.run_id) if same or begun else ""
     if not same:
-        kept = kept or store.start(point, {KEY: run.key}, run.started)
+        kept = kept or store.start(point, title_of(sweep.config), {KEY: run.key}, run.started)
         _fill(store, sweep, point, kept, run)
         store.finish(kept, {DIGEST: run.content}, run.ended)
     _delete(store, [x for x in known if x.info.run_id != kept])
@@ -70,44 +83,45 @@ def _fill(store: Store, sweep: Sweep, point: str, run_id: str, run: Run) -> None
     """Write all of a point to its run; what is there already stays as it is."""
     results = sweep.layout.results
     origin = sweep.points[point].origin
-    store.log(run_id, run.params, run.metrics, run.tags | ({"origin": origin} if origin else {}))
+    tags = {COLOUR: colour_of(run.params["method"])} | ({"origin": origin} if origin else {})
+    page = page_of(store.experiment_id, store.sweep)
+    tags[NOTE] = about_run(sweep, point, run, page)
+    store.log(run_id, run.params, run.metrics, run.tags | tags)
     store.log_datasets(run_id, datasets(results))
     for path in run.files:
         store.client.log_artifact(run_id, str(path), str(path.parent.relative_to(results)))
     config = {k: v for k, v in sweep.config.to_dict().items() if k != "results"}  # it can be moved
     store.client.log_dict(run_id, config, "config.json")
+    if run.sets and (table := parity_of(sweep.layout.parity(point))):
+        store.log_table(run_id, table, TABLE)
 
 
 def _delete(store: Store, runs: list[Any]) -> None:
     for run in runs:
+        delete_models(store, run.info.run_id)
         store.client.delete_run(run.info.run_id)
         if store.is_local:  # MLflow keeps their files
             shutil.rmtree(store.artifacts / run.info.run_id, ignore_errors=True)
 
 
-def _register(store: Store, sweep: Sweep, name: str, point: str, run_id: str) -> None:
-    """Make the chosen model the newest version of a registered one, with how to load it."""
-    file = sweep.layout.model(point)
-    content = digest(file)
-    versions = store.versions_of(name)
-    same = [v for v in versions if v.run_id == run_id and v.tags.get(DIGEST) == content]
-    if same:
-        version = same[0].version
-    else:
-        evaluated = read_json(sweep.layout.errors(point))["sets"]
-        merged = read_json(file.with_name("merge.json"))
-        card = model_card(name, store.shown, point, evaluated, merged)
-        with tempfile.TemporaryDirectory() as folder:
-            readme = Path(folder, "README.md")
-            readme.write_text(card)
-            for path in (readme, file):
-                store.client.log_artifact(run_id, str(path), "model")
-        tags = {DIGEST: content, "point": point, "sweep_id": store.sweep}
-        made = store.client.create_model_version(
-            name, f"runs:/{run_id}/model", run_id, tags=tags, description=card
-        )
-        version = made.version
-    store.client.set_registered_model_alias(name, ALIAS, version)
-    for old in versions:  # their runs are gone, or hold another model
-        if old.version != version and old.tags.get("sweep_id") == store.sweep:
-            store.client.delete_model_version(name, old.version)
+def _package(store: Store, sweep: Sweep, name: str, point: str, loader: Path) -> Package:
+    """Return the chosen model, with what to know of it."""
+    layout, title = sweep.layout, title_of(sweep.config)
+    file = layout.model(point)
+    sets = read_json(layout.errors(point))["sets"]
+    merged = read_json(file.with_name("merge.json"))
+    trained = layout.training(point) / "train.json"
+    result = read_json(trained) if trained.is_file() else {}
+    facts = {
+        "point": point,
+        "made": title,
+        "dtype": merged.get("dtype", ""),
+        "elements": " ".join(merged.get("fine_tuned_elements", [])),
+        "base_fingerprint": result.get("base_fingerprint", ""),
+        "data_digest": result.get("data_digest", ""),
+        "fingerprint": merged.get("fingerprint", ""),
+    }
+    text = about_model(name, store.shown, title, facts, sets)
+    example = example_of(layout.split("valid"))
+    known = {k: v for k, v in facts.items() if v}
+    return Package(name, point, file, loader, example, known, text)

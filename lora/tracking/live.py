@@ -14,7 +14,7 @@ from typing import Any
 from lora.errors import UserError
 from lora.plan.settings import TrainSettings
 from lora.plan.sweep import Sweep
-from lora.tracking.names import epoch_metrics, params_of
+from lora.tracking.names import epoch_metrics, params_of, title_of
 from lora.tracking.store import KEY, Store
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,13 @@ class Live:
     def _send(self, pending: list[Epoch]) -> bool:
         """Send what is waiting; return whether it arrived."""
         assert self.sweep
-        where = self.sweep.config.tracking
+        where, title = self.sweep.config.tracking, title_of(self.sweep.config)
         try:
             results = self.sweep.layout.results
             with Store(results, where.uri, where.experiment).writing() as store:
                 for point, key, settings, line in pending:
                     if point not in self.runs:
-                        self.runs[point] = _run_of(store, point, key, settings)
+                        self.runs[point] = _run_of(store, point, title, key, settings)
                     store.log(self.runs[point], metrics=epoch_metrics(line))
         except Exception as error:  # whatever it is, it must not end a training
             if not self.warned:
@@ -103,7 +103,7 @@ class Live:
         return True
 
 
-def _run_of(store: Store, point: str, key: str, settings: TrainSettings) -> str:
+def _run_of(store: Store, point: str, title: str, key: str, settings: TrainSettings) -> str:
     """Return the run of this training, begun before an interruption or made now; delete others."""
     begun = ""
     for run in store.runs().get(point, []):
@@ -113,6 +113,6 @@ def _run_of(store: Store, point: str, key: str, settings: TrainSettings) -> str:
             store.client.delete_run(run.info.run_id)
     if begun:
         return begun
-    run_id = store.start(point, {KEY: key})
+    run_id = store.start(point, title, {KEY: key})
     store.log(run_id, params=params_of(asdict(settings)))
     return run_id

@@ -1,21 +1,38 @@
 """Read what the files of a sweep say of a point, in the form that MLflow takes."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.columns import FINAL, FORCE, ROWS
+from lora.catalogue.columns import FORCE, ROWS, VALID
 from lora.catalogue.endings import Ending
 from lora.files.history import read_history
 from lora.files.sealed import check_file, digest, read_json
 from lora.plan.layout import Layout
-from lora.tracking.names import Metric, epoch_metrics, params_of
+from lora.plan.points import FOUNDATION
+from lora.tracking.names import Metric, epoch_metrics, params_of, short
 
 # what MLflow logs of a training beside its epochs, {key in train.json: name}
 COUNTS = {row.source: row.metric for row in ROWS if row.metric and not row.error}
+FAILED = "checks_failed"
 ERRORS = {row.key: row.metric for row in ROWS if row.error}
 FIRST = [FORCE, *(key for key in ERRORS if key != FORCE)]  # plots take what was logged first
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the choice says of a point.
+
+    compared: {check: the number that is held against its limit}
+    failed:   the checks whose limit it does not keep, in words
+    """
+
+    compared: Mapping[str, float] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,6 +40,8 @@ class Run:
     """The content of a run: params, metrics, tags and files of a point.
 
     key:     of the training, "" where there was none
+    sets:    {set: {error: value}} of its evaluation; {} where there was none
+    failed:  the checks whose limits it does not keep, in words
     content: the digest of all of it
     started: milliseconds
     ended:   milliseconds
@@ -33,6 +52,8 @@ class Run:
     metrics: list[Metric]
     tags: dict[str, str]
     files: list[Path]
+    sets: dict[str, dict[str, Any]]
+    failed: tuple[str, ...]
     content: str
     started: int
     ended: int
@@ -58,7 +79,9 @@ class _Training:
         return ended - int(1000 * self.result["seconds"]), ended
 
 
-def read_run(layout: Layout, point: str, chosen: bool, rung: int = 0) -> Run:
+def read_run(
+    layout: Layout, point: str, chosen: bool, rung: int = 0, judged: Judged = Judged()
+) -> Run:
     """Read what the steps wrote about a point.
 
     Args:
@@ -66,6 +89,7 @@ def read_run(layout: Layout, point: str, chosen: bool, rung: int = 0) -> Run:
         point: Its name.
         chosen: Whether it is the chosen one, whose run gets the report, too.
         rung: The rung of a race at which it was stopped, 0 where it was not.
+        judged: What the choice says of it.
 
     Raises:
         UserError: A file is missing, damaged or edited.
@@ -81,19 +105,24 @@ def read_run(layout: Layout, point: str, chosen: bool, rung: int = 0) -> Run:
     params = params_of(result.get("settings", {"method": "foundation"}))
     params |= {k: v for k, v in prints.items() if v}
     metrics: list[Metric] = []
+    sets: dict[str, dict[str, Any]] = {}
     if not (training.failed or rung):
-        metrics += _errors(read_json(layout.errors(point))["sets"], ended)
-        metrics += _checks(layout, point, ended)
+        sets = read_json(layout.errors(point))["sets"]
+        last = training.history[-1]["epoch"] if training.history else 0
+        metrics += _errors(sets, ended, last)
+        metrics += _checks(layout, point, ended, judged)
     metrics += [
-        (name, float(result[key]), ended, 0) for key, name in COUNTS.items() if key in result
+        (name, short(result[key]), ended, 0) for key, name in COUNTS.items() if key in result
     ]
     metrics += [metric for line in training.history for metric in epoch_metrics(line)]
     if chosen:
         files += sorted(x for x in layout.table.parent.glob("*") if x.is_file())
     tags = _tags(result) | {"chosen": str(chosen)}
     tags |= {"race": f"stopped at rung {rung}"} if rung else {}
+    said = json.dumps([params, metrics, tags, judged.failed, digest(*files)], sort_keys=True)
+    content = hashlib.sha256(said.encode()).hexdigest()[:16]
     key = result.get("key", "")
-    return Run(key, params, metrics, tags, files, digest(*files), started, ended)
+    return Run(key, params, metrics, tags, files, sets, judged.failed, content, started, ended)
 
 
 def _read_training(folder: Path) -> _Training:
@@ -124,23 +153,38 @@ def _tags(result: dict[str, Any]) -> dict[str, str]:
     return tags | ({result["ended_by"]: result["reason"]} if "reason" in result else {})
 
 
-def _errors(sets: dict[str, dict[str, Any]], stamp: int) -> list[Metric]:
-    """Return the errors of each set, those of the test set first, forces first."""
+def _errors(sets: dict[str, dict[str, Any]], stamp: int, last: int) -> list[Metric]:
+    """Return the errors of each set, those of the validation set first, forces first.
+
+    On the validation set they end the curves of the training, whose last epoch is `last`: a
+    millisecond after it, so that they are what MLflow shows where it shows one number.
+    """
     found: list[Metric] = []
-    for name, values in sorted(sets.items(), key=lambda x: x[0] != "test"):
-        folder = FINAL.get(name, name)
+    for name, values in sorted(sets.items(), key=lambda x: x[0] != VALID):
+        when, step = (stamp + 1, last) if name == VALID else (stamp, 0)
         keys = [key for key in FIRST if key in values]
-        found += [(f"{folder}/{ERRORS[key]}", values[key], stamp, 0) for key in keys]
+        found += [(f"{name}/{ERRORS[key]}", short(values[key]), when, step) for key in keys]
     return found
 
 
-def _checks(layout: Layout, point: str, stamp: int) -> list[Metric]:
-    """Return what the checks found, those of the winners included."""
+def _checks(layout: Layout, point: str, stamp: int, judged: Judged) -> list[Metric]:
+    """Return what the checks found, those of the winners included, and how many limits it broke.
+
+    A check whose limit is relative to the foundation model stands there as it is compared; without
+    that number it has no place in a column of the others.
+    """
     found: dict[str, Any] = {}
     for path in (layout.checks(point), layout.receipt("thorough")):
         content = read_json(path) if path.is_file() else {}
         found |= content.get(point, content).get("checks", {})
-    return [(f"check/{name}", float(x["value"]), stamp, 0) for name, x in found.items()]
+    own = {"ratio": 1.0, "excess": 0.0} if point == FOUNDATION.name else {}
+    numbers = {
+        name: float(x["value"]) if x["compare"] == "absolute" else own.get(x["compare"])
+        for name, x in found.items()
+    } | dict(judged.compared)
+    metrics = [(f"check/{k}", short(v), stamp, 0) for k, v in numbers.items() if v is not None]
+    failed = [(FAILED, float(len(judged.failed)), stamp, 0)] if judged.compared else []
+    return metrics + failed
 
 
 def _files(layout: Layout, point: str, folder: Path) -> list[Path]:

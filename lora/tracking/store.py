@@ -21,6 +21,7 @@ from lora.files.sealed import read_json
 from lora.plan.identity import id_of, place_of
 from lora.plan.layout import Layout
 from lora.plan.servers import NAMED, host_of, is_named, wrong_with
+from lora.tracking.names import run_name
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ CREDENTIALS = tuple(
     for x in ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "AWS_SIGV4", "CLIENT_CERT_PATH")
 )
 CREDENTIALS_FILE = Path("~/.mlflow/credentials")
+NOTE = "mlflow.note.content"  # tag that MLflow shows as the description
+TABLES = "mlflow.loggedArtifacts"  # tag that names the tables of a run
 VIEW = "mlflow.sharedViewState."  # tag of an experiment that MLflow's UI takes a view from
 
 
@@ -125,11 +128,14 @@ class Store:
                 found.setdefault(run.data.tags[POINT], []).append(run)
         return found
 
-    def start(self, point: str, tags: dict[str, str], started: int | None = None) -> str:
-        """Make a run for a point, begun at `started` (ms); return its id."""
+    def start(
+        self, point: str, title: str, tags: dict[str, str], started: int | None = None
+    ) -> str:
+        """Make a run for a point, begun at `started` (ms), in a sweep of a title; return its id."""
         own = {SWEEP: self.sweep, POINT: point}
+        name = run_name(point, title)
         run = self.client.create_run(
-            self.experiment_id, run_name=point, start_time=started, tags=own | tags
+            self.experiment_id, run_name=name, start_time=started, tags=own | tags
         )
         return str(run.info.run_id)
 
@@ -182,6 +188,21 @@ class Store:
                 time.sleep(pause)
         return None
 
+    def log_table(self, run_id: str, table: str, name: str) -> None:
+        """Keep a table, as MLflow's own `log_table`, which adds the rows to those there are.
+
+        Args:
+            run_id: The run.
+            table: JSON, as pandas writes it with orient="split".
+            name: The file.
+        """
+        self.client.log_text(run_id, table, name)
+        self.client.set_tag(run_id, TABLES, json.dumps([{"path": name, "type": "table"}]))
+
+    def folder_of_model(self, model_id: str) -> Path:
+        """Return the folder of a logged model's files in that store."""
+        return self.artifacts / "models" / model_id
+
     def finish(self, run_id: str, tags: dict[str, str], ended: int) -> None:
         """Mark a run as complete, with what it is made of."""
         self.log(run_id, tags=tags)
@@ -197,13 +218,14 @@ class Store:
             self.client.get_registered_model(name)
         return list(self.client.search_model_versions(f"name = '{name}'"))
 
-    def show(self, view: dict[str, Any]) -> str:
+    def show(self, view: dict[str, Any], which: str = "") -> str:
         """Keep how the UI shall show this sweep: columns, order, charts; return the link to it.
 
         MLflow does not document this; where it no longer works, the plain page opens.
         """
-        self.client.set_experiment_tag(self.experiment_id, VIEW + self.sweep, json.dumps(view))
-        return page_of(self.experiment_id, self.sweep)
+        name = self.sweep + which
+        self.client.set_experiment_tag(self.experiment_id, VIEW + name, json.dumps(view))
+        return page_of(self.experiment_id, name)
 
     def _leave_another_place(self) -> None:
         """Put the store of a moved folder aside, whose runs name files in the old place."""
@@ -242,9 +264,9 @@ def _make_database(file: Path) -> None:
     beside.replace(file)
 
 
-def page_of(experiment_id: str, sweep: str) -> str:
-    """Return the page of a sweep in MLflow's UI, from the server's address on."""
-    view = f"?workflowType=machine_learning&viewStateShareKey={sweep}"
+def page_of(experiment_id: str, view: str) -> str:
+    """Return the page of a view of a sweep in MLflow's UI, from the server's address on."""
+    view = f"?workflowType=machine_learning&viewStateShareKey={view}"
     return f"/#/experiments/{experiment_id}/runs{view}"
 
 

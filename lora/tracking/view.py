@@ -1,39 +1,55 @@
-"""Describe how a sweep shows in MLflow's UI, and write what stands beside its registered model."""
+"""Describe how a sweep shows in MLflow's UI."""
 
 import json
 from typing import Any
 from urllib.parse import quote
 
-from lora.catalogue.columns import BY_KEY, ENERGY, EPOCH_METRICS, FINAL, FORCE, ROWS, VALID
+from lora.catalogue.colours import COLOURS, GREY
+from lora.catalogue.columns import BY_KEY, EPOCH_METRICS, FORCE, ROWS, VALID
+from lora.catalogue.methods import METHODS
+from lora.plan.points import FOUNDATION
+from lora.tracking.run import FAILED
 
 TEST = "test"  # the set whose errors the table and the charts show, beside the validation set
 EPOCHS = EPOCH_METRICS[f"valid_{FORCE}"]
+CHECKS = ("check/forgetting", FAILED)
+NAME = "attributes.`Run Name`"
+NAME_WIDTH, HEAD, LETTER = 300, -10, 6  # pixels; a column's id is longer than its heading
+COLOUR = "mlflow.runColor"  # tag of the colour that a person gives to a run in MLflow's UI
+
+
+def colour_of(method: str) -> str:
+    """Return the colour of the runs of a method."""
+    return dict(zip(METHODS, COLOURS, strict=False)).get(method, GREY)
 
 
 def _columns() -> list[str]:
-    """Return the columns of the table of runs: params, errors on two sets, counts."""
+    """Return the columns of the table of runs: what decides, then the rest."""
     viewed = [row for row in ROWS if row.viewed]
-    errors = [row.metric for row in viewed if row.error]
+    errors = sorted((x.metric for x in viewed if x.error), key=lambda x: x != BY_KEY[FORCE].metric)
     params = [f"params.`{row.param}`" for row in viewed if row.param]
-    sets = [f"metrics.`{folder}/{name}`" for folder in (FINAL[VALID], TEST) for name in errors]
+    valid, test = ([f"metrics.`{folder}/{x}`" for x in errors] for folder in (VALID, TEST))
+    checks = [f"metrics.`{x}`" for x in CHECKS]
     counts = [f"metrics.`{row.metric}`" for row in viewed if row.metric and not row.error]
-    return params + sets + counts
+    return ["tags.`chosen`", *valid, *checks, *params, *test, *counts]
 
 
 COLUMNS = _columns()
 
 
-def view_of(sweep: str, metrics: set[str]) -> dict[str, Any]:
+def view_of(sweep: str, metrics: set[str], charts: bool = False) -> dict[str, Any]:
     """Return columns, order and charts for the runs of a sweep, as MLflow's UI keeps them itself.
 
     Args:
         sweep: The id of the sweep.
         metrics: The names of the metrics that the runs have.
+        charts: Whether it is the view with the charts.  MLflow's views cannot hide a run, so this
+            one does not ask for the foundation model, whose errors would set every scale.
     """
     shown = [c for c in COLUMNS if not c.startswith("metrics.") or c[9:-1] in metrics]
-    forces = f"{FINAL[VALID]}/{FORCE}"  # what chooses; test sets only report
+    forces = f"{VALID}/{FORCE}"  # what chooses; test sets only report
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": True}
-    charts: list[dict[str, Any]] = [
+    cards: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
             "selectedParams": [BY_KEY["rank"].param, BY_KEY["alpha"].param],
@@ -57,18 +73,21 @@ def view_of(sweep: str, metrics: set[str]) -> dict[str, Any]:
         },
     ]
     common = {"metricSectionId": "sweep", "deleted": False, "isGenerated": False}
-    charts = [
-        {"uuid": f"sweep-{i}", "runsCountToCompare": 100, **common, **chart}
-        for i, chart in enumerate(charts)
+    cards = [
+        {"uuid": f"sweep-{i}", "runsCountToCompare": 100, **common, **card}
+        for i, card in enumerate(cards)
     ]
+    trained = f" and params.method != '{FOUNDATION.kind}'" if charts else ""
     return {
-        "searchFilter": f"tags.sweep_id = '{sweep}'",
+        "searchFilter": f"tags.sweep_id = '{sweep}'{trained}",
         "orderByKey": f"metrics.`{forces}`",
         "orderByAsc": True,
         "selectedColumns": shown,
-        "runsHiddenMode": "SHOWALL",
+        "columnOrder": [NAME, *shown],
+        "columnWidths": {NAME: NAME_WIDTH} | {x: HEAD + LETTER * len(x) for x in shown},
+        "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,  # else sections are sorted by name
-        "compareRunCharts": charts,
+        "compareRunCharts": cards,
         "compareRunSections": [section],
     }
 
@@ -79,43 +98,3 @@ def compare_page(experiment_id: str, runs: list[str]) -> str:
     experiments = quote(json.dumps([experiment_id]))
     query = f"?runs={chosen}&experiments={experiments}&workflowType=machine_learning"
     return f"/#/compare-runs{query}"
-
-
-def model_card(
-    name: str, uri: str, point: str, sets: dict[str, dict[str, Any]], merged: dict[str, Any]
-) -> str:
-    """Return in markdown what the registered model is, and how to load it.
-
-    Args:
-        name: The name of the registered model.
-        uri: The store.
-        point: The chosen point.
-        sets: {set: {error: value}}.
-        merged: The contents of merge.json.
-    """
-    errors = "\n".join(
-        f"- {test_set}: "
-        + ", ".join(f"{values[x]:.3g} {BY_KEY[x].unit}" for x in (ENERGY, FORCE) if x in values)
-        for test_set, values in sets.items()
-    )
-    tuned = ", ".join(merged.get("fine_tuned_elements", [])) or "none"
-    dtype = merged.get("dtype", "float64")
-    return f"""# {point}
-
-The chosen point of its sweep: a standard MACE model ({dtype}; fine-tuned on the elements {tuned}).
-RMSE of energies and forces:
-
-{errors}
-
-To use it, in the folder that holds the results where the store is theirs (a .model file is a
-pickle: load only what you trust):
-
-```python
-import mlflow
-from mace.calculators import MACECalculator
-
-mlflow.set_tracking_uri({json.dumps(uri)})
-folder = mlflow.artifacts.download_artifacts("models:/{name}@best")
-atoms.calc = MACECalculator(f"{{folder}}/{point}.model", default_dtype="{dtype}")
-```
-"""

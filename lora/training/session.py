@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import nn
 
+from lora.catalogue.columns import SYSTEM
 from lora.catalogue.endings import Ending
 from lora.data.held import joined, only
 from lora.data.structures import elements_of, is_isolated_atom, load_structures
@@ -50,6 +51,7 @@ from lora.training.setup import common, nested
 from lora.training.state import TrainingState
 from lora.training.terms import check_terms, say_rounding
 from lora.training.trainees import make_trainee
+from lora.training.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class Session:
         self.shared = s = common(self.settings)
         check_device(s.device)
         self.device = join_others(s.device)
+        self.usage = Usage(str(self.device))
         torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
         for one in {(x.loss, x.terms): x for x in self.settings}.values():
@@ -285,6 +288,9 @@ class Session:
 
     def _each_epoch(self, points: list[TrainingState]) -> None:
         """Save and show what the points have just done, and stop where there is a reason to."""
+        used = self.usage.since()
+        for point in points:
+            point.history[-1].setdefault(SYSTEM, used)
         self._save_checkpoint()
         for point in points if is_first() else []:
             i = self.running.index(point)

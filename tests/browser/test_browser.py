@@ -138,7 +138,7 @@ def links(results: Path) -> Iterator[dict[str, str]]:
     command = [sys.executable, "-m", "lora.cli", "ui", str(results), "--no_browser"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     found: dict[str, str] = {}
-    while len(found) < 3 and (line := process.stdout.readline()):
+    while len(found) < 4 and (line := process.stdout.readline()):
         if match := re.match(r"(\w+) +(http://127.0.0.1:\d+/\S+)$", line):
             found[match[1]] = match[2]
     yield found
@@ -155,15 +155,22 @@ def table(results: Path) -> pd.DataFrame:
     return table[table["test_set"] == "test"].assign(chosen_by=valid)
 
 
-def test_runs_table_shows_every_point(page: Callable, links: dict, table: pd.DataFrame) -> None:
+def test_runs_table_shows_every_point(
+    page: Callable, links: dict, table: pd.DataFrame, results: Path
+) -> None:
+    best = json.loads((results / "report/best.json").read_text())["point"]
     driver = page(links["runs"], text(f"{len(table)} matching runs"))
     rows = wait_for(driver, ROWS)
     shoot(driver, "mlflow_runs")
-    shown = {row["attributes.`Run Name`"].splitlines()[-1]: row for row in rows}
+    shown = {row["attributes.`Run Name`"].splitlines()[-1].split(":")[0]: row for row in rows}
     assert list(shown) == list(table["chosen_by"].sort_values().index)  # best first
     for point, row in table.iterrows():
-        error = float(shown[point]["metrics.`test/rmse_f_mev_per_a`"])
-        assert error == pytest.approx(row["rmse_f_mev_per_a"], rel=1e-5)
+        error = shown[point]["metrics.`test/rmse_f_mev_per_a`"]
+        digits = float(f"{row['rmse_f_mev_per_a']:.4g}")
+        assert error == f"{digits:g}"
+        assert shown[point]["tags.`chosen`"] == str(point == best)
+        assert shown[point]["metrics.`checks_failed`"] == ("-" if point == "foundation" else "0")
+        assert shown[point]["metrics.`check/forgetting`"]
         for key in ("rank", "alpha"):
             value = f"{row[key]:g}" if row["method"] == "lora" else "-"
             assert shown[point][f"params.`lora_{key}`"] == value
@@ -172,6 +179,7 @@ def test_runs_table_shows_every_point(page: Callable, links: dict, table: pd.Dat
 def test_comparison_page_shows_every_point(
     page: Callable, links: dict, table: pd.DataFrame
 ) -> None:
+    table = table[table["method"] != "foundation"]  # which would set the scale
     driver = page(links["compare"], text(f"Comparing {len(table)} Runs"))
     dimensions = wait_for(
         driver,
@@ -181,24 +189,37 @@ def test_comparison_page_shows_every_point(
     shoot(driver, "mlflow_compare")
     axes = {re.sub("<.*?>", "", label): values for label, values in dimensions}
     assert list(axes)[:2] == ["lora_alpha", "lora_rank"]
-    assert list(axes)[-1] == "test/rmse_f_mev_per_a"
-    errors = sorted(axes["test/rmse_f_mev_per_a"])
-    assert errors == pytest.approx(sorted(table["rmse_f_mev_per_a"]), rel=1e-4)
-    found = set(zip(axes["lora_rank"], axes["test/rmse_f_mev_per_a"], strict=True))
+    assert list(axes)[-1] == "valid/rmse_f_mev_per_a" and "lora_scaling" not in axes
+    errors = sorted(axes["valid/rmse_f_mev_per_a"])
+    digits = 5e-4  # MLflow has four
+    assert errors == pytest.approx(sorted(table["chosen_by"]), rel=digits)
+    found = set(zip(axes["lora_rank"], axes["valid/rmse_f_mev_per_a"], strict=True))
     for _, row in table[table["method"] == "lora"].iterrows():
-        near = [r for r, e in found if e == pytest.approx(row["rmse_f_mev_per_a"], rel=1e-4)]
+        near = [r for r, e in found if e == pytest.approx(row["chosen_by"], rel=digits)]
         assert row["rank"] in [float(r) for r in near]
     shown = driver.execute_script("return document.body.innerText")
     assert all(point in shown for point in table.index)
 
 
-def test_charts_are_there(page: Callable, links: dict) -> None:
+def test_charts_are_there(page: Callable, links: dict, table: pd.DataFrame) -> None:
     ready = "document.querySelectorAll('.js-plotly-plot').length >= 3"
     driver = page(links["charts"], ready)
     shoot(driver, "mlflow_charts")
     shown = driver.execute_script("return document.body.innerText")
     for words in (r"Sweep\s*\(4\)", "Parallel Coordinates", "valid/rmse_f_mev_per_a"):
         assert re.search(words, shown)
+    assert f"{len(table) - 1} matching runs" in shown and "foundation:" not in shown
+    methods = table.loc[table["method"] != "foundation", "method"].str.removesuffix("_replay")
+    colours = re.findall(r"^#[0-9A-F]{6}$", shown, re.M)  # of the runs
+    assert len({*colours}) == methods.nunique()
+
+
+def test_parity_compares_runs_by_structure(page: Callable, links: dict) -> None:
+    driver = page(links["parity"], text("Compare: force_rmse"))
+    shoot(driver, "mlflow_parity")
+    assert re.search(
+        r"\b(test|valid) \d+\b", driver.execute_script("return document.body.innerText")
+    )
 
 
 def test_report_opens_without_network_and_every_figure_shows(

@@ -18,7 +18,7 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults.preload"])
-CLOCKS = ("seconds", "timestamp", "machine", "peak_memory_mb", "atoms_per_second", "seal")
+CLOCKS = ("seconds", "timestamp", "system", "machine", "peak_memory_mb", "atoms_per_second", "seal")
 
 
 class Step:

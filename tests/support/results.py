@@ -118,6 +118,7 @@ def epoch(i: int, gone: str = "") -> dict[str, Any]:
         "valid_rmse_f_mev_per_a": 30.0 - i,
         "lr": 0.01,
         "timestamp": 1.7e9 + i,
+        "system": {"process_cpu_percentage": 99.5, "process_memory_megabytes": 700},
     } | ({missing[gone]: None} if gone else {})
 
 

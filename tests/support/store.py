@@ -53,7 +53,7 @@ def all_of(uri: str, experiment: str) -> dict[str, dict]:
     made = client.get_experiment_by_name(experiment)
     for run in client.search_runs([made.experiment_id]) if made else []:
         steps = client.get_metric_history(run.info.run_id, "valid/loss")
-        one = found.setdefault(run.info.run_name, {"ids": [], "status": run.info.status})
+        one = found.setdefault(run.data.tags["point"], {"ids": [], "status": run.info.status})
         one["ids"].append(run.info.run_id)
         one["loss"] = sorted((m.step, m.value) for m in steps)
     return found

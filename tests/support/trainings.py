@@ -71,7 +71,7 @@ def lines_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-CLOCK = ("seconds", "timestamp")
+CLOCK = ("seconds", "timestamp", "system")
 
 
 def same(a: Path, b: Path) -> bool:

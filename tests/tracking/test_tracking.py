@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase.io import read, write
 
 from lora.catalogue.columns import EPOCH_METRICS
 from lora.errors import UserError
@@ -21,6 +22,7 @@ from lora.files.sealed import read_json, write_sealed, write_text
 from lora.plan.config import Config
 from lora.plan.settings import TrainSettings
 from lora.plan.sweep import Sweep
+from lora.selection.choose import Choice
 from lora.steps.track import TrackSettings, track
 from lora.tracking import live as live_module
 from lora.tracking.live import Live
@@ -50,8 +52,9 @@ def make_results(folder: Path, rank: int = 4, error: float = 20.0) -> Sweep:
             write_text(layout.training(point.name) / "metrics.jsonl", lines)
             result |= {"seconds": 5.0, "key": f"key of rank {rank}"}
             write_sealed(layout.training(point.name) / "train.json", result)
+    layout.split("train").parent.mkdir(parents=True, exist_ok=True)
     for part in ("train", "valid", "test"):
-        write_text(layout.split(part), part)
+        write(layout.split(part), teacher_data(1, seed=len(part)), format="extxyz")
     return sweep
 
 
@@ -60,9 +63,10 @@ def epochs() -> list[dict]:
     return [epoch(i) for i in range(5)]
 
 
-def choose(sweep: Sweep, point: str) -> None:
+def choose(sweep: Sweep, point: str, verdicts: dict | None = None) -> None:
     """Make a point the chosen one, with a real model and a figure."""
-    write_sealed(sweep.layout.receipt("choose"), {"point": point})
+    choice = Choice(point, point, "rmse_f_mev_per_a", [], verdicts or {})
+    write_sealed(sweep.layout.receipt("choose"), choice.to_dict())
     sweep.layout.report("heatmap.svg").write_text("<svg/>")
     torch.save(make_model(), sweep.layout.model(point))
 
@@ -77,7 +81,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 EXP = TrackSettings(experiment="exp")
-LOSSES = [(line["epoch"], line["valid_loss"]) for line in epochs()]
+# as MLflow holds them: four digits
+LOSSES = [(line["epoch"], float(f"{line['valid_loss']:.4g}")) for line in epochs()]
+TITLE = "base on data"
 
 
 POINTS = ["lora_r4_a1_s3", "foundation"]
@@ -93,18 +99,20 @@ def test_filled_once_and_again(tmp_path: Path) -> None:
     assert track(sweep, EXP) == first  # nothing new, nothing twice
     client = mlflow.MlflowClient(store_uri(sweep.layout.results))
     runs = {r.info.run_name: r for r in client.search_runs([first["experiment_id"]])}
-    assert set(runs) == set(POINTS)
-    run = runs["lora_r4_a1_s3"]
+    assert set(runs) == {f"{point}: {TITLE}" for point in POINTS}
+    run = runs[f"lora_r4_a1_s3: {TITLE}"]
     assert run.info.status == "FINISHED"
     assert run.data.params["lora_rank"] == "4" and run.data.params["method"] == "lora"
     assert run.data.metrics["test/rmse_f_mev_per_a"] == 20.0
     assert run.data.metrics["600K/rmse_e_mev_per_atom"] == 1.0
-    assert run.data.metrics["valid_final/rmse_f_mev_per_a"] == 20.0
+    assert run.data.metrics["valid/rmse_f_mev_per_a"] == 20.0  # that of the model, shown once
+    assert not run.data.metrics.keys() & run.data.params.keys()
     assert run.data.metrics["trainable_parameters"] == 400 and run.data.metrics["seconds"] == 5.0
     history = client.get_metric_history(run.info.run_id, "valid/rmse_f_mev_per_a")
-    assert [(m.step, m.value) for m in history] == [(i, 30.0 - i) for i in range(5)]
+    curve = [(i, 30.0 - i) for i in range(5)]
+    assert [(m.step, m.value) for m in history] == [*curve, (4, 20.0)]
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 4
-    assert runs["foundation"].data.params == {"method": "foundation"}
+    assert runs[f"foundation: {TITLE}"].data.params == {"method": "foundation"}
 
     sweep = make_results(tmp_path / "it's results", error=10.0)  # evaluated again: a new run
     second = track(sweep, EXP)
@@ -137,6 +145,10 @@ def test_what_a_run_says(tmp_path: Path) -> None:
     contexts = [t.value for d in run.inputs.dataset_inputs for t in d.tags]
     assert sorted(contexts) == ["testing", "training", "validation"]
     assert (run.info.start_time, run.info.end_time) == (1699999999000, 1700000004000)
+    said = run.data.tags["mlflow.note.content"]
+    for words in (TITLE, "b" * 16, "d" * 16, "validation set: energy 1 meV/atom, forces 20 meV"):
+        assert words in said
+    assert run.data.tags["mlflow.runColor"].startswith("#")
 
 
 @pytest.mark.slow
@@ -152,17 +164,21 @@ def test_the_chosen_model_is_registered_and_runs_as_its_card_says(
     assert [track(sweep, EXP) for _ in range(2)] == [first, first]
     client = mlflow.MlflowClient(store_uri(sweep.layout.results), store_uri(sweep.layout.results))
     name = first["model"].removeprefix("models:/").removesuffix("@best")
+    assert name == "base-on-data"
     (version,) = client.search_model_versions(f"name = '{name}'")
     assert version.run_id == first["runs"][point] and version.tags["point"] == point
+    assert version.version == 1  # filled three times
     files = {f.path for f in client.list_artifacts(first["runs"][point], "report")}
     assert "report/heatmap.svg" in files
     assert not client.list_artifacts(first["runs"]["foundation"], "report")
 
-    code = version.description.split("```python\n")[1].split("```")[0]
-    atoms = teacher_data(1, seed=1)[0]
-    exec(code, {"atoms": atoms})
+    code = "".join(x.split("```")[0] for x in version.description.split("```python\n")[1:])
+    write("start.xyz", teacher_data(1, seed=1), format="extxyz")
+    names: dict = {"atoms": read("start.xyz")}
+    exec(code, names)
     mlflow.set_tracking_uri(None)
-    assert abs(atoms.get_potential_energy()) < 1e4
+    energy = names["atoms"].get_potential_energy()
+    assert names["table"]["energy"][0] == pytest.approx(energy, abs=1e-9)
 
     choose(sweep, "foundation")  # another choice: the alias follows, the old version goes
     second = track(sweep, EXP)
@@ -304,10 +320,9 @@ def test_a_training_that_failed_has_its_epochs_and_no_errors(
     checks = {name: {"nve": 0.5} for name in sweep.points}
     write_results(sweep, dict.fromkeys(sweep.points, 60.0), [lost], checks, leftovers)
     names = {x: {m[0] for m in read_run(sweep.layout, x, False).metrics} for x in sweep.points}
-    assert {"check/nve", "test/rmse_f_mev_per_a", "valid_final/mae_e_mev_per_atom"} < names[
-        "full_s3"
-    ]
-    assert names[lost] == {*EPOCH_METRICS.values(), *COUNTS.values()}
+    assert {"check/nve", "test/rmse_f_mev_per_a", "valid/mae_e_mev_per_atom"} < names["full_s3"]
+    used = {"system/process_cpu_percentage", "system/process_memory_megabytes"}
+    assert names[lost] == {*EPOCH_METRICS.values(), *COUNTS.values(), *used}
     run = read_run(sweep.layout, lost, False)
     assert run.tags["failed"] == "memory ran out in epoch 3"
     assert (run.started, run.ended) == (1699999988500, 1700000003000)
@@ -315,9 +330,11 @@ def test_a_training_that_failed_has_its_epochs_and_no_errors(
 
 def test_mlflows_table_shows_what_the_catalogue_says() -> None:
     shown = [
+        "tags.`chosen`",
+        *(f"metrics.`valid/rmse_{x}`" for x in ("f_mev_per_a", "e_mev_per_atom")),
+        *("metrics.`check/forgetting`", "metrics.`checks_failed`"),
         *(f"params.`{x}`" for x in ("method", "lora_rank", "lora_alpha", "seed")),
-        *(f"metrics.`valid_final/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
-        *(f"metrics.`test/rmse_{x}`" for x in ("e_mev_per_atom", "f_mev_per_a")),
+        *(f"metrics.`test/rmse_{x}`" for x in ("f_mev_per_a", "e_mev_per_atom")),
         *("metrics.`trainable_parameters`", "metrics.`seconds`"),
     ]
     assert shown == COLUMNS
