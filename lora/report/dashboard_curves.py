@@ -24,9 +24,7 @@ WALL = 5.0  # eV, of a dimer curve, that are drawn above twice the depth of its 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
-def races(
-    data: pd.DataFrame, points: Points, errors: Errors, found: Sequence[Raced]
-) -> Panel:
+def races(data: pd.DataFrame, points: Points, errors: Errors, found: Sequence[Raced]) -> Panel:
     """Draw the errors of every training against its epoch, and the rungs of races.
 
     All curves of a method are one trace with gaps: a page opens with 300 of them.
@@ -111,7 +109,12 @@ def compared(errors: Errors, choice: Choice) -> list[str]:
     """
     best = [errors.of_kind(kind)[:1] for kind in BASELINES]
     points = errors.table.drop_duplicates("group").set_index("group")["point"]
-    names = [choice.point, FOUNDATION.name, choice.lora, *(points[x] for found in best for x in found)]
+    names = [
+        choice.point,
+        FOUNDATION.name,
+        choice.lora,
+        *(points[x] for found in best for x in found),
+    ]
     return list(dict.fromkeys(x for x in names if x))
 
 
@@ -125,7 +128,9 @@ def of_checks(
         names: The points that are drawn.
         chosen: The chosen point.
     """
-    found = {x: {k: v.get("detail", {}) for k, v in checks[x].items()} for x in names if x in checks}
+    found = {
+        x: {k: v.get("detail", {}) for k, v in checks[x].items()} for x in names if x in checks
+    }
     colours = {x: COLOURS[i % len(COLOURS)] for i, x in enumerate(x for x in found if x != chosen)}
     style = {
         x: {
@@ -160,9 +165,7 @@ def _listed(
     return figure, things
 
 
-def _dimers(
-    pairs: Mapping[str, Any], faults: Sequence[str], style: Mapping[str, Any]
-) -> Panel:
+def _dimers(pairs: Mapping[str, Any], faults: Sequence[str], style: Mapping[str, Any]) -> Panel:
     """Draw the energy of two atoms over their distance, a pair of elements at a time."""
     curves = {
         name: {pair: (x["r"], _without_wall(x["energy"])) for pair, x in found.items()}

@@ -14,6 +14,7 @@ from ase.neighborlist import neighbor_list
 from plotly.graph_objects import Figure, Scatter, Scatter3d
 from plotly.subplots import make_subplots
 
+from lora.catalogue.columns import VALID
 from lora.data.origin import origin_of
 from lora.data.structures import load_structures
 from lora.plan.layout import Layout
@@ -60,7 +61,7 @@ class Frames:
         frames = table[FRAME].drop_duplicates(ignore_index=True)
         table["id"] = table[FRAME].merge(frames.reset_index(), on=FRAME, how="left")["index"]
         squares = (table["off"] ** 2).groupby([table["id"], table["quantity"]]).mean().unstack()
-        rms = np.sqrt(squares).reindex(columns=["energy", "force"])
+        rms = (squares**0.5).reindex(columns=["energy", "force"])
         frames = frames.join(rms)
         by = "force" if frames["force"].notna().any() else "energy"
         unit = {"force": "force RMSE, meV/Å", "energy": "energy error, meV/atom"}[by]
@@ -139,8 +140,9 @@ def parity(frames: Frames, point: str) -> Panel:
             column,
         )
         label, unit = UNITS[kind]
-        figure.update_xaxes(title=f"reference {label} ({unit})", col=column)
-        figure.update_yaxes(title=f"predicted ({unit})", col=column)
+        figure.update_xaxes(title=f"reference {label} ({unit})", constrain="domain", col=column)
+        same = {"scaleanchor": f"x{column}", "scaleratio": 1, "constrain": "domain"}
+        figure.update_yaxes(same, title=f"predicted ({unit})", col=column)
     about = f"{point}. A click on a point shows its frame below."
     if said:
         about += f" Drawn are {', '.join(said)}: the largest errors, and a sample of the others."
@@ -163,16 +165,14 @@ def read_atoms(layout: Layout, wanted: pd.DataFrame) -> dict[int, Atoms]:
         layout: The paths of the sweep.
         wanted: The rows of frames.
     """
-    rows = {
-        (str(file), int(frame)): [] for file, frame in wanted[["source_file", "frame"]].to_numpy()
-    }
-    for i, row in wanted.iterrows():
-        rows[row["source_file"], int(row["frame"])].append(int(str(i)))
+    rows: dict[tuple[str, int], list[int]] = {}
+    for i, file, frame in wanted[["source_file", "frame"]].itertuples():
+        rows.setdefault((str(file), int(frame)), []).append(i)
     found: dict[int, Atoms] = {}
     for which in ("valid", "test"):
         for atoms in load_structures(layout.split(which)):
-            origin = origin_of(atoms)
-            found |= dict.fromkeys(rows.get(tuple(origin) if origin else ("", -1), []), atoms)
+            if origin := origin_of(atoms):
+                found |= dict.fromkeys(rows.get((origin.file, origin.frame), []), atoms)
     return {i: found[i] for i in wanted.index if i in found}
 
 
@@ -217,7 +217,9 @@ def structures(frames: Frames, atoms_of: dict[int, Atoms]) -> tuple[Panel, dict[
     scene = {"aspectmode": "data", "xaxis": hidden, "yaxis": hidden, "zaxis": hidden}
     figure = styled(Figure(), 460, scene=scene, showlegend=False)
     figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0})
-    chooser = Chooser("frame", f"Frame ({frames.unit})", options, options[0][1] if options else "")
+    tests = [value for name, value, _ in options if name != VALID]
+    first = next(iter([*tests, *(value for _, value, _ in options)]), "")
+    chooser = Chooser("frame", f"Frame ({frames.unit})", options, first)
     about = (
         f"The {WORST} worst frames of each set, by their {frames.unit.split(',')[0]}. Orange: the "
         f"error of the force on an atom; the longest is {ARROW:g} Å. Turn it with the mouse."
@@ -240,12 +242,13 @@ def _traces(atoms: Atoms, off: np.ndarray) -> list[Scatter3d]:
         for i, (symbol, x) in enumerate(zip(atoms.symbols, sizes, strict=True))
     ]
     colours = [f"rgb({','.join(str(round(220 * x)) for x in jmol_colors[z])})" for z in numbers]
-    size = 30 * covalent_radii[numbers] * min(1.0, (30 / len(atoms)) ** (1 / 3))
+    size = 40 * covalent_radii[numbers] * min(1.0, (30 / len(atoms)) ** (1 / 3))
     mark = {"size": short(size, 3), "color": colours, "opacity": 1.0}
     mark["line"] = {"color": "#555", "width": 1}
     x, y, z = (short(column, 4) for column in at.T)
     balls = Scatter3d(x=x, y=y, z=z, mode="markers", marker=mark, text=names, hoverinfo="text")
-    i, j = neighbor_list("ij", Atoms(numbers, at), BOND * covalent_radii[numbers])
+    alone, reach = Atoms(numbers, at), BOND * covalent_radii[numbers]
+    i, j = neighbor_list("ij", alone, reach)  # type: ignore[no-untyped-call]
     bonds = [(at[a], at[b]) for a, b in zip(i, j, strict=True) if a < b]
     found = [balls, _lines(bonds, "#888", 6)]
     if atoms.pbc.any():
@@ -260,7 +263,7 @@ def _traces(atoms: Atoms, off: np.ndarray) -> list[Scatter3d]:
 def _camera(at: np.ndarray) -> dict[str, Any]:
     """Return a camera that looks at atoms, [n, 3] (Å), from where they are the broadest."""
     _, _, axes = np.linalg.svd(at - at.mean(axis=0), full_matrices=True)
-    eye, up = (dict(zip("xyz", short(x, 4), strict=True)) for x in (1.6 * axes[2], axes[1]))
+    eye, up = (dict(zip("xyz", short(x, 4), strict=True)) for x in (1.4 * axes[2], axes[1]))
     return {"eye": eye, "up": up, "projection": {"type": "orthographic"}}
 
 

@@ -7,15 +7,18 @@ import base64
 import gzip
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from markupsafe import Markup
+from plotly.io import templates
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
-from lora.report.dashboard_style import Panel
+from lora.report.dashboard_style import TEMPLATE, Panel
 from lora.report.page import STYLE, TEMPLATES
 
+COMPACT: dict[str, Any] = {"cls": PlotlyJSONEncoder, "separators": (",", ":")}
 PAGE = TEMPLATES.from_string("""\
 <!doctype html>
 <html lang=en><head><meta charset=utf-8><title>{{ title }}</title>
@@ -109,9 +112,8 @@ function scatter() {
   const layout = structuredClone(at("scatter").layout);
   for (const [axis, key] of [["xaxis", x], ["yaxis", y]])
     layout[axis] = { ...points.axes[key], title: { text: points.labels[key] }, automargin: true };
-  Plotly.react("scatter", at("scatter").data.map(
-    (trace, k) => ({ ...trace, ...update[k], hoverinfo: trace.meta === "points" ? "text" : "skip" })),
-    layout, SETUP);
+  const traces = at("scatter").data.map((trace, k) => ({ ...trace, ...update[k] }));
+  Plotly.react("scatter", traces, layout, SETUP);
   const base = points.names.indexOf(points.foundation);
   at("scatter-said").textContent = `${drawn.length} points are drawn.` + (base < 0 ? "" :
     ` The foundation model, not drawn: across ${text(base, x)}, up ${text(base, y)}.`);
@@ -180,8 +182,8 @@ function listed(id, figure) {
 
 async function start() {
   await unpack();
-  for (const [id, figure] of Object.entries(data.figures))
-    await Plotly.newPlot(id, figure.data, figure.layout, SETUP);
+  for (const [id, { data: traces, layout }] of Object.entries(data.figures))
+    await Plotly.newPlot(id, traces, { ...layout, template: data.template }, SETUP);
   at("x").onchange = at("y").onchange = scatter;
   scatter();
   if (at("parallel")) {
@@ -209,6 +211,12 @@ start().catch(error => {
 """
 
 
+@cache
+def library() -> str:
+    """Return plotly's library for browsers, compressed, as text."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
+
+
 def render(title: str, lead: str, panels: Sequence[Panel], data: dict[str, Any]) -> str:
     """Return the page.
 
@@ -219,15 +227,15 @@ def render(title: str, lead: str, panels: Sequence[Panel], data: dict[str, Any])
         data: What the script needs beside the figures, as JSON.
     """
     figures = {panel.key: panel.figure.to_plotly_json() for panel in panels}
+    look = templates[TEMPLATE].to_plotly_json()
     # the browser reads < in JSON as the end of a script
-    text = json.dumps(data | {"figures": figures}, cls=PlotlyJSONEncoder, separators=(",", ":"))
-    library = gzip.compress(get_plotlyjs().encode(), 9, mtime=0)
+    text = json.dumps(data | {"figures": figures, "template": look}, **COMPACT)
     return PAGE.render(
         title=title,
         lead=lead,
         panels=panels,
         style=Markup(STYLE),
         data=Markup(text.replace("<", "\\u003c")),
-        library=base64.b64encode(library).decode(),
+        library=library(),
         script=Markup(SCRIPT),
     )

@@ -86,7 +86,9 @@ class Points:
         checks = {name: x for found in choice.verdicts.values() for name, x in found.items()}
         for name, one in checks.items():
             found = {x: v[name] for x, v in choice.verdicts.items() if name in v}
-            relative = one.compare == "ratio" and any(v.compared is not None for v in found.values())
+            relative = one.compare == "ratio" and any(
+                v.compared is not None for v in found.values()
+            )
             numbers = {x: v.compared if relative else v.value for x, v in found.items()}
             unit = "times the foundation model's" if relative else one.unit
             if relative:
@@ -145,13 +147,16 @@ def parallel(points: Points, sets: list[str]) -> Panel | None:
     rows = rows.dropna(subset=more)
     if rows.empty:
         return None
-    axes = [_axis(key, points.labels.get(key, "") if key in more else "", rows[key]) for key in rows]
+    names = {x: points.labels[x] if x in more else "" for x in map(str, rows)}
+    axes = [_axis(key, name, rows[key]) for key, name in names.items()]
     error = np.log(rows[points.metric].clip(lower=1e-12)).to_numpy()
     low, high = float(error.min()), float(np.quantile(error, 0.9))
     shades = np.clip((error - low) / (high - low or 1.0), 0, 1)
     marked = points.chosen in rows.index
     line = {
-        "color": [2.0 if x == points.chosen else s for x, s in zip(rows.index, shades, strict=True)],
+        "color": [
+            2.0 if x == points.chosen else s for x, s in zip(rows.index, shades, strict=True)
+        ],
         "cmin": 0,
         "cmax": 2,
         "colorscale": [[0, "#00204D"], [0.5, "#C8CCD4"], [0.51, CHOSEN], [1, CHOSEN]],
@@ -175,31 +180,36 @@ def parallel(points: Points, sets: list[str]) -> Panel | None:
 def _axis(key: str, label: str, values: "pd.Series[Any]") -> dict[str, Any]:
     """Return an axis of parallel coordinates; of a setting each value has a tick.
 
+    Where an axis has ticks, what is kept on it reaches from tick to tick.  So each number of a
+    logarithmic axis has one, most of them without a text.
+
     Args:
         key: The column.
         label: What it is; "" of a setting.
         values: The numbers or names.
     """
     setting = not label
-    label = "<br>".join(wrap(label or key, 13))
-    known = values.dropna().unique()
-    if not pd.api.types.is_numeric_dtype(values):
-        names = sorted(map(str, known))
-        places = values.map(lambda x: names.index(str(x)) if pd.notna(x) else -1)
-        return {"label": label, "values": places, "tickvals": [*range(len(names))], "ticktext": names}
+    found: dict[str, Any] = {"label": "<br>".join(wrap(label or key, 13))}
+    if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
+        names = sorted({*values.astype(str)})
+        places = [names.index(x) for x in values.astype(str)]
+        return found | {"values": places, "tickvals": [*range(len(names))], "ticktext": names}
     number = values.astype(float)
+    known = sorted(number.unique())
     log = bool((number > 0).all()) and (key in ALWAYS or wide(number))
-    found: dict[str, Any] = {"label": label, "values": short(np.log10(number) if log else number, 7)}
-    if len(known) <= FEW and (setting or log):
-        ticks = np.sort(known.astype(float))
-    elif log:
-        ends = np.log10([number.min(), number.max()])
-        ticks = np.unique([float(f"{x:.2g}") for x in 10 ** np.linspace(*ends, FEW - 2)])
-    else:
+    scaled = np.log10(number) if log else number
+    found["values"] = short(scaled, 7)
+    if not (setting or log):
         return found
-    found["tickvals"] = short(np.log10(ticks) if log else ticks, 7)
-    found["ticktext"] = [f"{x:.4g}" for x in ticks]
-    return found
+    ticks = {x: f"{x:.4g}" for x in known}
+    if len(known) > FEW:
+        low, high = known[0], known[-1]
+        spread = np.geomspace if log else np.linspace
+        plain = (float(f"{x:.2g}") for x in spread(low, high, FEW - 2))
+        ticks = dict.fromkeys(known, "") | {x: f"{x:g}" for x in plain if low <= x <= high}
+    at = sorted(ticks)
+    found["tickvals"] = short(np.log10(at) if log else at, 7)
+    return found | {"ticktext": [ticks[x] for x in at]}
 
 
 def scatter(points: Points, sets: list[str]) -> Panel:
@@ -227,6 +237,7 @@ def scatter(points: Points, sets: list[str]) -> Panel:
                     marker=mark,
                     name=name,
                     customdata=[number[x] for x in part.index],
+                    hoverinfo="text",
                     meta="points",
                 )
             )

@@ -1,4 +1,4 @@
-"""What the figures of the dashboard share: a look, a panel with its choosers, and number columns."""
+"""What the figures of the dashboard share: a look, panels with their choosers, axes, numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 from plotly.graph_objects import Figure
+from plotly.io import templates
 
+templates.default = None  # the page holds one, once for all figures
+TEMPLATE = "simple_white"
 CHOSEN = "#D55E00"  # of Okabe and Ito's colours; the others, those that are seen on white
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#999999", "#E69F00")
 GREY = "#595959"
@@ -67,7 +70,6 @@ def styled(figure: Figure, height: int, **layout: Any) -> Figure:
         **layout: More of plotly's layout.
     """
     figure.update_layout(
-        template="simple_white",
         colorway=[*COLOURS],
         font={"family": "system-ui, sans-serif", "size": 14, "color": "#222"},
         height=height,
