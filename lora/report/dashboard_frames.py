@@ -21,7 +21,7 @@ from lora.plan.layout import Layout
 from lora.report.dashboard_style import CHOSEN, COLOURS, Chooser, Panel, short, styled
 
 WORST = 10  # frames of each set
-ATOMS = 20_000  # of all structures together; the page has to stay small
+ATOMS = 10_000  # of all structures together; the page has to stay small
 SHOWN = 2000  # numbers of a parity plot: the largest errors, and some of the others
 LARGEST = 500  # of these
 BOND = 1.2  # sums of covalent radii, up to which a bond is drawn

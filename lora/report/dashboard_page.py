@@ -1,23 +1,25 @@
 """The page of the dashboard: HTML, plotly's library, the numbers, and what joins the figures.
 
-It stands by itself: plotly's library (4.8 MB) lies in it compressed, and the browser unpacks it.
+It stands by itself: numbers and plotly's library lie in it compressed, and the browser unpacks
+them.  Chrome shows a page inside of Snakemake's report only below 1.5 MB.  So the library is a part
+of plotly.js, and not the 4.8 MB that the Python package brings; envs/plotly.js makes it.
 """
 
 import base64
 import gzip
 import json
 from collections.abc import Sequence
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from plotly.io import templates
-from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from lora.report.dashboard_style import TEMPLATE, Panel
 from lora.report.page import STYLE, TEMPLATES
 
+LIBRARY = Path(__file__).with_name("plotly.min.js.gz")
 COMPACT: dict[str, Any] = {"cls": PlotlyJSONEncoder, "separators": (",", ":")}
 PAGE = TEMPLATES.from_string("""\
 <!doctype html>
@@ -58,28 +60,24 @@ body {margin: 0}
 <p class=note>{{ panel.about }}</p></section>
 {% endfor %}
 </main>
-<script type="application/json" id=data>{{ data }}</script>
+<script type="text/plain" id=numbers>{{ numbers }}</script>
 <script type="text/plain" id=library>{{ library }}</script>
 <script>{{ script }}</script></body></html>
 """)
 SCRIPT = r"""
 "use strict";
 const at = id => document.getElementById(id);
-const data = JSON.parse(at("data").textContent);
-const { points, told } = data;
+let data, points, told, shown;  // shown: the points that the filter keeps
 const SETUP = {
   responsive: true, displaylogo: false, plotlyServerURL: "",  // nothing is sent to anyone
   modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d",
     "resetCameraLastSave3d", "tableRotation"],
 };
-const shown = points.names.map(() => true);  // the points that the filter keeps
 
-async function unpack() {
-  const packed = Uint8Array.from(atob(at("library").textContent), x => x.charCodeAt(0));
+function unpack(id) {
+  const packed = Uint8Array.from(atob(at(id).textContent), x => x.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
-  document.head.append(script);
+  return new Response(stream).text();
 }
 
 const tracesOf = (figure, meta) => at(figure).data.map((trace, i) => [trace, i])
@@ -181,7 +179,12 @@ function listed(id, figure) {
 }
 
 async function start() {
-  await unpack();
+  data = JSON.parse(await unpack("numbers"));
+  ({ points, told } = data);
+  shown = points.names.map(() => true);
+  const script = document.createElement("script");
+  script.textContent = await unpack("library");
+  document.head.append(script);
   for (const [id, { data: traces, layout }] of Object.entries(data.figures))
     await Plotly.newPlot(id, traces, { ...layout, template: data.template }, SETUP);
   at("x").onchange = at("y").onchange = scatter;
@@ -211,10 +214,9 @@ start().catch(error => {
 """
 
 
-@cache
-def library() -> str:
-    """Return plotly's library for browsers, compressed, as text."""
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
+def packed(content: bytes) -> str:
+    """Return bytes as text for the page."""
+    return base64.b64encode(content).decode()
 
 
 def render(title: str, lead: str, panels: Sequence[Panel], data: dict[str, Any]) -> str:
@@ -228,14 +230,13 @@ def render(title: str, lead: str, panels: Sequence[Panel], data: dict[str, Any])
     """
     figures = {panel.key: panel.figure.to_plotly_json() for panel in panels}
     look = templates[TEMPLATE].to_plotly_json()
-    # the browser reads < in JSON as the end of a script
     text = json.dumps(data | {"figures": figures, "template": look}, **COMPACT)
     return PAGE.render(
         title=title,
         lead=lead,
         panels=panels,
         style=Markup(STYLE),
-        data=Markup(text.replace("<", "\\u003c")),
-        library=library(),
+        numbers=packed(gzip.compress(text.encode(), 9, mtime=0)),
+        library=packed(LIBRARY.read_bytes()),
         script=Markup(SCRIPT),
     )
