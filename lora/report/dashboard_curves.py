@@ -208,6 +208,6 @@ def _drift(runs: Mapping[str, Any], style: Mapping[str, Any]) -> Panel:
     curves = {name: {"nve": (run["ps"], run["energy"])} for name, run in runs.items()}
     figure, _ = _listed(curves, style)
     figure.update_xaxes(title="time (ps)")
-    figure.update_yaxes(title="total energy - that at the start (meV/atom)")
+    figure.update_yaxes(title="change of total energy (meV/atom)")
     about = "MD at constant energy: the total energy should stay where it is, but for vibrations."
     return Panel("drift", "Energy in MD at constant energy", about, styled(figure, 420))
