@@ -32,7 +32,7 @@ from lora.selection.table import sound
 
 COSTS = ("trainable_parameters", "train_seconds", "epochs", "peak_memory_mb")
 ALWAYS = ("rank", "alpha")  # settings with an axis of their own, on a logarithmic scale
-FEW = 8  # values that have a tick each
+FEW = 10  # values that have a tick each
 MOST = 9  # settings that vary, with an axis each
 FORGETTING = "forgetting"
 
@@ -159,7 +159,7 @@ def parallel(points: Points, sets: list[str]) -> Panel | None:
         ],
         "cmin": 0,
         "cmax": 2,
-        "colorscale": [[0, "#00204D"], [0.5, "#C8CCD4"], [0.51, CHOSEN], [1, CHOSEN]],
+        "colorscale": [[0, "#00204D"], [0.5, "#C8CCD4"], [0.6, CHOSEN], [1, CHOSEN]],
     }
     unseen = {"color": "rgba(0,0,0,0)"}  # the ends of an axis, which stand where ticks do
     lines = Parcoords(line=line, dimensions=axes, labelside="bottom", rangefont=unseen)
@@ -172,7 +172,11 @@ def parallel(points: Points, sets: list[str]) -> Panel | None:
         + (f"the choice, {points.chosen}. " if marked else "the choice has no adapter. ")
         + "Drag along an axis to keep the lines that pass there, here and in the next two figures; "
         "click the axis to let go. Drag a name to move its axis."
-        + (f" {n_other} others stand in the figures below." if n_other else "")
+        + (
+            f" Not here, but in the next figures: {n_other} without these numbers."
+            if n_other
+            else ""
+        )
     )
     return Panel("parallel", "Points", about, figure)
 
@@ -180,8 +184,7 @@ def parallel(points: Points, sets: list[str]) -> Panel | None:
 def _axis(key: str, label: str, values: "pd.Series[Any]") -> dict[str, Any]:
     """Return an axis of parallel coordinates; of a setting each value has a tick.
 
-    Where an axis has ticks, what is kept on it reaches from tick to tick.  So each number of a
-    logarithmic axis has one, most of them without a text.
+    Where an axis has ticks, what is kept on it reaches from tick to tick.
 
     Args:
         key: The column.
@@ -191,8 +194,9 @@ def _axis(key: str, label: str, values: "pd.Series[Any]") -> dict[str, Any]:
     setting = not label
     found: dict[str, Any] = {"label": "<br>".join(wrap(label or key, 13))}
     if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
-        names = sorted({*values.astype(str)})
-        places = [names.index(x) for x in values.astype(str)]
+        said = [str(x) for x in values]
+        names = sorted({*said})
+        places = [names.index(x) for x in said]
         return found | {"values": places, "tickvals": [*range(len(names))], "ticktext": names}
     number = values.astype(float)
     known = sorted(number.unique())
@@ -201,15 +205,14 @@ def _axis(key: str, label: str, values: "pd.Series[Any]") -> dict[str, Any]:
     found["values"] = short(scaled, 7)
     if not (setting or log):
         return found
-    ticks = {x: f"{x:.4g}" for x in known}
+    at = known
     if len(known) > FEW:
         low, high = known[0], known[-1]
         spread = np.geomspace if log else np.linspace
-        plain = (float(f"{x:.2g}") for x in spread(low, high, FEW - 2))
-        ticks = dict.fromkeys(known, "") | {x: f"{x:g}" for x in plain if low <= x <= high}
-    at = sorted(ticks)
+        at = sorted({float(f"{x:.2g}") for x in spread(low, high, FEW)})
+        at = [x for x in at if low <= x <= high]
     found["tickvals"] = short(np.log10(at) if log else at, 7)
-    return found | {"ticktext": [ticks[x] for x in at]}
+    return found | {"ticktext": [f"{x:.4g}" for x in at]}
 
 
 def scatter(points: Points, sets: list[str]) -> Panel:

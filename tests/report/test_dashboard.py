@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs_version
 from lora.files.sealed import Receipt
 from lora.report import dashboard, dashboard_curves, dashboard_frames, dashboard_page
 from lora.report.comparison import Errors
-from lora.report.dashboard_points import Points
+from lora.report.dashboard_points import Points, _axis
 from lora.report.dashboard_style import axis
 from lora.selection.choose import read_choice
 from lora.selection.results import read_results
@@ -84,6 +84,20 @@ def test_scales(values: list[float], kind: str) -> None:
     assert found["type"] == kind
     if kind == "log":
         assert {"1", "2", "5", "10"} <= set(found["ticktext"])
+
+
+def test_axes_of_parallel_coordinates() -> None:
+    """Plotly tells ticks by their texts: two that are equal would lose their places."""
+    for values in (range(1, 31), [2.0, 4.0, 2.0], np.geomspace(1e-3, 5e3, 300), range(21)):
+        found = _axis("rank", "", pd.Series([*values]))
+        assert len({*found["ticktext"]}) == len(found["tickvals"]) <= 10
+        assert min(found["values"]) <= min(found["tickvals"])
+        assert max(found["tickvals"]) <= max(found["values"])
+    few = _axis("rank", "", pd.Series([2, 4, 16, 4]))
+    assert few["ticktext"] == ["2", "4", "16"]
+    assert few["tickvals"] == pytest.approx(np.log10([2, 4, 16]), abs=1e-5)
+    names = _axis("start", "", pd.Series(["b", None, "a"], dtype=object))
+    assert (names["values"], names["ticktext"]) == ([2, 0, 1], ["None", "a", "b"])
 
 
 def test_the_library_is_that_of_python() -> None:
