@@ -269,3 +269,27 @@ rule card:
         plan=PLAN,
     shell:
         "mace-lora report {params.plan:q} card_page 2> {log:q}"
+
+
+rule dashboard:
+    # every point, error, training, worst structure and curve, to look around in
+    input:
+        mark("report", "dashboard"),
+        needs("report", "dashboard"),
+    output:
+        LAYOUT.receipt("report", "dashboard"),
+        report(
+            LAYOUT.report("dashboard.html"),
+            caption="../workflow/report/dashboard.rst",
+            category="Choice",
+            labels={"what": "dashboard, to look around in"},
+        ),
+    log:
+        LAYOUT.log("report", "dashboard"),
+    localrule: True
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora report {params.plan:q} dashboard 2> {log:q}"

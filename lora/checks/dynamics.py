@@ -21,6 +21,7 @@ from lora.data.statistics import drift
 APART = 2.0  # sums of covalent radii; atoms farther apart do not hold together
 TOUCHING = 0.55  # sums of covalent radii; atoms nearer than this have collapsed
 HOT = 5.0  # an explosion: the temperature over that of the thermostat
+SAMPLES = 200  # of the energy over time that are kept
 FORCE = 100.0  # an explosion: a force component (eV/Å)
 
 
@@ -43,7 +44,9 @@ def energy_drift(
         temperature: The temperature at the start (K).
 
     Returns:
-        The drift (meV/atom/ps), infinite where the run explodes; slope and standard error.
+        The drift (meV/atom/ps), infinite where the run explodes; slope, standard error, and the
+        curve: energy over that at the start (meV/atom) against time (ps), of at most `SAMPLES`
+        numbers.
 
     Raises:
         NotCheckedError: All structures have one atom.
@@ -64,8 +67,15 @@ def energy_drift(
     per_atom = 1e3 * np.array(energies) / len(atoms)
     if not np.isfinite(per_atom).all():
         return float("inf"), {}
-    detail = drift(np.arange(len(per_atom)) * 5 * timestep / 1000, per_atom)
-    return max(0.0, abs(detail["slope"]) - 2 * detail["standard_error"]), detail
+    times = np.arange(len(per_atom)) * 5 * timestep / 1000
+    found = drift(times, per_atom)
+    drawn = slice(None, None, -(-len(times) // SAMPLES))
+    curve = {
+        "ps": times[drawn].round(6).tolist(),
+        "energy": (per_atom - per_atom[0])[drawn].round(6).tolist(),
+    }
+    value = max(0.0, abs(found["slope"]) - 2 * found["standard_error"])
+    return value, {**found, "curve": curve}
 
 
 def heating(

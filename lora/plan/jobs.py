@@ -240,9 +240,10 @@ class _Maker(DataJobs):
         yield self.page("tables", points, ("choose", "split", "e0s"))
         drawn = (*self.trained, *self.every("evaluate"), "choose")
         yield self.page("figures", points, drawn)
+        judged = (*self.trained, *self.every("evaluate", "check"), "choose")
+        yield self.page("dashboard", self.judged(), ("split", *judged))
         if self.heats:
-            needs = (*self.trained, *self.every("evaluate", "check"), "choose")
-            yield self.page("race_page", self.judged(), needs)
+            yield self.page("race_page", self.judged(), judged)
         if self.config.rank_curve and any(x.cut_from for x in self.points.values()):
             yield self.page("rank_curve", points, ("choose",))
         if len(self.config.grid.train_fraction) > 1:

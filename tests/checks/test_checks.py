@@ -179,6 +179,16 @@ def test_a_lone_atom_is_no_run_at_constant_energy() -> None:
     assert found[0]["value"] == found[1]["value"]
 
 
+def test_the_energy_over_time_is_kept_in_few_numbers() -> None:
+    for steps, n in ((1000, 101), (990, 199)):  # a number every 5 steps, or every second of these
+        given = sample()
+        given.settings = {"nve": {"steps": steps, "timestep": 0.1}}
+        curve = run_checks(Morse(), given, ["nve"])["checks"]["nve"]["detail"]["curve"]
+        assert len(curve["ps"]) == len(curve["energy"]) == n
+        assert curve["ps"][:2] == [0.0, pytest.approx(0.001 if steps == 1000 else 0.0005)]
+        assert curve["energy"][0] == 0.0 and np.ptp(curve["energy"]) > 0
+
+
 def test_the_sample_knows_the_distances_of_the_data() -> None:
     water, crystal = molecule("H2O"), bulk("Cu", "fcc", a=3.6)
     water.positions[1:] *= 1.1

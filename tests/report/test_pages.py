@@ -35,6 +35,7 @@ FILES = {
         for x in ("heatmap", "parameters", "forgetting", "learning_curves", "parity", "spectrum")
         for end in ("svg", "csv")
     },
+    "dashboard": {"dashboard.html"},
     "committee": {"committee.svg", "committee.csv", "committee.json"},
     "rank_curve": {"rank_curve.svg", "rank_curve.csv"},
     "data_size": {"data_size.svg", "data_size.csv"},
@@ -71,7 +72,8 @@ def test_every_page_of_a_large_sweep(tmp_path: Path) -> None:
     for name in (x for files in FILES.values() for x in files):
         text = report_of(name).read_text()
         assert text.lstrip().startswith("<?xml") or not name.endswith(".svg")
-        assert text.startswith("<meta charset=utf-8>") or not name.endswith(".html")
+        start = "<!doctype html>" if name == "dashboard.html" else "<meta charset=utf-8>"
+        assert text.startswith(start) or not name.endswith(".html")
     best = read_json(sweep.layout.receipt("choose"))["point"]
     choice, summary = (report_of(x).read_text() for x in ("choice.html", "summary.txt"))
     for text in (choice, summary):
@@ -176,7 +178,7 @@ def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> No
 def test_figures_leave_out_what_failed(tmp_path: Path) -> None:
     lost = "lora_r2_a8_s3"
     sweep = make(tmp_path, (lost, "full_s3"))
-    pages = ("committee", "summary", "audit_page", "tables", "figures")
+    pages = ("committee", "summary", "audit_page", "tables", "figures", "dashboard")
     assert write_all(sweep) == {x: FILES[x] for x in pages}
     for name in FILES["figures"] | FILES["committee"] | {"checks.csv"}:
         assert lost not in sweep.layout.report(name).read_text(), name

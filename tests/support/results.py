@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.columns import ROWS
+from lora.data.origin import Origin, set_origin
+from lora.data.structures import write_structures
 from lora.files.sealed import Receipt, write_sealed, write_text
 from lora.plan.bundles import bundles_of
 from lora.plan.config import Config
@@ -73,6 +76,8 @@ def write_results(
     for step, content in {"e0s": E0S, "split": SPLIT, "audit": AUDIT}.items():
         write_sealed(sweep.layout.receipt(step), content)
     Receipt(sweep.layout.receipt("thorough")).write({})
+    for name in SETS:
+        write_structures(sweep.layout.split(name), frames(name))
 
 
 def _failed(point: Point, failed: Iterable[str]) -> bool:
@@ -163,6 +168,8 @@ def parity(error: float, n: int = 6) -> pd.DataFrame:
                         "test_set": name,
                         "config_type": "Default",
                         "structure": np.repeat(range(n), times),
+                        "source_file": f"{name}_in.xyz",
+                        "frame": np.repeat(range(n), times) + 20,
                         "quantity": quantity,
                         "reference": reference,
                         "predicted": reference + 1e-3 * error * rng.normal(size=n * times),
@@ -172,6 +179,14 @@ def parity(error: float, n: int = 6) -> pd.DataFrame:
     return pd.concat(parts)
 
 
+def frames(name: str, n: int = 6) -> list[Atoms]:
+    """Return the structures of a set whose parity data `parity` makes."""
+    found = [Atoms("OH", [[0, 0, 0], [0, 0, 0.9 + i / 50]]) for i in range(n)]
+    for i, atoms in enumerate(found):
+        set_origin(atoms, Origin(f"{name}_in.xyz", i + 20))
+    return found
+
+
 def findings(values: Mapping[str, float]) -> dict[str, Any]:
     """Return findings of checks as the step check writes them, {check: finding}."""
     found = {}
@@ -179,7 +194,22 @@ def findings(values: Mapping[str, float]) -> dict[str, Any]:
         row = BY_NAME[name]
         finding = {"value": value, "unit": row.unit, "limit": row.limit, "compare": row.compare}
         found[name] = finding | {"meaning": row.meaning, "source": row.source}
+        found[name]["detail"] = DETAILS.get(name, {})
     return found
+
+
+R = [1.0, 1.5, 2.0, 3.0]
+DETAILS: dict[str, dict[str, Any]] = {  # the curves of the checks that have some
+    "dimers": {
+        "faults": ["O-H: jump"],
+        "curves": {
+            "O-O": {"r": R, "energy": [900.0, 1.0, -2.0, 0.0]},
+            "O-H": {"r": R, "energy": [3.0, -4.0, -1.0, 0.0]},
+        },
+    },
+    "eos": {"curves": {"OH": {"0.88": 0.2, "1.0": 0.0, "1.12": 0.1}}},
+    "nve": {"slope": 0.1, "curve": {"ps": [0.0, 0.1, 0.2], "energy": [0.0, 0.2, -0.1]}},
+}
 
 
 OPEN = "The compositions of the training set determine 1 of 2 E0s"
