@@ -20,7 +20,9 @@ def shards(path: Path) -> list[Path]:
     Args:
         path: The folder; a file has none.
     """
-    if not path.is_dir():
+    try:
+        inside = list(path.iterdir()) if path.is_dir() else []
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
         return []
-    found = [x for x in path.iterdir() if x.suffix.lower() in HDF5 + LMDB and x.is_file()]
+    found = [x for x in inside if x.suffix.lower() in HDF5 + LMDB and x.is_file()]
     return sorted(found, key=lambda x: (len(x.name), x.name))  # train_10.h5 after train_9.h5
