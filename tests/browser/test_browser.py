@@ -239,7 +239,12 @@ def test_report_opens_without_network_and_every_figure_shows(
     names = driver.execute_script(
         "return Object.entries(results).map(([path, r]) => [path, r.name, r.mime_type])"
     )
-    assert {name for _, name, _ in names} >= {"heatmap.svg", "choice.html", "e0s.html"}
+    assert {name for _, name, _ in names} >= {
+        "heatmap.svg",
+        "choice.html",
+        "dashboard.html",
+        "e0s.html",
+    }
     for path, name, kind in names:
         content = "html" if kind == "text/html" else "img"
         driver.execute_script(
