@@ -152,6 +152,7 @@ def evaluate(
 def parity(error: float, n: int = 6) -> pd.DataFrame:
     """Return parity data of n structures of two atoms on each set, made from a seed."""
     rng = np.random.default_rng(round(100 * error))
+    elements = [x for i in range(n) for x in ("H", "OH"[i % 2]) for _ in range(3)]
     parts = []
     for name in SETS:
         for quantity, times in (("energy", 1), ("force", 6)):
@@ -162,6 +163,11 @@ def parity(error: float, n: int = 6) -> pd.DataFrame:
                         "test_set": name,
                         "config_type": "Default",
                         "structure": np.repeat(range(n), times),
+                        "composition": np.repeat([("HO", "H2")[i % 2] for i in range(n)], times),
+                        "source_file": "data.xyz",
+                        "frame": np.repeat(range(100, 100 + n), times),
+                        "atom": np.tile(np.repeat([0, 1], 3), n) if times > 1 else -1,
+                        "element": elements if times > 1 else "",
                         "quantity": quantity,
                         "reference": reference,
                         "predicted": reference + 1e-3 * error * rng.normal(size=n * times),
