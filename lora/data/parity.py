@@ -32,7 +32,7 @@ def parity(structures: list[Atoms], predicted: dict[str, np.ndarray], name: str)
     origins = [origin_of(atoms) for atoms in structures]
     files = np.array([x.file if x else "" for x in origins], dtype=object)
     frames = np.array([x.frame if x else -1 for x in origins])
-    formulas = np.array([atoms.get_chemical_formula() for atoms in structures], dtype=object)
+    formulas = np.array([str(atoms.symbols.get_chemical_formula()) for atoms in structures])
     n_atoms, index = truth["n_atoms"], np.arange(len(structures))
     symbols = [symbol for atoms in structures for symbol in atoms.symbols]
     numbers = [i for n in n_atoms for i in range(int(n))]

@@ -239,6 +239,7 @@ class _Maker(DataJobs):
         yield self.page("tables", points, ("choose", "split", "e0s"))
         drawn = (*self.trained, *self.every("evaluate"), "choose")
         yield self.page("figures", points, drawn)
+        yield self.page("errors_page", points, drawn)
         if self.heats:
             needs = (*self.trained, *self.every("evaluate", "check"), "choose")
             yield self.page("race_page", self.judged(), needs)
