@@ -20,7 +20,8 @@ EDGES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, np.inf)  # eV/Å, of the bins 
 TURNED = 0.9  # a cosine below it counts as a wrong direction: more than 26 degrees
 LEVELS = (0.5, 0.9, 0.95, 0.99, 1.0)  # of the table of quantiles
 WORST = 10
-FRAME = ["test_set", "structure", "source_file", "frame", "config_type", "composition"]
+KEYS = ["test_set", "structure"]
+FRAME = [*KEYS, "source_file", "frame", "config_type", "composition"]
 
 
 @dataclass(frozen=True)
@@ -196,15 +197,15 @@ def worst_frames(atoms: pd.DataFrame, energies: pd.DataFrame, n: int = WORST) ->
         energies: What `energies_of` returns.
         n: How many of them.
     """
-    square = atoms.groupby(FRAME, sort=False)["square"].mean()
-    worst = atoms.loc[atoms.groupby(FRAME, sort=False)["error"].idxmax()].set_index(FRAME)
-    off = 1e3 * (energies["predicted"] - energies["reference"])
-    out = pd.DataFrame({"force_rmse": 1e3 * np.sqrt(square)})
-    out = out.join(worst[["atom", "element", "error"]].rename(columns={"error": "largest_error"}))
-    out["largest_error"] *= 1e3
-    off = off.set_axis(pd.MultiIndex.from_frame(energies[FRAME])).rename("energy_error")
-    out = out.join(off, how="outer")
-    out = out.assign(size=out["energy_error"].abs()).sort_values(
+    grouped = atoms.groupby(KEYS, sort=False)
+    worst = atoms.loc[grouped["error"].idxmax(), [*FRAME, "atom", "element", "error"]]
+    worst = worst.set_index(KEYS).rename(columns={"error": "largest_error"})
+    worst["largest_error"] *= 1e3
+    worst["force_rmse"] = 1e3 * np.sqrt(grouped["square"].mean())
+    known = energies.set_index(KEYS)
+    off = 1e3 * (known["predicted"] - known["reference"])
+    out = worst.combine_first(known[FRAME[len(KEYS) :]]).assign(energy_error=off)
+    out = out.assign(size=off.abs()).sort_values(
         ["force_rmse", "size"], ascending=False, na_position="last"
     )
     columns = [*FRAME, "force_rmse", "energy_error", "atom", "element", "largest_error"]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lora.catalogue.columns import ENERGY
-from lora.report.comparison import Errors, Spread, compare
+from lora.report.comparison import Errors, Spread, close, compare
 from lora.report.looks import CHOSEN
 from lora.report.style import COLUMN, PAGE, shown
 from lora.selection.table import NAMES, QUANTITIES
@@ -139,7 +139,7 @@ class Cells:
         verdict = compare(marked, other, max(1, len(errors.groups) - 1))
         if verdict:
             return verdict == "better"
-        return not errors.close(self.marked, group, self.test_set, self.metric)
+        return not close(marked.mean, other.mean)
 
 
 def rank_alpha(cells: Cells, errors: Errors) -> Figure:

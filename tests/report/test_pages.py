@@ -11,7 +11,7 @@ from lora.catalogue import engines
 from lora.errors import UserError
 from lora.files.sealed import Receipt, digest, read_json, read_seal, write_sealed
 from lora.plan.sweep import Sweep
-from lora.report import card_page, committee
+from lora.report import card_page, committee, style
 from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.steps.choose import choose
@@ -26,19 +26,36 @@ WHOLE = {
     "replay": {"file": "replay.xyz"},
     "rank_curve": True,
 }
+
+
+def figures(*names: str) -> set[str]:
+    return {f"figures/{name}.{end}" for name in names for end in ("svg", "csv")}
+
+
 FILES = {
     "summary": {"choice.html", "sweep.html", "checks.html", "checks.csv", "summary.txt"},
     "audit_page": {"audit.html", "audit.csv"},
     "tables": {f"{x}.{end}" for x in ("cost", "e0s", "split") for end in ("html", "csv")},
-    "figures": {
-        f"{x}.{end}"
-        for x in ("heatmap", "parameters", "forgetting", "learning_curves", "parity", "spectrum")
-        for end in ("svg", "csv")
+    "figures": figures(
+        *("heatmap", "methods", "parameters", "forgetting"),
+        *("learning_curves", "parity", "spectrum"),
+    ),
+    "errors_page": {
+        "errors.html",
+        *(f"errors_{x}.csv" for x in ("elements", "types", "sizes", "directions", "relative")),
+        *("errors_quantiles.csv", "errors_frames.csv"),
+        *figures("error_elements", "error_sizes", "error_distribution"),
     },
-    "committee": {"committee.svg", "committee.csv", "committee.json"},
-    "rank_curve": {"rank_curve.svg", "rank_curve.csv"},
-    "data_size": {"data_size.svg", "data_size.csv"},
+    "committee": {"committee.json", *figures("committee")},
+    "rank_curve": figures("rank_curve"),
+    "data_size": figures("data_size"),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave PDF and PNG to tests/report/test_figures.py: they take most of the time."""
+    monkeypatch.setattr(style, "ENDINGS", (".svg",))
 
 
 def write_all(sweep: Sweep) -> dict[str, set[str]]:
@@ -170,7 +187,7 @@ def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> No
         *("full", "freeze", "full_replay"),
     }
     assert (lines.map(tuple) == (20, 40)).all()
-    assert "lora_r2_a8_f0.5" not in sweep.layout.report("data_size.svg").read_text()
+    assert "lora_r2_a8_f0.5" not in sweep.layout.figure("data_size").read_text()
 
 
 def test_figures_leave_out_what_failed(tmp_path: Path) -> None:
@@ -212,7 +229,7 @@ def test_without_checks_it_is_said(tmp_path: Path) -> None:
     write_results(sweep, {name: 60.0 + i for i, name in enumerate(sweep.points)})
     write_all(sweep)
     assert "asks for no checks" in sweep.layout.report("checks.html").read_text()
-    assert "forgetting was not checked" in sweep.layout.report("forgetting.svg").read_text()
+    assert "forgetting was not checked" in sweep.layout.figure("forgetting").read_text()
     assert "pass the checks" not in sweep.layout.report("summary.txt").read_text()
 
 

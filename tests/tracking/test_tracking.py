@@ -63,7 +63,8 @@ def epochs() -> list[dict]:
 def choose(sweep: Sweep, point: str) -> None:
     """Make a point the chosen one, with a real model and a figure."""
     write_sealed(sweep.layout.receipt("choose"), {"point": point})
-    sweep.layout.report("heatmap.svg").write_text("<svg/>")
+    sweep.layout.figures.mkdir(parents=True, exist_ok=True)
+    sweep.layout.figure("heatmap").write_text("<svg/>")
     torch.save(make_model(), sweep.layout.model(point))
 
 
@@ -154,8 +155,8 @@ def test_the_chosen_model_is_registered_and_runs_as_its_card_says(
     name = first["model"].removeprefix("models:/").removesuffix("@best")
     (version,) = client.search_model_versions(f"name = '{name}'")
     assert version.run_id == first["runs"][point] and version.tags["point"] == point
-    files = {f.path for f in client.list_artifacts(first["runs"][point], "report")}
-    assert "report/heatmap.svg" in files
+    files = {f.path for f in client.list_artifacts(first["runs"][point], "report/figures")}
+    assert "report/figures/heatmap.svg" in files
     assert not client.list_artifacts(first["runs"]["foundation"], "report")
 
     code = version.description.split("```python\n")[1].split("```")[0]
