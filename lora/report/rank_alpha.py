@@ -19,7 +19,7 @@ from lora.catalogue.columns import ENERGY
 from lora.report.comparison import Errors, Spread, close, compare
 from lora.report.looks import CHOSEN
 from lora.report.style import COLUMN, PAGE, shown
-from lora.selection.table import NAMES, QUANTITIES
+from lora.selection.table import NAMES, QUANTITIES, sound
 
 SPREADS = 8  # of the seeds, from the lightest to the darkest colour
 ONE_SEED = 0.01  # of an error: the spread that is assumed where there is one seed
@@ -177,8 +177,8 @@ def heatmap(errors: Errors, chosen: str) -> tuple[Figure, pd.DataFrame]:
                 continue
             cells.draw(ax, errors)
             ax.set_title(f"{shown(test_set, 20)}: {label}")
-    data = errors.table[errors.table["method"] == "lora"].drop(columns=NAMES)
-    return figure, data
+    table = sound(errors.table)
+    return figure, table[table["method"] == "lora"].drop(columns=NAMES)
 
 
 def _height(cells: Cells) -> float:
