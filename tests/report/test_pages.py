@@ -10,6 +10,7 @@ import pytest
 from lora.catalogue import engines
 from lora.errors import UserError
 from lora.files.sealed import Receipt, digest, read_json, read_seal, write_sealed
+from lora.plan.layout import find_receipt
 from lora.plan.sweep import Sweep
 from lora.report import card_page, committee, style
 from lora.report.foundation_table import foundation_sentences
@@ -70,6 +71,7 @@ def write_all(sweep: Sweep, *only: str) -> dict[str, set[str]]:
         named = read_json(receipt.path)["files"]
         files = {f"../{x}": digest(sweep.layout.report(x)) for x in named}
         assert read_seal(receipt.path)["files"] == files
+        assert {find_receipt(sweep.layout.report(x)) for x in named} == {receipt.path}
         written[name] = set(named)
     return written
 
