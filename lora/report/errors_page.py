@@ -48,7 +48,7 @@ class Part:
         note: What the numbers are.
         keys: The columns that name a row, beside the set: {column: heading}.
         counts: Those that all models share: {column: heading}.
-        numbers: Those that each model has its own of: {column: (heading, format)}.
+        numbers: Those that each model has of its own: {column: (heading, format)}.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Part:
 
 
 def _number(key: str, digits: int) -> tuple[str, str]:
-    return BY_KEY[key].heading, f",.{digits}f"
+    return BY_KEY[key].heading.replace(" (", "\n("), f",.{digits}f"
 
 
 FORCES = {FORCE: _number(FORCE, 1), FORCE_MAE: _number(FORCE_MAE, 1)}
@@ -76,11 +76,19 @@ PARTS = (
     ),
     Part(
         "types",
-        "By config_type",
-        "RMSE and MAE of the frames of a config_type; forces by component.",
+        "Energies by config_type",
+        "RMSE and MAE of the energies of the frames of a config_type.",
         {"config_type": "config_type"},
         {"frames": "frames"},
-        ENERGIES | FORCES,
+        ENERGIES,
+    ),
+    Part(
+        "types",
+        "Forces by config_type",
+        "RMSE and MAE of the force components of the frames of a config_type.",
+        {"config_type": "config_type"},
+        {"frames": "frames"},
+        FORCES,
     ),
     Part(
         "sizes",
@@ -100,7 +108,7 @@ PARTS = (
         {"atoms": "atoms", "left_out": "atoms\nleft out"},
         {
             "mean_cosine": ("mean cosine", ".4f"),
-            "turned_percent": (f"cosine below {TURNED:g} (% of atoms)", ".1f"),
+            "turned_percent": (f"cosine\nbelow {TURNED:g}\n(% of atoms)", ".1f"),
         },
     ),
     Part(
@@ -120,7 +128,7 @@ PARTS = (
         "forces (meV/Å) by atom, the length of the difference.",
         {"quantity": "quantity", "level": "share"},
         {},
-        {"error": ("error (meV/atom, meV/Å)", ",.4g")},
+        {"error": ("error\n(meV/atom,\nmeV/Å)", ",.4g")},
     ),
 )
 FRAMES = {
@@ -270,7 +278,7 @@ def _texts(values: "pd.Series[Any]", digits: str) -> list[str]:
 def _numbers(found: dict[str, Breakdown], path: Path) -> list[Path]:
     """Write a csv a table with the numbers of all points; return the files."""
     files = []
-    for name in (*(part.name for part in PARTS), "frames"):
+    for name in (*dict.fromkeys(part.name for part in PARTS), "frames"):
         tables = {x: getattr(one, name) for x, one in found.items()}
         table = pd.concat(tables, names=["point", None]).reset_index(level="point")
         file = path.with_name(f"errors_{name}.csv")

@@ -143,10 +143,16 @@ def test_the_choice_stands_out_and_methods_keep_their_colours(written: Written) 
 def test_the_page_of_errors_has_a_few_points_and_its_csv_all(written: Written) -> None:
     layout, point = written.sweep.layout, read_choice(written.sweep).point
     text = layout.report("errors.html").read_text().split("</style>")[1]
-    heads = set(re.findall(r"<th>([^<\n]*)\nforce RMSE \(meV/Å\)</th>", text))
+    heads = set(re.findall(r"<th>([^<\n]*)\nforce RMSE\n\(meV/Å\)</th>", text))
     assert heads == {point, "full_s3", "freeze_s3", "foundation"}
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text)
-    for words in ("By element", "at least 0.1 eV/Å", "same composition", "The worst frames of"):
+    for words in (
+        "By element",
+        "Forces by config_type",
+        "at least 0.1 eV/Å",
+        "same composition",
+        "The worst frames of",
+    ):
         assert words in text
     elements = pd.read_csv(layout.report("errors_elements.csv"))
     assert set(elements["point"]) == set(written.sweep.points)
