@@ -6,6 +6,7 @@ with its numbers as csv.  Colours are those of Okabe and Ito, which colour-blind
 
 import base64
 import io
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ NAMED = 24  # entries of a legend
 ENTRIES = 4  # of a legend, beside each other
 NARROW, WIDE = 5, 100  # times from one end of an axis to the other
 LETTERS = 28  # of a name over a panel
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it names every table of a font
 plt.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.rcsetup.cycler(color=COLOURS),
