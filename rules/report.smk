@@ -9,7 +9,7 @@ rule committee:
     output:
         LAYOUT.receipt("report", "committee"),
         report(
-            LAYOUT.report("committee.svg"),
+            LAYOUT.figure("committee"),
             caption="../workflow/report/committee.rst",
             category="Errors",
             labels={"what": "spread of the committee"},
@@ -129,37 +129,43 @@ rule figures:
     output:
         LAYOUT.receipt("report", "figures"),
         report(
-            LAYOUT.report("heatmap.svg"),
+            LAYOUT.figure("heatmap"),
             caption="../workflow/report/heatmap.rst",
             category="Choice",
             labels={"what": "rank x alpha"},
         ),
         report(
-            LAYOUT.report("forgetting.svg"),
+            LAYOUT.figure("forgetting"),
             caption="../workflow/report/forgetting.rst",
             category="Choice",
             labels={"what": "error against forgetting"},
         ),
         report(
-            LAYOUT.report("parameters.svg"),
+            LAYOUT.figure("methods"),
+            caption="../workflow/report/methods.rst",
+            category="Choice",
+            labels={"what": "the best of each method"},
+        ),
+        report(
+            LAYOUT.figure("parameters"),
             caption="../workflow/report/parameters.rst",
             category="Choice",
             labels={"what": "error against trainable parameters"},
         ),
         report(
-            LAYOUT.report("learning_curves.svg"),
+            LAYOUT.figure("learning_curves"),
             caption="../workflow/report/learning_curves.rst",
             category="Training",
             labels={"what": "learning curves"},
         ),
         report(
-            LAYOUT.report("parity.svg"),
+            LAYOUT.figure("parity"),
             caption="../workflow/report/parity.rst",
             category="Errors",
             labels={"what": "parity of the chosen model"},
         ),
         report(
-            LAYOUT.report("spectrum.svg"),
+            LAYOUT.figure("spectrum"),
             caption="../workflow/report/spectrum.rst",
             category="Training",
             labels={"what": "singular values"},
@@ -173,6 +179,48 @@ rule figures:
         plan=PLAN,
     shell:
         "mace-lora report {params.plan:q} figures 2> {log:q}"
+
+
+rule errors_page:
+    # errors by element, config_type, force size and direction; the worst frames
+    input:
+        mark("report", "errors_page"),
+        needs("report", "errors_page"),
+    output:
+        LAYOUT.receipt("report", "errors_page"),
+        report(
+            LAYOUT.report("errors.html"),
+            caption="../workflow/report/errors.rst",
+            category="Errors",
+            labels={"what": "by element, force size, direction; worst frames"},
+        ),
+        report(
+            LAYOUT.figure("error_elements"),
+            caption="../workflow/report/error_elements.rst",
+            category="Errors",
+            labels={"what": "force errors by element"},
+        ),
+        report(
+            LAYOUT.figure("error_sizes"),
+            caption="../workflow/report/error_sizes.rst",
+            category="Errors",
+            labels={"what": "force errors against force size"},
+        ),
+        report(
+            LAYOUT.figure("error_distribution"),
+            caption="../workflow/report/error_distribution.rst",
+            category="Errors",
+            labels={"what": "distributions of errors"},
+        ),
+    log:
+        LAYOUT.log("report", "errors_page"),
+    localrule: True
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora report {params.plan:q} errors_page 2> {log:q}"
 
 
 rule race_page:
@@ -207,7 +255,7 @@ rule rank_curve:
     output:
         LAYOUT.receipt("report", "rank_curve"),
         report(
-            LAYOUT.report("rank_curve.svg"),
+            LAYOUT.figure("rank_curve"),
             caption="../workflow/report/rank_curve.rst",
             category="Choice",
             labels={"what": "trained against cut ranks"},
@@ -231,7 +279,7 @@ rule data_size:
     output:
         LAYOUT.receipt("report", "data_size"),
         report(
-            LAYOUT.report("data_size.svg"),
+            LAYOUT.figure("data_size"),
             caption="../workflow/report/data_size.rst",
             category="Choice",
             labels={"what": "error against training structures"},

@@ -9,7 +9,7 @@ from ase import Atoms
 from lora.data.labels import has_volume, reference
 from lora.data.origin import origin_of
 from lora.data.statistics import rms
-from lora.data.structures import type_of
+from lora.data.structures import formula_of, type_of
 
 
 def parity(
@@ -25,17 +25,21 @@ def parity(
 
     Returns:
         A table with the columns test_set, config_type, structure (its number in the set),
-        source_file and frame (its origin, see `lora.data.origin`; an empty name and -1 where it
-        has none), quantity (energy in eV/atom; force, a component in eV/Å; stress, a component in
-        eV/Å^3), reference (NaN where the structure does not have the label, or gives it the
-        weight 0), predicted.
+        composition (its formula), source_file and frame (its origin, see `lora.data.origin`; an
+        empty name and -1 where it has none), atom and element (its number in the structure and
+        its symbol; -1 and an empty name where it is no force), quantity (energy in eV/atom;
+        force, a component in eV/Å; stress, a component in eV/Å^3), reference (NaN where the
+        structure does not have the label, or gives it the weight 0), predicted.
     """
     truth = reference(structures)
     types = np.array([type_of(atoms) for atoms in structures])
     origins = [origin_of(atoms) for atoms in structures]
     files = np.array([x.file if x else "" for x in origins], dtype=object)
     frames = np.array([x.frame if x else -1 for x in origins])
+    formulas = np.array([formula_of(atoms) for atoms in structures])
     n_atoms, index = truth["n_atoms"], np.arange(len(structures))
+    symbols = [symbol for atoms in structures for symbol in atoms.symbols]
+    numbers = [i for n in n_atoms for i in range(int(n))]
     rows = [
         ("energy", index, truth["energy"] / n_atoms, predicted["energy"] / n_atoms),
         ("force", np.repeat(index, 3 * n_atoms), truth["forces"], predicted["forces"]),
@@ -50,8 +54,11 @@ def parity(
                 "test_set": name,
                 "config_type": types[which],
                 "structure": which,
+                "composition": formulas[which],
                 "source_file": files[which],
                 "frame": frames[which],
+                "atom": np.repeat(numbers, 3) if quantity == "force" else -1,
+                "element": np.repeat(symbols, 3) if quantity == "force" else "",
                 "quantity": quantity,
                 "reference": np.ravel(expected),
                 "predicted": np.ravel(found),

@@ -242,6 +242,7 @@ class _Maker(DataJobs):
         yield self.page("figures", points, drawn)
         judged = (*self.trained, *self.every("evaluate", "check"), "choose")
         yield self.page("dashboard", self.judged(), ("split", *judged))
+        yield self.page("errors_page", points, drawn)
         if self.heats:
             yield self.page("race_page", self.judged(), judged)
         if self.config.rank_curve and any(x.cut_from for x in self.points.values()):

@@ -155,6 +155,15 @@ class Layout:
         """Return a file of the report."""
         return self._at("report", name)
 
+    def figure(self, name: str) -> Path:
+        """Return the SVG of a figure; its PDF, PNG and numbers lie beside it."""
+        return self.figures / f"{name}.svg"
+
+    @property
+    def figures(self) -> Path:
+        """Return the folder of the figures."""
+        return self._at("report", "figures")
+
     @property
     def database(self) -> Path:
         """Return MLflow's store where no server is named."""
@@ -199,7 +208,7 @@ class Layout:
         elif folder == "track":  # what MLflow holds comes back as a whole
             return self.results / folder
         elif step in RECEIPTS:
-            found = self._page_of(path.name) or self.receipt(step)
+            found = self._page_of("/".join(below)) or self.receipt(step)
         else:
             return None
         return found if found.is_file() else None

@@ -6,16 +6,15 @@ The parity data of the points are used; nothing is evaluated again.
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
+from matplotlib.figure import Figure
 
 from lora.catalogue.columns import VALID
 from lora.catalogue.endings import NO_MODEL
 from lora.files.sealed import write_sealed
 from lora.plan.sweep import Sweep
-from lora.report.figures import COLOURS, save
+from lora.report.style import COLOURS, legend, panels, plain, save, shown
 from lora.selection.results import intact, read_trained
 
 ENOUGH = 0.5  # rank correlation that has to be exceeded, to be called an uncertainty
@@ -40,7 +39,7 @@ def write(sweep: Sweep) -> list[Path]:
     sentences = verdict(measured, len(members))
     result = layout.report("committee.json")
     write_sealed(result, {"members": len(members), "sets": measured, "sentences": sentences})
-    return [result, *draw(data, measured, layout.report("committee.svg"))]
+    return [result, *save(*draw(data, measured), layout.figure("committee"))]
 
 
 def sound(sweep: Sweep) -> list[str]:
@@ -147,29 +146,26 @@ def verdict(measured: Measured, n: int) -> list[str]:
     return lines
 
 
-def draw(data: pd.DataFrame, measured: Measured, path: Path) -> list[Path]:
+def draw(data: pd.DataFrame, measured: Measured) -> tuple[Figure, pd.DataFrame]:
     """Draw the force error of each atom against the spread, and the RMS error in bins of it."""
     measured = {name: numbers for name, numbers in measured.items() if "force" in numbers}
-    n = max(1, len(measured))
-    figure, axes = plt.subplots(1, n, figsize=(3.6 * n, 3.6), squeeze=False, sharey=True)
+    figure, axes = panels(len(measured))
     if not measured:
-        return save(figure, data, path)
+        return figure, data
     forces = data[data["quantity"] == "force"]
-    for (test_set, numbers), ax in zip(measured.items(), axes[0], strict=True):
+    for (test_set, numbers), ax in zip(measured.items(), axes, strict=True):
         part = forces[forces["test_set"] == test_set].sort_values("spread")
         x, y = 1e3 * part["spread"].to_numpy(), 1e3 * part["error"].to_numpy()
-        ax.plot(x, y, ".", markersize=2, color=COLOURS[0], alpha=0.3, rasterized=True)
+        ax.plot(x, y, ".", markersize=1.5, color=COLOURS[0], alpha=0.3, rasterized=True)
         bins = np.array_split(np.arange(len(x)), min(10, len(x)))
         rms = [np.sqrt(np.mean(values[b] ** 2)) for values in (x, y) for b in bins]
         ax.plot(rms[: len(bins)], rms[len(bins) :], "o-", color=COLOURS[5], label="RMS in tenths")
         ends = [x.min(), x.max()]
         ax.plot(ends, ends, color="black", linewidth=0.8, label="error = spread")
         rho = numbers["force"]["rho"]
-        ax.set(xscale="log", yscale="log", title=f"{test_set}: rank correlation {rho:.2f}")
+        ax.set(xscale="log", yscale="log", title=f"{shown(test_set, 20)}: rank corr. {rho:.2f}")
         ax.set_xlabel("spread of the committee (meV/Å)")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False))
-            axis.set_minor_formatter(ticker.NullFormatter())
-    axes[0][0].set_ylabel("force error of its mean (meV/Å)")
-    axes[0][-1].legend()
-    return save(figure, data, path)
+        plain(ax, both=True)
+    axes[0].set_ylabel("force error of its mean (meV/Å)")
+    legend(figure)
+    return figure, data

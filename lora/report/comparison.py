@@ -84,6 +84,16 @@ def compare(one: Spread, other: Spread, comparisons: int = 1) -> str:
     return "equal" if one.mean == other.mean else "better" if one.mean < other.mean else "worse"
 
 
+def close(a: float, b: float) -> bool:
+    """Return True where another seed could turn the order of two errors round.
+
+    Args:
+        a: An error.
+        b: Another.
+    """
+    return abs(a - b) < CLOSE * min(a, b)
+
+
 class Errors:
     """Mean and spread over seeds of each group on each set.
 
@@ -162,7 +172,7 @@ class Errors:
     def close(self, one: str, other: str, test_set: str, metric: str) -> bool:
         """Return True where another seed could turn the order of two groups round."""
         a, b = (self.mean(x, test_set, metric) for x in (one, other))
-        return abs(a - b) < CLOSE * min(a, b)
+        return close(a, b)
 
     def kind_of(self, group: str) -> str:
         """Return what the points of a group are."""

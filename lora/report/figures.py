@@ -1,48 +1,25 @@
-"""Draw the figures of a sweep, each an SVG with its numbers beside it as csv."""
+"""Draw the figures of a sweep; each is written with its numbers, and as for a paper."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from lora.catalogue.colours import COLOURS as COLOURS
-from lora.catalogue.columns import ENERGY, FORCE, VALID
-from lora.catalogue.endings import Ending
+from lora.catalogue.columns import FORCE, VALID
 from lora.plan.sweep import Sweep
+from lora.report.comparison import Errors
+from lora.report.first_figures import Drawn, curves, epochs_of, histories, methods, parity
+from lora.report.looks import METHODS, looks_of
+from lora.report.rank_alpha import heatmap
+from lora.report.style import COLUMN, PAGE, legend, panels, plain, save, shown, ticks
 from lora.selection.choose import Choice, read_choice
-from lora.selection.results import intact, read_receipts
-from lora.selection.table import NAMES, QUANTITIES, of_all_data, read_table, sound
+from lora.selection.results import intact, read_receipts, read_results
+from lora.selection.table import QUANTITIES, of_all_data, sound
 
-plt.rcParams.update(
-    {
-        "axes.prop_cycle": matplotlib.rcsetup.cycler(color=COLOURS),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "font.size": 12,
-        "legend.fontsize": 10,
-        "legend.frameon": False,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "mace-lora-sweep",  # the same numbers, the same file
-        "figure.constrained_layout.use": True,
-    }
-)
-
-
-NAMED = 24  # lines that a legend names
-SPREADS = 8  # of the seeds, from the lightest to the darkest colour
-ONE_SEED = 0.01  # of an error: the spread that is assumed where there is one seed
-LINES = {"full": "--", "freeze": ":", "full_replay": "-."}  # of the baselines, in black
+JOB = "report/figures"
 
 
 def write(sweep: Sweep) -> list[Path]:
@@ -54,138 +31,64 @@ def write(sweep: Sweep) -> list[Path]:
     Returns:
         The files.
     """
-    table, choice, layout = read_table(sweep), read_choice(sweep), sweep.layout
-    seen = set(table.loc[table["ended_by"] != Ending.FAILED, "point"])
-    trained = [x for x in sweep.trained_points if x in seen]
-    curves = {x: sweep.training(x) / "metrics.jsonl" for x in trained}
-    table = sound(table)
-    whole, path = of_all_data(table), layout.report
+    choice, layout = read_choice(sweep), sweep.layout
+    errors = Errors.of_sweep(sweep, read_results(sweep, JOB), choice.metric)
+    chosen = errors.group_of[choice.point]
+    whole = of_all_data(sound(errors.table))
     of_best = pd.read_parquet(intact(layout.parity(choice.point)))
-    result = read_receipts(sweep, "report/figures", "train").get(choice.lora or "", {})
-    dashed = {x for x in trained if not sweep.points[x].is_lora}
-    return [
-        *heatmap(whole, choice.point, path("heatmap.svg")),
-        *parameters(whole, path("parameters.svg")),
-        *forgetting(whole, choice, path("forgetting.svg")),
-        *learning_curves(curves, dashed, path("learning_curves.svg")),
-        *parity(of_best, choice.point, path("parity.svg")),
-        *spectrum(choice.lora, result, path("spectrum.svg")),
-    ]
+    trained = read_receipts(sweep, JOB, "train").get(choice.lora or "", {})
+    drawn = {
+        "heatmap": heatmap(errors, chosen),
+        "methods": methods(errors, chosen),
+        "parameters": parameters(whole, choice.point),
+        "forgetting": forgetting(whole, choice),
+        "learning_curves": curves(epochs_of(histories(sweep, errors)), errors, choice.point),
+        "parity": parity(of_best, choice.point),
+        "spectrum": spectrum(choice.lora, trained),
+    }
+    return [x for name, found in drawn.items() for x in save(*found, layout.figure(name))]
 
 
-def save(figure: Figure, data: pd.DataFrame, path: Path) -> list[Path]:
-    """Write a figure, and the numbers in it as csv beside it; return both files."""
-    numbers = path.with_suffix(".csv")
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    data.to_csv(numbers, index=False, float_format="%.6g")
-    return [path, numbers]
+def parameters(table: pd.DataFrame, point: str) -> Drawn:
+    """Draw force errors against trainable parameters; the baselines are lines.
 
-
-def plain(ax: Axes) -> None:
-    """Put plain numbers on a logarithmic axis: 60 and not 6 x 10^1.
-
-    Where nothing was drawn, because a set lacks a label, there is no logarithm.
-    """
-    if not np.isfinite(ax.dataLim.get_points()).all():
-        ax.set(xscale="linear", yscale="linear")
-        return
-    if ax.get_xscale() == "log":
-        ax.xaxis.set_minor_locator(ticker.NullLocator())
-    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        axis(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
-
-
-def heatmap(table: pd.DataFrame, point: str, path: Path) -> list[Path]:
-    """Draw the mean over seeds at each rank and alpha: a row a set, a column a quantity.
-
-    Colours reach over `SPREADS` times the spread over seeds, so that noise has no colour; the
-    chosen cell has a frame.
+    The foundation model's error is written above: on the axis it would flatten all the others.
 
     Args:
         table: The table of points.
         point: The chosen point.
-        path: The file.
-    """
-    lora = table[table["method"] == "lora"]
-    sets, chosen = list(dict.fromkeys(table["test_set"])), lora[lora["point"] == point]
-    figure, axes = plt.subplots(
-        len(sets), 2, figsize=(10, 2.6 * len(sets)), squeeze=False, layout="constrained"
-    )
-    for test_set, row in zip(sets, axes, strict=True):
-        for (metric, label), ax in zip(QUANTITIES.items(), row, strict=True):
-            part = lora[lora["test_set"] == test_set]
-            if part[metric].isna().all():
-                ax.set_axis_off()
-                continue
-            cells = {"index": "alpha", "columns": "rank", "values": metric}
-            grid, std = (
-                part.pivot_table(**cells, aggfunc=x, dropna=False) for x in ("mean", "std")
-            )
-            low, high = scale_of(part, metric)
-            picture = ax.imshow(
-                grid, cmap="cividis_r", aspect="auto", origin="lower", vmin=low, vmax=high
-            )
-            figure.colorbar(picture, ax=ax, extend="max")
-            ax.set_xticks(range(grid.shape[1]), [f"{r:g}" for r in grid.columns])
-            ax.set_yticks(range(grid.shape[0]), [f"{a:g}" for a in grid.index])
-            for (i, j), value in np.ndenumerate(grid.to_numpy()):
-                colour = "white" if value > (low + high) / 2 else "black"
-                text = "" if np.isnan(value) else f"{value:.3g}"  # stopped in a race, or failed
-                if len(std) and np.isfinite(spread := std.reindex_like(grid).to_numpy()[i, j]):
-                    text += f"\n± {spread:.2g}"
-                ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=10)
-            for x, y in zip(chosen["rank"].unique(), chosen["alpha"].unique(), strict=True):
-                at = (grid.columns.get_loc(x) - 0.5, grid.index.get_loc(y) - 0.5)
-                ax.add_patch(Rectangle(at, 1, 1, fill=False, edgecolor=COLOURS[5], linewidth=3))
-            ax.set(xlabel="rank", ylabel="alpha", title=f"{test_set}: {label}")
-            ax.spines[:].set_visible(False)
-    return save(figure, lora.drop(columns=NAMES), path)
-
-
-def scale_of(part: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Return the ends of a scale of colours: the lowest error, and `SPREADS` spreads above it.
-
-    Args:
-        part: The rows of the table of points of one set.
-        metric: The error.
-    """
-    low = float(part.groupby("group")[metric].mean().min())
-    seeds = part.groupby("group")[metric].std()
-    spread = float(np.sqrt((seeds**2).mean())) if seeds.notna().any() else 0.0
-    return low, low + SPREADS * (spread or ONE_SEED * low or 1.0)
-
-
-def parameters(table: pd.DataFrame, path: Path) -> list[Path]:
-    """Draw force errors against trainable parameters; the baselines are lines.
-
-    The foundation model's error is written above: on the axis it would flatten all the others.
     """
     sets = [s for s in dict.fromkeys(table["test_set"]) if s != VALID]
-    figure, axes = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 2, 3.4), squeeze=False)
-    for test_set, ax in zip(sets, axes[0], strict=True):
+    figure, axes = panels(len(sets))
+    looks = looks_of(table, point)
+    for test_set, ax in zip(sets, axes, strict=False):
         part = table[table["test_set"] == test_set].dropna(subset=FORCE)
-        for alpha, line in part[part["method"] == "lora"].groupby("alpha"):
+        lora = part[part["method"] == "lora"]
+        for _, line in lora.groupby("alpha"):
             mean = line.groupby("trainable_parameters")[FORCE].mean()
-            ax.plot(mean.index, mean.to_numpy(), "o-", label=f"LoRA, alpha {alpha:g}")
+            ax.plot(mean.index, mean.to_numpy(), color="#DDDDDD", linewidth=0.8, zorder=0)
+        for row in lora.to_dict("records"):
+            look = looks[row["point"]]
+            at = (row["trainable_parameters"], row[FORCE])
+            ax.plot(*at, label=shown(look.label, 60), **look.dot())
         means = part.groupby("method")[FORCE].mean()
-        for method, style in LINES.items():
-            if method in means:
-                ax.axhline(means[method], color="black", linestyle=style, label=method)
-        title = test_set
+        for method, (colour, line) in METHODS.items():
+            if method in means and method not in ("lora", "lora_replay", "foundation"):
+                ax.axhline(means[method], color=colour, linestyle=line, label=method)
+        title = shown(test_set)
         if "foundation" in means:
             title += f"\n(foundation {means['foundation']:.0f})"
         ax.set(xscale="log", yscale="log", title=title, xlabel="trainable parameters")
-        counts = sorted(part.loc[part["method"] == "lora", "trainable_parameters"].unique())
-        ax.set_xticks(counts, [f"{n / 1000:.3g}k" for n in counts], minor=False)
+        counts = sorted(lora["trainable_parameters"].unique())
+        ticks(ax, counts, [f"{n / 1000:.3g}k" for n in counts])
         plain(ax)
-    axes[0][0].set_ylabel(QUANTITIES[FORCE])
-    axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    axes[0].set_ylabel(QUANTITIES[FORCE])
+    legend(figure)
     columns = ["point", "method", "alpha", "trainable_parameters", "test_set", FORCE]
-    return save(figure, table[columns], path)
+    return figure, table[columns]
 
 
-def forgetting(table: pd.DataFrame, choice: Choice, path: Path) -> list[Path]:
+def forgetting(table: pd.DataFrame, choice: Choice) -> Drawn:
     """Draw force errors on the first test set against forgetting, with the Pareto front.
 
     Forgetting is the error on structures of the foundation model's own level of theory, as a ratio
@@ -202,90 +105,28 @@ def forgetting(table: pd.DataFrame, choice: Choice, path: Path) -> list[Path]:
     data["passed"] = [all(v.passed for v in verdicts[x].values()) for x in data.index]
     data = data.dropna(subset=FORCE).sort_values("forgetting")
     data["front"] = data[FORCE] <= data[FORCE].cummin()
-    figure, ax = plt.subplots(figsize=(7, 4.6))
-    for (method, part), colour, marker in zip(
-        data.groupby("method", sort=False), COLOURS, "osD^v<", strict=False
-    ):
-        for passed, group in part.groupby("passed"):
-            fill: Literal["full", "none"] = "full" if passed else "none"
-            label = str(method) if passed else f"{method}, refused"
-            x, y = group["forgetting"], group[FORCE]
-            ax.plot(x, y, marker, label=label, color=colour, fillstyle=fill)
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.8))
+    looks = looks_of(table, choice.point)
+    for row in data.reset_index().to_dict("records"):
+        look, refused = looks[row["point"]], "" if row["passed"] else ", refused"
+        label = f"{shown(look.label, 40)}{refused}"
+        ax.plot(row["forgetting"], row[FORCE], label=label, **look.dot(row["passed"]))
     front = data[data["front"]]
-    ax.step(front["forgetting"], front[FORCE], where="post", color="black", lw=0.8)
-    for point, row in front.iterrows():
-        at = (row["forgetting"], row[FORCE])
-        ax.annotate(str(point), at, xytext=(4, 4), textcoords="offset points", fontsize=9)
+    ax.step(front["forgetting"], front[FORCE], where="post", color="black", lw=0.6, zorder=0)
     if data.empty:
         ax.text(0.5, 0.5, "forgetting was not checked", ha="center", transform=ax.transAxes)
     else:
         wide = data["forgetting"].max() > 3 * data["forgetting"].min()
         ax.set(xscale="log" if wide else "linear", yscale="log")
-        plain(ax)
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    unit = "times the foundation model's own" if relative else "meV/Å"
-    ax.set_xlabel(f"force RMSE on the foundation model's level of theory\n({unit})")
-    ax.set_ylabel(f"{test_set}: {QUANTITIES[FORCE]}")
-    return save(figure, data.reset_index(), path)
+        plain(ax, both=wide)
+        legend(figure)
+    unit = "times its own" if relative else "meV/Å"
+    ax.set_xlabel(f"force RMSE on the foundation\nmodel's level of theory ({unit})")
+    ax.set_ylabel(f"{shown(test_set)}: {QUANTITIES[FORCE]}")
+    return figure, data.reset_index()
 
 
-def epochs_of(files: Mapping[str, Path]) -> pd.DataFrame:
-    """Return the epochs of trainings: what each line of metrics.jsonl has, and the point.
-
-    Args:
-        files: {point: its metrics.jsonl}.
-    """
-    parts = []
-    for point, file in files.items():
-        lines = [json.loads(line) for line in intact(file).read_text().splitlines()]
-        parts.append(pd.DataFrame(lines).assign(point=point))
-    names = [f"valid_{ENERGY}", f"valid_{FORCE}"]
-    return pd.concat(parts) if parts else pd.DataFrame(columns=["epoch", *names, "point"])
-
-
-def learning_curves(files: Mapping[str, Path], dashed: set[str], path: Path) -> list[Path]:
-    """Draw the validation errors of every training against the epoch.
-
-    Args:
-        files: {point: its metrics.jsonl}.
-        dashed: The points whose lines are dashed.
-        path: The file.
-    """
-    names, data = [f"valid_{ENERGY}", f"valid_{FORCE}"], epochs_of(files)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
-    for column, (_, label), ax in zip(names, QUANTITIES.items(), axes, strict=True):
-        for i, (name, part) in enumerate(data.groupby("point", sort=False)):
-            line = "--" if name in dashed else "-"
-            errors = part[column].astype(float)  # None where the set has no such label
-            ax.plot(part["epoch"], errors, line, color=COLOURS[i % 8], label=name)
-        ax.set(yscale="log", xlabel="epoch", ylabel=f"validation {label}")
-        plain(ax)
-    if len(files) <= NAMED:  # more would leave no room for the lines; the csv has all names
-        axes[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    return save(figure, data, path)
-
-
-def parity(table: pd.DataFrame, point: str, path: Path) -> list[Path]:
-    """Draw predicted against reference of one model on its test sets, a colour a config_type."""
-    table = table[table["test_set"] != VALID].dropna(subset="reference")
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
-    labels = {"energy": "energy (eV/atom), shifted by its mean", "force": "force component (eV/Å)"}
-    for (quantity, label), ax in zip(labels.items(), axes, strict=True):
-        part = table[table["quantity"] == quantity]
-        shift = part["reference"].mean() if quantity == "energy" else 0.0
-        for name, members in part.groupby("config_type", sort=False):
-            x, y = members["reference"] - shift, members["predicted"] - shift
-            shown = str(name).replace("$", r"\$")  # no formula
-            ax.plot(x, y, ".", markersize=3, label=shown, rasterized=True)
-        ends = np.array([part["reference"].min(), part["reference"].max()]) - shift
-        ax.plot(ends, ends, color="black", linewidth=0.8)
-        ax.set(xlabel=f"reference {label}", ylabel="predicted")
-    axes[0].legend(markerscale=3)
-    figure.suptitle(point)
-    return save(figure, table, path)
-
-
-def spectrum(point: str | None, result: dict[str, Any], path: Path) -> list[Path]:
+def spectrum(point: str | None, result: dict[str, Any]) -> Drawn:
     """Draw the singular values of a LoRA point's weight change, a line a layer and irrep."""
     ranks = result.get("effective_rank", {})
     rows = [
@@ -297,15 +138,16 @@ def spectrum(point: str | None, result: dict[str, Any], path: Path) -> list[Path
     columns = ["point", "layer", "irrep", "effective_rank", "index", "singular_value"]
     data = pd.DataFrame(rows, columns=columns)
     lines = data.groupby(["layer", "irrep"], sort=False)
-    figure, ax = plt.subplots(figsize=(9, max(4.0, 0.2 * len(lines) + 1)))
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, max(1, len(lines))))
+    figure, ax = plt.subplots(figsize=(PAGE, max(2.6, 0.15 * len(lines) + 0.6)))
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, max(1, len(lines))))
     for colour, ((layer, irrep), line) in zip(shades, lines, strict=False):
-        label = f"{layer} {irrep}: {line['effective_rank'].iloc[0]:.1f}"
+        label = f"{shown(layer, 40)} {irrep}: {line['effective_rank'].iloc[0]:.1f}"
         ax.plot(line["index"], line["singular_value"], ".-", color=colour, label=label)
     if rows:
         ax.set_yscale("log")
         title = "layer, irrep: effective rank"
-        ax.legend(fontsize=8, title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
-    ax.set(xlabel="index", title=point or "no LoRA point")
+        ax.legend(title=title, title_fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    ax.set(xlabel="index", title=shown(point or "no LoRA point", 60))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.set_ylabel("singular value")
-    return save(figure, data, path)
+    return figure, data

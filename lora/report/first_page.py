@@ -5,7 +5,6 @@ choice.html
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup
@@ -16,8 +15,9 @@ from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
 from lora.report import first_figures as draw
 from lora.report.comparison import Errors
-from lora.report.figures import epochs_of
 from lora.report.page import listing, page, paragraph, rows_of, verdict
+from lora.report.rank_alpha import Cells, rank_alpha
+from lora.report.style import embedded
 from lora.selection.choose import Choice
 from lora.selection.results import intact
 
@@ -71,26 +71,57 @@ def first_page(sweep: Sweep, errors: Errors, choice: Choice, story: Story, table
         "Next": [*story.to_do] or ["Look at the checks, then run MD."],
     }
     code = LOAD.format(model=model, dtype=dtype)
+    parity = pd.read_parquet(intact(layout.parity(choice.point)))
+    epochs = draw.epochs_of(draw.histories(sweep, errors))
     figures = [
-        draw.settings(errors, chosen),
-        draw.methods(errors, chosen),
-        draw.curves(epochs_of(_curves(sweep, errors)), errors, choice.point),
-        draw.parity(pd.read_parquet(intact(layout.parity(choice.point))), choice.point),
+        *_rank_alpha(errors, chosen),
+        embedded(draw.methods(errors, chosen)[0], "Methods", _about_methods(errors)),
+        embedded(
+            draw.curves(epochs, errors, choice.point)[0], "Learning curves", _improving(errors)
+        ),
+        embedded(
+            draw.parity(parity, choice.point)[0],
+            "Parity",
+            f"{choice.point} on its test sets, all structures together.",
+        ),
     ]
     return page(
         "What won",
         verdict(rows, rows_of(errors_of(errors, chosen)), listing("The model:", code)),
-        *(x for x in figures if x is not None),
+        *figures,
         *map(paragraph, story.rest),
         table,
     )
 
 
-def _curves(sweep: Sweep, errors: Errors) -> dict[str, Path]:
-    """Return the epochs that are drawn, of points of groups that have errors: {point: file}."""
-    known = {x for x, group in errors.group_of.items() if group in errors.groups}
-    files = {x: sweep.training(x) / "metrics.jsonl" for x in sweep.trained_points if x in known}
-    return {x: file for x, file in files.items() if file.is_file()}
+def _rank_alpha(errors: Errors, chosen: str) -> list[Markup]:
+    """Return the figure of ranks and alphas on the validation set; none without LoRA."""
+    cells = Cells.of(errors, VALID, errors.metric, chosen)
+    if cells is None:
+        return []
+    what, seeds = BY_KEY[errors.metric], max(x.n for x in cells.found.values())
+    apart = "the seeds do not tell them" if seeds > 1 else "within 5 %, one seed does not tell them"
+    marked = "choice" if cells.marked == chosen else "best LoRA setting"
+    about = (
+        f"{what.heading} on the validation set"
+        + (f", mean ± spread over {seeds} seeds" if seeds > 1 else ", one seed")
+        + f". Orange frame: the {marked}; hatched: {apart} from it. The darkest shade is "
+        f"{cells.high - cells.low:.2g} {what.unit} above the best"
+        + ("; of several settings in a cell the lowest is shown." if cells.shared else ".")
+    )
+    return [embedded(rank_alpha(cells, errors), "Rank and alpha", about)]
+
+
+def _about_methods(errors: Errors) -> str:
+    """Return how the figure of methods is to be read."""
+    about = "The best setting of each method, a bar a test set; bars of error: spread over seeds."
+    return " ".join(x for x in (about, draw.not_drawn(errors)) if x)
+
+
+def _improving(errors: Errors) -> str:
+    """Return how many trainings ended too early."""
+    still, of = errors.improving(*errors.groups)
+    return f"{still} of {of} trainings had their lowest error in their last epoch."
 
 
 def errors_of(errors: Errors, group: str) -> pd.DataFrame:

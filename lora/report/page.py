@@ -9,6 +9,7 @@ from markupsafe import Markup
 STYLE = """<style>
 .sweep {font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 75em; margin: 1em}
 .sweep h1 {font-size: 1.3em; margin: 0 0 .6em}
+.sweep h2 {font-size: 1.1em; margin: 1.6em 0 .3em}
 .sweep p {margin: .35em 0}
 .sweep table {border-collapse: collapse; margin: .8em 0; font-variant-numeric: tabular-nums}
 .sweep th, .sweep td {padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd;
@@ -42,6 +43,7 @@ TABLE = TEMPLATES.from_string("""\
 PARAGRAPH = TEMPLATES.from_string(
     "<p{% if note %} class=note{% endif %}>{% if lead %}<b>{{ lead }}</b> {% endif %}{{ text }}</p>"
 )
+HEADING = TEMPLATES.from_string("<h2>{{ text }}</h2>")
 CODE = TEMPLATES.from_string("<p>{{ title }}</p><pre>{{ code }}</pre>")
 
 
@@ -85,6 +87,15 @@ def paragraph(text: str, lead: str = "", note: bool = False) -> Markup:
         note: Whether it is grey.
     """
     return Markup(PARAGRAPH.render(text=text, lead=lead, note=note))
+
+
+def heading(text: str) -> Markup:
+    """Return the heading of a part of a page.
+
+    Args:
+        text: What is said.
+    """
+    return Markup(HEADING.render(text=text))
 
 
 def rows_of(table: pd.DataFrame, chosen: str | None = None) -> Markup:

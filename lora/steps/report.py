@@ -28,4 +28,5 @@ def report(sweep: Sweep, page: str, receipt: Receipt) -> None:
     write: Callable[[Sweep], list[Path]] = import_module(f"lora.report.{page}").write
     sweep.layout.table.parent.mkdir(parents=True, exist_ok=True)
     files = write(sweep)
-    receipt.write({"files": [path.name for path in files]}, files)
+    folder = sweep.layout.table.parent
+    receipt.write({"files": [str(path.relative_to(folder)) for path in files]}, files)

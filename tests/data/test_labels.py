@@ -159,6 +159,11 @@ def test_errors_are_of_labels_that_count() -> None:
     kept = [i for i in range(12) if i % 2 == 0 and i % 5 != 4]
     wrong = (predicted["stress"].reshape(12, 9) - truth["stress"])[kept]
     assert found["rmse_stress_mev_per_a3"] == pytest.approx(1e3 * np.sqrt(np.mean(wrong**2)))
+    forces = table[table["quantity"] == "force"]
+    for atoms, (_, part) in zip(structures, forces.groupby("structure"), strict=True):
+        assert set(part["composition"]) == {atoms.get_chemical_formula()}
+        assert list(part["element"][::3]) == atoms.get_chemical_symbols()
+        assert list(part["atom"]) == [i for i in range(len(atoms)) for _ in range(3)]
     rows = table.groupby("quantity")["reference"]
     assert rows.size()["energy"] == 12 and rows.count()["energy"] == len(structures) - 6
     for atoms in structures:

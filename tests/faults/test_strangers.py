@@ -74,7 +74,7 @@ def test_nothing_runs_and_nothing_is_lost(sweep: Sweep) -> None:
 
 def test_what_strangers_wrote_is_text_in_the_report(sweep: Sweep) -> None:
     out = sweep.home / f"out {EVIL}"
-    pages = [*(out / "report").glob("*.html"), *(out / "report").glob("*.svg")]
+    pages = [*(out / "report").glob("*.html"), *(out / "report").rglob("*.svg")]
     assert len(pages) > 8
     for page in pages:
         assert "<script>alert" not in page.read_text(), page.name

@@ -10,8 +10,9 @@ import pytest
 from lora.catalogue import engines
 from lora.errors import UserError
 from lora.files.sealed import Receipt, digest, read_json, read_seal, write_sealed
+from lora.plan.layout import find_receipt
 from lora.plan.sweep import Sweep
-from lora.report import card_page, committee
+from lora.report import card_page, committee, style
 from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.steps.choose import choose
@@ -26,33 +27,52 @@ WHOLE = {
     "replay": {"file": "replay.xyz"},
     "rank_curve": True,
 }
+
+
+def figures(*names: str) -> set[str]:
+    return {f"figures/{name}.{end}" for name in names for end in ("svg", "csv")}
+
+
 FILES = {
     "summary": {"choice.html", "sweep.html", "checks.html", "checks.csv", "summary.txt"},
     "audit_page": {"audit.html", "audit.csv"},
     "tables": {f"{x}.{end}" for x in ("cost", "e0s", "split") for end in ("html", "csv")},
-    "figures": {
-        f"{x}.{end}"
-        for x in ("heatmap", "parameters", "forgetting", "learning_curves", "parity", "spectrum")
-        for end in ("svg", "csv")
+    "figures": figures(
+        *("heatmap", "methods", "parameters", "forgetting"),
+        *("learning_curves", "parity", "spectrum"),
+    ),
+    "errors_page": {
+        "errors.html",
+        *(f"errors_{x}.csv" for x in ("elements", "types", "sizes", "directions", "relative")),
+        *("errors_quantiles.csv", "errors_frames.csv"),
+        *figures("error_elements", "error_sizes", "error_distribution"),
     },
     "dashboard": {"dashboard.html"},
-    "committee": {"committee.svg", "committee.csv", "committee.json"},
-    "rank_curve": {"rank_curve.svg", "rank_curve.csv"},
-    "data_size": {"data_size.svg", "data_size.csv"},
+    "committee": {"committee.json", *figures("committee")},
+    "rank_curve": figures("rank_curve"),
+    "data_size": figures("data_size"),
 }
 
 
-def write_all(sweep: Sweep) -> dict[str, set[str]]:
-    """Decide and write every page but the card's; return the files of each page."""
+@pytest.fixture(autouse=True)
+def no_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave PDF and PNG to tests/report/test_figures.py: they take most of the time."""
+    monkeypatch.setattr(style, "ENDINGS", (".svg",))
+
+
+def write_all(sweep: Sweep, *only: str) -> dict[str, set[str]]:
+    """Decide and write some pages, else all but the card's; return the files of each page."""
     choose(sweep, Receipt(sweep.layout.receipt("choose")))
     written = {}
     names = [x.name for x in sweep.jobs.values() if x.step == "report" and x.name != "card_page"]
-    for name in names:
+    assert set(only) <= set(names)
+    for name in (x for x in names if not only or x in only):
         receipt = Receipt(sweep.layout.receipt("report", name))
         report(sweep, name, receipt)
         named = read_json(receipt.path)["files"]
         files = {f"../{x}": digest(sweep.layout.report(x)) for x in named}
         assert read_seal(receipt.path)["files"] == files
+        assert {find_receipt(sweep.layout.report(x)) for x in named} == {receipt.path}
         written[name] = set(named)
     return written
 
@@ -88,7 +108,7 @@ def test_every_page_of_a_large_sweep(tmp_path: Path) -> None:
 def test_the_first_page_answers_what_a_reader_asks(tmp_path: Path) -> None:
     """Which model, how good, better than others, what it forgot, what to mind, what to do next."""
     sweep = make(tmp_path, **WHOLE)
-    write_all(sweep)
+    write_all(sweep, "committee", "summary")
     best = read_json(sweep.layout.receipt("choose"))["point"]
     text = sweep.layout.report("choice.html").read_text()
     box, rest = text.split("<div class=verdict>")[1].split("</div>", 1)
@@ -110,7 +130,7 @@ def test_the_first_page_answers_what_a_reader_asks(tmp_path: Path) -> None:
 
 def test_where_e0s_are_from_and_what_is_open_is_said_once(tmp_path: Path) -> None:
     sweep = make(tmp_path)
-    write_all(sweep)
+    write_all(sweep, "committee", "summary", "tables")
     for name in ("choice.html", "summary.txt", "e0s.html"):
         assert sweep.layout.report(name).read_text().count(OPEN) == 1, name
     table = pd.read_csv(sweep.layout.report("e0s.csv"), index_col=0)
@@ -126,7 +146,7 @@ def test_pages_of_e0s_without_energies_or_of_an_older_version(tmp_path: Path) ->
     for i, found in enumerate((old, forces_only)):
         sweep = make(tmp_path / str(i))
         write_sealed(sweep.layout.receipt("e0s"), found)
-        write_all(sweep)
+        write_all(sweep, "committee", "summary", "tables")
         text = sweep.layout.report("e0s.html").read_text()
         assert ("RMSE" in text) == (found is old) and "nan" not in text
 
@@ -164,33 +184,33 @@ def test_an_error_that_no_point_has_cannot_choose(tmp_path: Path) -> None:
 
 def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> None:
     sweep = make(tmp_path, **WHOLE)
-    write_all(sweep)
-    data = pd.read_csv(sweep.layout.report("data_size.csv"))
+    write_all(sweep, "data_size")
+    data = pd.read_csv(sweep.layout.report("figures/data_size.csv"))
     lines = data.groupby("family")["n_train"].unique().map(sorted)
     assert set(lines.index) == {
         *(f"lora_r{r}_a{a}{x}" for r in (2, 4) for a in (8, 32) for x in ("", "_replay")),
         *("full", "freeze", "full_replay"),
     }
     assert (lines.map(tuple) == (20, 40)).all()
-    assert "lora_r2_a8_f0.5" not in sweep.layout.report("data_size.svg").read_text()
+    assert "lora_r2_a8_f0.5" not in sweep.layout.figure("data_size").read_text()
 
 
 def test_figures_leave_out_what_failed(tmp_path: Path) -> None:
     lost = "lora_r2_a8_s3"
     sweep = make(tmp_path, (lost, "full_s3"))
-    pages = ("committee", "summary", "audit_page", "tables", "figures", "dashboard")
+    pages = ("committee", "summary", "audit_page", "tables", "figures", "errors_page", "dashboard")
     assert write_all(sweep) == {x: FILES[x] for x in pages}
-    for name in FILES["figures"] | FILES["committee"] | {"checks.csv"}:
+    for name in FILES["figures"] | FILES["committee"] | FILES["errors_page"] | {"checks.csv"}:
         assert lost not in sweep.layout.report(name).read_text(), name
     for name in ("sweep.csv", "sweep.html", "cost.csv", "summary.txt"):
         assert lost in sweep.layout.report(name).read_text(), name
-    curves = pd.read_csv(sweep.layout.report("learning_curves.csv"))
+    curves = pd.read_csv(sweep.layout.report("figures/learning_curves.csv"))
     assert set(curves["point"]) == {"lora_r4_a8_s3"}
 
 
 def test_a_committee_of_one_is_none(tmp_path: Path) -> None:
     sweep = make(tmp_path, ("lora_r2_a8_s3",))
-    write_all(sweep)
+    write_all(sweep, "committee", "summary")
     found = read_json(sweep.layout.report("committee.json"))
     assert found["members"] == 1 and found["sets"] == {}
     assert "There is no committee" in sweep.layout.report("summary.txt").read_text()
@@ -212,15 +232,15 @@ def test_where_nothing_but_the_foundation_model_is_left_nothing_is_chosen(tmp_pa
 def test_without_checks_it_is_said(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, checks={"quick": [], "standard": [], "thorough": []})
     write_results(sweep, {name: 60.0 + i for i, name in enumerate(sweep.points)})
-    write_all(sweep)
+    write_all(sweep, "committee", "summary", "figures")
     assert "asks for no checks" in sweep.layout.report("checks.html").read_text()
-    assert "forgetting was not checked" in sweep.layout.report("forgetting.svg").read_text()
+    assert "forgetting was not checked" in sweep.layout.figure("forgetting").read_text()
     assert "pass the checks" not in sweep.layout.report("summary.txt").read_text()
 
 
 def test_what_the_audit_warned_of_stands_on_the_first_page(tmp_path: Path) -> None:
     sweep = make(tmp_path)
-    write_all(sweep)
+    write_all(sweep, "committee", "summary", "audit_page")
     texts = {x: sweep.layout.report(x).read_text() for x in ("choice.html", "summary.txt")}
     for text in texts.values():
         assert "Warning: frame 7 is odd." in text and "Accepted: of other sign." in text

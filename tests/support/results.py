@@ -158,6 +158,7 @@ def evaluate(
 def parity(error: float, n: int = 6) -> pd.DataFrame:
     """Return parity data of n structures of two atoms on each set, made from a seed."""
     rng = np.random.default_rng(round(100 * error))
+    elements = [x for i in range(n) for x in ("H", "OH"[i % 2]) for _ in range(3)]
     parts = []
     for name in SETS:
         for quantity, times in (("energy", 1), ("force", 6)):
@@ -168,8 +169,11 @@ def parity(error: float, n: int = 6) -> pd.DataFrame:
                         "test_set": name,
                         "config_type": "Default",
                         "structure": np.repeat(range(n), times),
+                        "composition": np.repeat([("HO", "H2")[i % 2] for i in range(n)], times),
                         "source_file": f"{name}_in.xyz",
-                        "frame": np.repeat(range(n), times) + 20,
+                        "frame": np.repeat(range(20, 20 + n), times),
+                        "atom": np.tile(np.repeat([0, 1], 3), n) if times > 1 else -1,
+                        "element": elements if times > 1 else "",
                         "quantity": quantity,
                         "reference": reference,
                         "predicted": reference + 1e-3 * error * rng.normal(size=n * times),

@@ -67,7 +67,8 @@ def choose(sweep: Sweep, point: str, verdicts: dict | None = None) -> None:
     """Make a point the chosen one, with a real model and a figure."""
     choice = Choice(point, point, "rmse_f_mev_per_a", [], verdicts or {})
     write_sealed(sweep.layout.receipt("choose"), choice.to_dict())
-    sweep.layout.report("heatmap.svg").write_text("<svg/>")
+    sweep.layout.figures.mkdir(parents=True, exist_ok=True)
+    sweep.layout.figure("heatmap").write_text("<svg/>")
     torch.save(make_model(), sweep.layout.model(point))
 
 
@@ -168,8 +169,8 @@ def test_the_chosen_model_is_registered_and_runs_as_its_card_says(
     (version,) = client.search_model_versions(f"name = '{name}'")
     assert version.run_id == first["runs"][point] and version.tags["point"] == point
     assert version.version == 1  # filled three times
-    files = {f.path for f in client.list_artifacts(first["runs"][point], "report")}
-    assert "report/heatmap.svg" in files
+    files = {f.path for f in client.list_artifacts(first["runs"][point], "report/figures")}
+    assert "report/figures/heatmap.svg" in files
     assert not client.list_artifacts(first["runs"]["foundation"], "report")
 
     code = "".join(x.split("```")[0] for x in version.description.split("```python\n")[1:])

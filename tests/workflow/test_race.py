@@ -148,7 +148,11 @@ def test_the_report_says_who_was_stopped_when_and_why(raced: Raced) -> None:
         assert re.search(r"In \d+% of 2,000 draws of seeds and rungs lora_\S+ is the best", text)
     numbers = pd.read_csv(raced.out / "report/race.csv", index_col=0)
     assert set(numbers.index) == {*found["stopped"], *found["kept"]}
-    curves = pd.read_csv(raced.out / "report/learning_curves.csv").groupby("point")["epoch"].max()
+    curves = (
+        pd.read_csv(raced.out / "report/figures/learning_curves.csv")
+        .groupby("point")["epoch"]
+        .max()
+    )
     for group in found["stopped"]:
         assert curves[f"{group}_s1"] == 2 and f"{group}_s2" not in curves
 

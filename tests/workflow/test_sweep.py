@@ -38,6 +38,10 @@ FIGURES = [
     "rank_curve",
     "spectrum",
     "committee",
+    "methods",
+    "error_elements",
+    "error_sizes",
+    "error_distribution",
 ]
 CUT = "lora_r2_a0.5_s3_cut1"
 
@@ -68,10 +72,11 @@ def test_everything_is_there(sweep: Sweep) -> None:
     members = read_json(out / "plan.json")["members"]
     assert list(members["lora_s3_1"][1]) == POINTS[:2] and list(members["cut_s3"][1]) == [CUT]
     for name in FIGURES:
-        assert (out / f"report/{name}.svg").read_text().lstrip().startswith("<?xml")
-        assert (out / f"report/{name}.csv").is_file()
+        figure = out / f"report/figures/{name}"
+        assert figure.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
+        assert all(figure.with_suffix(x).is_file() for x in (".csv", ".pdf", ".png"))
     best = json.loads((out / "report/best.json").read_text())
-    spectrum = pd.read_csv(out / "report/spectrum.csv")
+    spectrum = pd.read_csv(out / "report/figures/spectrum.csv")
     assert set(spectrum["point"]) == {best["lora"]} <= set(POINTS)
     assert spectrum["effective_rank"].between(0.99, 2.01).all() and len(spectrum) > 20
     valid = table[table["test_set"] == "valid"].set_index("point")["rmse_f_mev_per_a"]
@@ -114,7 +119,7 @@ def test_a_person_reads_a_line_a_step(sweep: Sweep) -> None:
 def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
     """Spread and error from the parity files are those of the ASE calculator, atom by atom."""
     out = sweep.home / "out"
-    table = pd.read_csv(out / "report/committee.csv")
+    table = pd.read_csv(out / "report/figures/committee.csv")
     lora = [point for point in POINTS if point.startswith("lora")]
     calculator = Committee(
         sweep.home / "base.model", [out / "train" / point / "adapter" for point in lora]
