@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -22,6 +23,7 @@ from lora.tracking.parity import parity_of
 from lora.tracking.registry import NEEDED, example_of
 from lora.tracking.store import Store, store_uri
 from tests.support.results import parity
+from tests.support.store import Server
 from tests.support.trainings import teacher_data
 from tests.tracking.test_tracking import EXP, POINTS, choose, make_results
 
@@ -171,3 +173,18 @@ def test_a_kill_leaves_one_model(
         assert best.version == version.version
         folders = [x.name for x in (store.artifacts / "models").iterdir()]
         assert folders == [first["logged_model"]]
+
+
+def test_it_is_registered_on_a_server_too(tmp_path: Path, server: Server) -> None:
+    import mlflow
+
+    sweep = make_results(tmp_path)
+    choose(sweep, POINTS[0])
+    where = replace(EXP, uri=server.uri)
+    found = track(sweep, where)
+    assert track(sweep, where) == found
+    assert re.fullmatch(r"models:/base-on-data-\w+@best", found["model"])
+    mlflow.set_tracking_uri(server.uri)
+    model = mlflow.pyfunc.load_model(found["model"])
+    mlflow.set_tracking_uri(None)
+    assert len(model.predict(model.input_example)) == 1

@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,15 +69,6 @@ def choose(sweep: Sweep, point: str, verdicts: dict | None = None) -> None:
     sweep.layout.figures.mkdir(parents=True, exist_ok=True)
     sweep.layout.figure("heatmap").write_text("<svg/>")
     torch.save(make_model(), sweep.layout.model(point))
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
-    made.start()
-    yield made
-    if made.process.poll() is None:
-        made.kill()
 
 
 EXP = TrackSettings(experiment="exp")
