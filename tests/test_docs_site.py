@@ -146,6 +146,7 @@ def test_a_command_that_is_not_there_is_found() -> None:
             command(line)
 
 
+@pytest.mark.slow
 def test_the_tutorial_up_to_the_sweep(tmp_path: Path) -> None:
     """From the file to the dry run, of the proposed config and of the one on the page."""
     sweep, page = Sweep(tmp_path / "clone"), "docs/tutorial.md"
@@ -182,6 +183,7 @@ def run(page: str, *blocks: str) -> dict[str, object]:
     return names
 
 
+@pytest.mark.slow
 def test_the_library_as_its_page_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cuequivariance_torch")
     monkeypatch.chdir(tmp_path)
