@@ -14,7 +14,7 @@ from lora.report import dashboard_frames as frames
 from lora.report.comparison import Errors
 from lora.report.dashboard_page import render
 from lora.report.dashboard_points import Points, columns, parallel, scatter
-from lora.report.figures import epochs_of
+from lora.report.first_figures import epochs_of
 from lora.selection.choose import read_choice
 from lora.selection.raced import read_races
 from lora.selection.results import intact, read_results

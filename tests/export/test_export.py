@@ -29,6 +29,7 @@ from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from lora.steps.export import ExportSettings, export, find
 from tests.support import counts
+from tests.support.docs import fenced
 from tests.support.models import BASE, CASES, make_model
 from tests.support.results import AUDIT, E0S, OPEN
 
@@ -389,15 +390,14 @@ def test_find(tmp_path: Path) -> None:
     assert find(tmp_path / "alone.model", None) == (tmp_path / "alone.model", "alone", None)
 
 
-def test_every_snippet_of_the_readme_runs(
+def test_every_snippet_of_the_page_on_simulations_runs(
     merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the end of a sweep to MD in each engine, as the README has it."""
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("## From a sweep to a simulation")[2].partition("\n## ")[0]
-    snippets = re.findall(r"```python\n(.*?)```", section, re.S)
+    """From the end of a sweep to MD in each engine."""
+    page = "docs/simulation.md"
+    snippets = fenced(page, "python")
     assert len(snippets) == 4
-    names = set(re.findall(r"results/export/(\S+?)/", section))
+    names = set(re.findall(r"results/export/(\S+?)/", (ROOT / page).read_text()))
     assert len(names) == 1
     point = names.pop()
     folder = tmp_path / "results/export" / point
@@ -407,7 +407,7 @@ def test_every_snippet_of_the_readme_runs(
     write_structures(tmp_path / "start.xyz", [molecule("CH3OH")])
     monkeypatch.chdir(tmp_path)
     for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {})
+        exec(compile(snippet, page, "exec"), {})
 
 
 def test_a_model_of_charges_goes_to_engines_that_know_them(tmp_path: Path) -> None:

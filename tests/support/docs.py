@@ -1,4 +1,4 @@
-"""The commands of a page of docs/, run as they stand there."""
+"""The pages of the documentation: their commands, blocks, links and headings."""
 
 import re
 import subprocess
@@ -17,6 +17,16 @@ def blocks(page: str, heading: str) -> list[str]:
     section = (ROOT / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = re.findall(r"^( *)```\n(.*?)^ *```", section, re.S | re.M)
     return [re.sub(rf"^{indent}", "", text, flags=re.M) for indent, text in found]
+
+
+def fenced(page: str, language: str) -> list[str]:
+    """Return the code blocks of a page that name a language.
+
+    Args:
+        page: A file of the project.
+        language: As bash, python or yaml.
+    """
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.S | re.M)
 
 
 def bash(text: str, folder: Path, env: dict[str, str]) -> str:
@@ -38,3 +48,20 @@ def commands(page: str, *programs: str) -> list[str]:
     """
     text = (ROOT / page).read_text()
     return sorted({*re.findall(rf"`((?:{'|'.join(programs)}) [^`]+)`", text)})
+
+
+def prose(text: str) -> str:
+    """Return a page without its code blocks."""
+    return re.sub(r"^( *)```.*?^ *```$", "", text, flags=re.S | re.M)
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """Return the links of a page that lead to a file or a heading: (file, heading)."""
+    found = re.findall(r"\]\(([^)\s]+)\)", prose(text))
+    return [tuple(x.partition("#")[::2]) for x in found if "://" not in x]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings of a page, as both the forge and the site make them."""
+    heads = re.findall(r"^#+ (.+)$", prose(text), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}

@@ -62,12 +62,12 @@ def client(home: Path) -> tuple:
     return mlflow.MlflowClient(uri, uri), read_json(home / "results/track/runs.json")
 
 
-def test_it_predicts_what_ase_does_as_the_readme_says(home: Path) -> None:
+def test_it_predicts_what_ase_does_as_the_docs_say(home: Path) -> None:
     """In a process of its own, in another folder, without this library."""
     _, found = client(home)
     name = found["model"].removeprefix("models:/").removesuffix("@best")
-    readme = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(import mlflow\n.*?)```", readme, re.S)
+    page = (ROOT / "docs/results.md").read_text()
+    (code,) = re.findall(r"```python\n(import mlflow\n.*?)```", page, re.S)
     code = code.replace("base-on-malonaldehyde_300K", name)
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     command = [sys.executable, "-W", "ignore", "-c", code + SHOW]
