@@ -26,6 +26,7 @@ import lora
 from lora import inject_lora, save_adapter
 from lora.cli.options import read
 from lora.data.structures import write_structures
+from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.mace.kernels import to_kernel
 from lora.plan.config import Config
@@ -45,6 +46,7 @@ PAGES = {page: path.relative_to(ROOT).as_posix() for page, path in SITE.items()}
 WITH_PYTHON = {
     "docs/deploy.md": "tests/workflow/test_module.py",
     "docs/library.md": "below",
+    "docs/results.md": "tests/tracking/test_model.py",
     "docs/simulation.md": "tests/export/test_export.py",
     "docs/tutorial.md": "below",
 }
@@ -118,6 +120,8 @@ def test_the_site_is_built_and_fetches_nothing(tmp_path: Path) -> None:
 
 def command(line: str) -> None:
     """Check a command: its program takes it."""
+    if inner := re.fullmatch(r'eval "\$\((mace-lora .*)\)"', line):
+        line = inner[1]
     words = shlex.split(line, comments=True)
     if words[0] == "mace-lora":
         read(words[1:])
@@ -136,13 +140,13 @@ def test_programs_take_the_commands(page: str, capsys: pytest.CaptureFixture) ->
     for line in (x for text in fenced(PAGES[page], "bash") for x in text.splitlines() if x):
         try:
             command(line)
-        except SystemExit:
-            pytest.fail(f"{PAGES[page]}: {line}: {capsys.readouterr().err}")
+        except (SystemExit, UserError) as error:
+            pytest.fail(f"{PAGES[page]}: {line}: {error} {capsys.readouterr().err}")
 
 
 def test_a_command_that_is_not_there_is_found() -> None:
     for line in ("mace-lora statsu", "snakemake --config-file a", "make dcos", "rm -r /"):
-        with pytest.raises((SystemExit, AssertionError)):
+        with pytest.raises((SystemExit, AssertionError, UserError)):
             command(line)
 
 
