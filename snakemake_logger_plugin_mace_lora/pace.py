@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean, median
 
 WEIGHTY = "train"  # before one of these has ended, nothing is known
 
@@ -58,14 +59,15 @@ class Pace:
         """Return the seconds to the end; None before a training, if there are any, has ended.
 
         Each job takes what those of its rule took on average, or, of a rule of which none has
-        ended, of all; as many go on side by side as did so far.
+        ended, the median of the rules: a training takes many times what most others do.  As many
+        go on side by side as did so far.
         """
         todo = {rule: n for rule, n in self.todo.items() if n > 0}
         unknown = [x for x in todo if x not in self.took and x.split("_")[-1] == WEIGHTY]
         busy, elapsed = sum(self.times.values()), self.now - self.first
         if unknown or busy <= 0 or elapsed <= 0:
             return None
-        mean = busy / len(self.times)
-        of_rule = {rule: sum(took) / len(took) for rule, took in self.took.items()}
-        work = sum(n * of_rule.get(rule, mean) for rule, n in todo.items())
+        of_rule = {rule: fmean(took) for rule, took in self.took.items()}
+        other = median(of_rule.values())
+        work = sum(n * of_rule.get(rule, other) for rule, n in todo.items())
         return work * elapsed / busy

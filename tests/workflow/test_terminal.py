@@ -128,16 +128,18 @@ def test_the_time_left_is_that_of_the_rules() -> None:
     from snakemake_logger_plugin_mace_lora.pace import Pace
 
     pace = Pace()
-    pace.expects({"split": 1, "train": 4, "merge": 4, "total": 9})
+    pace.expects({"split": 1, "e0s": 1, "train": 4, "merge": 4, "total": 10})
     pace.begins(1, "split", 1000.0)
-    pace.ends(1, 1010.0)
+    pace.ends(1, 1007.0)
+    pace.begins(0, "e0s", 1007.0)
+    pace.ends(0, 1010.0)
     assert pace.left() is None  # nothing is known of trainings
     for job in (2, 3):
         pace.begins(job, "train", 1010.0)
     for job in (2, 3):
         pace.ends(job, 1110.0)
-    mean, at_once = 210 / 3, 210 / 110
-    assert pace.left() == pytest.approx((2 * 100 + 4 * mean) / at_once)
+    at_once = 210 / 110
+    assert pace.left() == pytest.approx((2 * 100 + 4 * 7) / at_once)  # the median of 3, 7, 100
     pace.begins(4, "merge", 1110.0)
     pace.ends(4, 1115.0)
     assert pace.left() == pytest.approx((2 * 100 + 3 * 5) / (215 / 115))
