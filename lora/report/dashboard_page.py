@@ -49,7 +49,7 @@ body {margin: 0}
 {% endfor %}
 </select></label>
 {% endfor %}
-<div class=plot id={{ panel.key }} role=img aria-label="{{ panel.title }}: {{ panel.about }}"
+<div class=plot id={{ panel.key }} role=group aria-label="{{ panel.title }}: {{ panel.about }}"
  style="height: {{ panel.figure.layout.height }}px"></div>
 {% if panel.key in ("parallel", "scatter", "structure") %}
 <p id={{ panel.key }}-said role=status></p>

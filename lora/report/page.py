@@ -26,11 +26,12 @@ STYLE = """<style>
 .sweep .verdict dl {display: grid; grid-template-columns: 8em 1fr; margin: .3em 0}
 .sweep .verdict dt {font-weight: bold}
 .sweep .verdict dd {margin: 0 0 .3em}
+.sweep .verdict dd p {margin: 0 0 .15em}
 </style>"""
 TEMPLATES = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 PAGE = TEMPLATES.from_string(
-    "<meta charset=utf-8>{{ style }}<div class=sweep><h1>{{ title }}</h1>"
-    "{% for part in parts %}{{ part }}{% endfor %}</div>\n"
+    "<!doctype html><html lang=en><meta charset=utf-8><title>{{ title }}</title>{{ style }}"
+    "<main class=sweep><h1>{{ title }}</h1>{% for part in parts %}{{ part }}{% endfor %}</main>\n"
 )
 TABLE = TEMPLATES.from_string("""\
 <table><thead><tr>{% for name in head %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
@@ -50,7 +51,7 @@ CODE = TEMPLATES.from_string("<p>{{ title }}</p><pre>{{ code }}</pre>")
 VERDICT = TEMPLATES.from_string("""\
 <div class=verdict><dl>
 {% for name, sentences in rows.items() %}
-<dt>{{ name }}</dt><dd>{{ sentences|join(" ") }}</dd>
+<dt>{{ name }}</dt><dd>{% for one in sentences %}<p>{{ one }}</p>{% endfor %}</dd>
 {% if loop.first %}<dt>Errors</dt><dd>{{ table }}</dd>{% endif %}
 {% endfor %}
 </dl>{{ code }}</div>

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 FLAGS += ["--disable-dev-shm-usage"]
+SERIOUS = ("serious", "critical")
 WIDE = (2600, 1500)  # MLflow draws only the columns that are in sight
 
 
@@ -212,6 +214,23 @@ def test_charts_are_there(page: Callable, links: dict, table: pd.DataFrame) -> N
     methods = table.loc[table["method"] != "foundation", "method"].str.removesuffix("_replay")
     colours = re.findall(r"^#[0-9A-F]{6}$", shown, re.M)  # of the runs
     assert len({*colours}) == methods.nunique()
+
+
+def test_pages_have_no_serious_fault_of_accessibility(page: Callable, results: Path) -> None:
+    """Axe's rules, on every page of our own; those of snakemake and MLflow are theirs."""
+    library = (files("axe_core_python") / "axe.min.js").read_text()
+    run = "axe.run().then(found => arguments[0](found.violations))"
+    pages = sorted((results / "report").glob("*.html"))
+    assert len(pages) > 8
+    driver = page(pages[0].as_uri(), "document.title", (1280, 900), network=False)
+    for path in pages:
+        driver.get(path.as_uri())
+        driver.execute_script(library)
+        found = driver.execute_async_script(run)
+        wrong = [(x["id"], x["nodes"][0]["html"]) for x in found if x["impact"] in SERIOUS]
+        assert not wrong, f"{path.name}: {wrong}"
+        wide = "document.documentElement.scrollWidth <= window.innerWidth"
+        assert path.name != "choice.html" or driver.execute_script(f"return {wide}")
 
 
 def test_parity_compares_runs_by_structure(page: Callable, links: dict) -> None:
