@@ -19,11 +19,14 @@ const contents = `
     Plotly.register([require("plotly.js/lib/parcoords"), require("plotly.js/lib/scatter3d")]);
     module.exports = Plotly;`;
 
+const NOTICE = `/*! plotly.js v${from("plotly.js/package.json").version} | Copyright Plotly, Inc. | MIT License,`
+    + " https://github.com/plotly/plotly.js/blob/master/LICENSE */";
+
 from("esbuild").build({
     stdin: { contents, resolveDir: process.cwd() },
     format: "iife", globalName: "Plotly", bundle: true, minify: true, target: "es2016",
     plugins: [inlineCss(), glsl({ minify: true }), environmentPlugin({ NODE_DEBUG: false })],
     alias: { regl: "@plotly/regl", stream: "stream-browserify" },
     define: { global: "window", "define.amd": "false" },
-    legalComments: "eof", write: false,
+    banner: { js: NOTICE }, legalComments: "eof", write: false,
 }).then(made => writeFileSync("plotly.min.js.gz", gzipSync(made.outputFiles[0].contents, { level: 9 })));

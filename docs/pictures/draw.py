@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
-from lora.report.figures import COLOURS
+from lora.catalogue.colours import COLOURS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

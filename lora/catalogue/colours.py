@@ -3,3 +3,13 @@
 # Okabe and Ito's, told apart by colour-blind readers too
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
 GREY = COLOURS[6]
+CHOSEN = COLOURS[5]
+METHODS = {  # each method has its colour in every figure, in the dashboard and in MLflow
+    "lora": COLOURS[0],
+    "lora_replay": COLOURS[4],
+    "full": "#000000",
+    "full_replay": COLOURS[1],
+    "freeze": COLOURS[3],
+    "foundation": "#7F7F7F",
+}
+OTHER = COLOURS[2]  # of a kind of adapter that is not named above

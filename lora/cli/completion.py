@@ -17,6 +17,7 @@ def completion(shell: str) -> None:
     (steps,) = (x for x in whole._actions if isinstance(x, argparse._SubParsersAction))
     for step in steps.choices.values():
         for action in step._actions:
-            if action.nargs != 0 and not action.choices and action.type not in (int, float):
+            number = getattr(action.type, "__name__", "") in ("int", "float", "count")
+            if action.nargs != 0 and not action.choices and not number:
                 action.complete = shtab.FILE
     print(shtab.complete(whole, shell=shell))

@@ -30,14 +30,15 @@ class Breakdown:
 
     Attributes:
         elements: element, atoms, and RMSE and MAE of force components (meV/Å).
-        types: config_type, frames, and RMSE and MAE of all labels, as `lora.data.parity.errors`.
+        types: config_type, frames, energy_frames and force_frames of them that have the label, and
+            RMSE and MAE of all labels, as `lora.data.parity.errors`.
         sizes: low and high (eV/Å) of |F_reference|, atoms, RMSE and MAE (meV/Å).
         directions: atoms with |F_reference| of at least `DIRECTED`, left_out, mean_cosine of the
             angle to the predicted force, turned_percent with a cosine below `TURNED`.
         relative: compositions of at least two frames, frames of them, left_out, and RMSE and MAE
             of energies relative to the mean of their composition in that set (meV/atom).
-        quantiles: quantity (energy, meV/atom; force, meV/Å), level, error: the size that no more
-            than this share of the errors is above.
+        quantiles: quantity (energy, meV/atom; force, meV/Å), level, error: the size that this
+            share of the errors is not above.
         frames: the worst frames: where each is from, force_rmse (meV/Å), energy_error (meV/atom),
             and atom, element and largest_error (meV/Å) of its worst force.
     """
@@ -131,10 +132,14 @@ def _forces(atoms: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def by_type(table: pd.DataFrame) -> pd.DataFrame:
     """Return the errors of all labels by config_type (see `Breakdown.types`)."""
-    rows = [
-        {"test_set": s, "config_type": name, "frames": part["structure"].nunique(), **errors(part)}
-        for (s, name), part in table.groupby(["test_set", "config_type"], sort=False)
-    ]
+    rows = []
+    for (s, name), part in table.groupby(["test_set", "config_type"], sort=False):
+        labelled = part.dropna(subset="reference")
+        row = {"test_set": s, "config_type": name, "frames": part["structure"].nunique()}
+        for quantity in ("energy", "force"):
+            own = labelled.loc[labelled["quantity"] == quantity, "structure"]
+            row[f"{quantity}_frames"] = own.nunique()
+        rows.append(row | errors(part))
     return _in_order(pd.DataFrame(rows), ["config_type"])
 
 

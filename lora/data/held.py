@@ -4,11 +4,13 @@ Of more than `HELD` structures each is read from a file of this process when it 
 some 30 microseconds.  The file has no name, lies in $TMPDIR and ends with the process.
 """
 
+import copy
 import os
 import pickle
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import overload
 
@@ -16,6 +18,16 @@ import numpy as np
 from ase import Atoms
 
 HELD = 10_000  # structures that are held in memory, with their graphs; of more, none is
+
+
+@contextmanager
+def naming_disk() -> Iterator[None]:
+    """Say of a full disk in this context that it is that of $TMPDIR."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or tempfile.gettempdir()
+        raise
 
 
 class Spool(Sequence[Atoms]):
@@ -30,15 +42,14 @@ class Spool(Sequence[Atoms]):
         Raises:
             OSError: $TMPDIR is full; the error names it.
         """
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as this object)
+        with naming_disk():
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as this object)
         self.ends = array("q", [0])
-        try:
-            for atoms in structures:
+        for atoms in structures:
+            with naming_disk():
                 self.ends.append(self.ends[-1] + self.file.write(pickle.dumps(atoms, -1)))
+        with naming_disk():
             self.file.flush()
-        except OSError as error:
-            error.filename = error.filename or tempfile.gettempdir()
-            raise
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -165,7 +176,7 @@ def changed(structures: Sequence[Atoms], change: Callable[[Atoms], None]) -> Seq
 
 
 class Joined(Sequence[Atoms]):
-    """Several sequences, one after the other, that are not all held in memory."""
+    """Several sequences, not all held in memory, one after the other; gives copies, as they do."""
 
     def __init__(self, *parts: Sequence[Atoms]) -> None:
         """Keep the parts.
@@ -189,7 +200,8 @@ class Joined(Sequence[Atoms]):
             return Some(self, range(*i.indices(len(self))))
         i = range(len(self))[i]
         part = int(np.searchsorted(self.ends, i, side="right")) - 1
-        return self.parts[part][i - int(self.ends[part])]
+        found = self.parts[part][i - int(self.ends[part])]
+        return copy.deepcopy(found) if isinstance(self.parts[part], list) else found
 
 
 def joined(*parts: Sequence[Atoms]) -> Sequence[Atoms]:

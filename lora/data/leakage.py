@@ -1,5 +1,6 @@
 """Find equal and nearly equal structures in two sets of a split."""
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from lora.data.fingerprint import fingerprint
-from lora.data.held import HELD
+from lora.data.held import HELD, naming_disk
 from lora.data.origin import origin_of
 from lora.data.structures import SETS
 
@@ -104,7 +105,10 @@ def _table(rows: Iterator[np.ndarray], n: int) -> np.ndarray:
     shape = n, len(first)
     table: np.ndarray = np.empty(shape)
     if n > HELD:
-        table = np.memmap(tempfile.TemporaryFile(), float, "w+", shape=shape)  # noqa: SIM115
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        with naming_disk():  # the room is taken now: later a full disk would end the process
+            os.posix_fallocate(file.fileno(), 0, table.nbytes)
+        table = np.memmap(file, float, "r+", shape=shape)
     table[0] = first
     for i, row in enumerate(rows, start=1):
         table[i] = row

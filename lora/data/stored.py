@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from lora.data.labels import QUANTITIES, WEIGHT, Keys
-from lora.errors import UserError
+from lora.errors import UserError, out_of_memory
 from lora.files.stored import HDF5, shards
 
 NONE = b"None"  # how MACE writes what is not there
@@ -39,8 +39,12 @@ def stored(path: Path, keys: Keys) -> Iterator[Atoms]:
         read = _hdf5 if file.suffix.lower() in HDF5 else _lmdb
         try:
             yield from read(file, keys.named())
-        except (OSError, KeyError, ValueError, TypeError, zlib.error) as error:
-            said = " ".join(str(error).split())
+        except UserError:
+            raise
+        except Exception as error:  # of h5py, lmdb, JSON, or of what a damaged frame holds
+            if out_of_memory(error) or getattr(error, "errno", None):
+                raise
+            said = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{file}: cannot be read ({said}); write it again") from None
 
 
@@ -48,7 +52,7 @@ def _hdf5(path: Path, names: dict[str, str]) -> Iterator[Atoms]:
     """Yield the structures of a file of MACE."""
     import h5py
 
-    with h5py.File(path) as file:
+    with h5py.File(path, "r", locking=False) as file:  # some parallel file systems lock nothing
         if not any(name.startswith("config_batch_") for name in file):
             raise UserError(f"{path}: is not what mace_prepare_data writes")
         for batch in _numbered(file, "config_batch_"):
@@ -101,11 +105,10 @@ def _lmdb(path: Path, names: dict[str, str]) -> Iterator[Atoms]:
     import lmdb
     import orjson
 
-    try:
-        opened = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-    except lmdb.Error as error:
-        raise ValueError(error) from None
-    with opened as env, env.begin() as read:
+    with (
+        lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env,
+        env.begin() as read,
+    ):
         gone = set(_values(read.get(DELETED), orjson) or [])
         for number in range(1, int(_values(read.get(NEXT), orjson) or 1)):
             row = read.get(str(number).encode())

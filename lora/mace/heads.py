@@ -12,6 +12,7 @@ import torch
 from ase import Atoms
 from torch import nn
 
+from lora.data.held import changed, hold
 from lora.data.labels import WEIGHT
 from lora.errors import UserError
 from lora.mace.door import Untyped, default_dtype, upstream
@@ -75,14 +76,15 @@ def own_head(model: Untyped, like: nn.Module) -> nn.Module:
     return out
 
 
-def mark_replay(structures: Sequence[Atoms], weight: float) -> list[Atoms]:
+def mark_replay(structures: Sequence[Atoms], weight: float) -> Sequence[Atoms]:
     """Return copies for the head `REPLAY`, with a weight in the loss.
 
     Args:
         structures: The replayed structures.
         weight: The weight of each in the loss, times the one that it has.
     """
-    marked = [atoms.copy() for atoms in structures]
-    for atoms in marked:
+
+    def mark(atoms: Atoms) -> None:
         atoms.info |= {HEAD: REPLAY, WEIGHT: weight * float(atoms.info.get(WEIGHT, 1.0))}
-    return marked
+
+    return changed(hold(atoms.copy() for atoms in structures), mark)

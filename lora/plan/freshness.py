@@ -79,20 +79,25 @@ class Files:
         if source is None or (path in self.coming and not source.is_file()):
             return ""
         path = source
-        files = shards(path) or [path]
-        found = [x.stat() for x in files]
-        state = [sum(x.st_size for x in found), max(x.st_mtime_ns for x in found)]
+        files = shards(path)
+        state = [x for one in files or [path] for x in _state(one, bool(files))]
         entry = self.known.get(str(path))
-        if entry is None or entry[:2] != state:
-            entry = [*state, digest(*files)]
+        if entry is None or entry[:-1] != state:
+            entry = [*state, digest(*(files or [path]))]
             self.known[str(path)] = entry
-        return str(entry[2])
+        return str(entry[-1])
 
     def seal(self, receipt: Path) -> dict[str, Any]:
         """Return the seal of a receipt; each is read once."""
         if receipt not in self.seals:
             self.seals[receipt] = read_seal(receipt)
         return self.seals[receipt]
+
+
+def _state(path: Path, named: bool) -> list[Any]:
+    """Return size and time of change of a file, after its name where that counts."""
+    found = path.stat()
+    return [*([path.name] if named else []), found.st_size, found.st_mtime_ns]
 
 
 def stamp(job: Job, needed: dict[str, Job], files: Files) -> dict[str, Any]:

@@ -278,7 +278,7 @@ class _Maker(DataJobs):
             "missed": times_of(self.layout.missed),
         }
         settings.pop("live")  # turning it on retrains and logs nothing again
-        pages = (key_of("report", "summary"), key_of("report", "figures"))
+        pages = [job.key for job in self.pages()]
         needs = (*self.trained, *self.every("merge", "evaluate", "check"), "choose", *pages)
         code = (
             "lora.steps.track",

@@ -14,7 +14,7 @@ from lora.report import dashboard_frames as frames
 from lora.report.comparison import Errors
 from lora.report.dashboard_page import render
 from lora.report.dashboard_points import Points, columns, parallel, scatter
-from lora.report.first_figures import epochs_of
+from lora.report.first_figures import epochs_of, histories
 from lora.selection.choose import read_choice
 from lora.selection.raced import read_races
 from lora.selection.results import intact, read_results
@@ -36,9 +36,7 @@ def write(sweep: Sweep) -> list[Path]:
     results = read_results(sweep, "choose")
     errors = Errors.of_sweep(sweep, results, choice.metric)
     points = Points.of(sweep, errors, choice)
-    known = [x for x in sweep.trained_points if x in errors.group_of]
-    files = {x: sweep.training(x) / "metrics.jsonl" for x in known}
-    epochs = epochs_of({x: file for x, file in files.items() if file.is_file()})
+    epochs = epochs_of(histories(sweep, errors))
     found = frames.Frames.of(pd.read_parquet(intact(layout.parity(choice.point))))
     space, told = frames.structures(found, frames.read_atoms(layout, found.worst))
     numbers = columns(points)

@@ -19,6 +19,7 @@ from lora.data.origin import origin_of
 from lora.data.structures import load_structures
 from lora.plan.layout import Layout
 from lora.report.dashboard_style import CHOSEN, COLOURS, Chooser, Panel, short, styled
+from lora.report.first_figures import LABELS
 
 WORST = 10  # frames of each set
 ATOMS = 10_000  # of all structures together; the page has to stay small
@@ -27,11 +28,6 @@ LARGEST = 500  # of these
 BOND = 1.2  # sums of covalent radii, up to which a bond is drawn
 ARROW = 1.0  # Å, the length of the largest error of a force
 FRAME = ["test_set", "source_file", "frame", "structure"]
-UNITS = {
-    "energy": ("energy - mean", "eV/atom"),
-    "force": ("force component", "eV/Å"),
-    "stress": ("stress component", "eV/Å³"),
-}
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def parity(frames: Frames, point: str) -> Panel:
         frames: The frames and errors of the model.
         point: Its name.
     """
-    kinds = [x for x in UNITS if (frames.table["quantity"] == x).any()]
+    kinds = [x for x in LABELS if (frames.table["quantity"] == x).any()]
     sets = list(dict.fromkeys(frames.frames["test_set"]))
     figure, said = make_subplots(1, max(1, len(kinds)), horizontal_spacing=0.1), []
     for column, kind in enumerate(kinds, start=1):
@@ -117,7 +113,7 @@ def parity(frames: Frames, point: str) -> Panel:
                     legendgroup=name,
                     showlegend=column == 1,
                     meta="numbers",
-                    hovertemplate=f"{name}: error %{{text}} m{UNITS[kind][1]}<extra></extra>",
+                    hovertemplate=f"{name}: error %{{text}} m{LABELS[kind][1]}<extra></extra>",
                 ),
                 1,
                 column,
@@ -139,7 +135,7 @@ def parity(frames: Frames, point: str) -> Panel:
             1,
             column,
         )
-        label, unit = UNITS[kind]
+        label, unit = LABELS[kind]
         figure.update_xaxes(title=f"reference {label} ({unit})", constrain="domain", col=column)
         same = {"scaleanchor": f"x{column}", "scaleratio": 1, "constrain": "domain"}
         figure.update_yaxes(same, title=f"predicted ({unit})", col=column)
@@ -262,8 +258,10 @@ def _traces(atoms: Atoms, off: np.ndarray) -> list[Scatter3d]:
 
 def _camera(at: np.ndarray) -> dict[str, Any]:
     """Return a camera that looks at atoms, [n, 3] (Å), from where they are the broadest."""
-    _, _, axes = np.linalg.svd(at - at.mean(axis=0), full_matrices=True)
-    eye, up = (dict(zip("xyz", short(x, 4), strict=True)) for x in (1.4 * axes[2], axes[1]))
+    off = at - at.mean(axis=0)
+    _, axes = np.linalg.eigh(off.T @ off)  # the narrowest first
+    narrow, middle = axes[:, 0], axes[:, 1]
+    eye, up = (dict(zip("xyz", short(x, 4), strict=True)) for x in (1.4 * narrow, middle))
     return {"eye": eye, "up": up, "projection": {"type": "orthographic"}}
 
 

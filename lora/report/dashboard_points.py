@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import cycle
 from textwrap import wrap
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure, Parcoords, Scatter
 
+from lora.catalogue.colours import METHODS, OTHER
 from lora.catalogue.columns import BY_KEY, ERRORS, FORCE, VALID
 from lora.catalogue.methods import ADAPTERS
 from lora.plan.points import FOUNDATION
@@ -17,7 +17,6 @@ from lora.plan.sweep import Sweep
 from lora.report.comparison import Errors
 from lora.report.dashboard_style import (
     CHOSEN,
-    COLOURS,
     SYMBOLS,
     Chooser,
     Panel,
@@ -105,7 +104,7 @@ class Points:
             labels,
             groups,
             _varied(sweep, table),
-            dict(zip(kinds, cycle(COLOURS), strict=False)),
+            {x: METHODS.get(x, OTHER) for x in kinds},
             f"{VALID}/{choice.metric}",
             choice.point,
         )

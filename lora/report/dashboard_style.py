@@ -8,9 +8,11 @@ import numpy as np
 from plotly.graph_objects import Figure
 from plotly.io import templates
 
+from lora.catalogue.colours import CHOSEN as CHOSEN
+
 templates.default = None  # the page holds one, once for all figures
 TEMPLATE = "simple_white"
-CHOSEN = "#D55E00"  # of Okabe and Ito's colours; the others, those that are seen on white
+# of Okabe and Ito's colours, those that are seen on white
 COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#999999", "#E69F00")
 GREY = "#595959"
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "x", "hexagon")
@@ -101,7 +103,8 @@ def axis(values: Any) -> dict[str, Any]:
     if not wide(values):
         return {"type": "linear"}
     found = np.asarray(values, dtype=float)
-    low, high = np.floor(np.log10([np.nanmin(found), np.nanmax(found)])).astype(int)
+    found = found[np.isfinite(found)]
+    low, high = np.floor(np.log10([found.min(), found.max()])).astype(int)
     firsts = (1, 2, 5) if high - low < 3 else (1,)
     ticks = [first * 10.0**k for k in range(low - 1, high + 2) for first in firsts]
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{x:.6g}" for x in ticks]}

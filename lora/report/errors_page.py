@@ -79,7 +79,7 @@ PARTS = (
         "Energies by config_type",
         "RMSE and MAE of the energies of the frames of a config_type.",
         {"config_type": "config_type"},
-        {"frames": "frames"},
+        {"energy_frames": "frames"},
         ENERGIES,
     ),
     Part(
@@ -87,7 +87,7 @@ PARTS = (
         "Forces by config_type",
         "RMSE and MAE of the force components of the frames of a config_type.",
         {"config_type": "config_type"},
-        {"frames": "frames"},
+        {"force_frames": "frames"},
         FORCES,
     ),
     Part(
@@ -144,9 +144,9 @@ FRAMES = {
     "element": ("element", ""),
 }
 WORST_NOTE = (
-    f"The {WORST} frames with the largest RMSE of their force components. The error of one force "
-    "is the length of the difference; frames and atoms count from 0. Wrong labels are found here, "
-    "too."
+    f"The {WORST} frames of all sets with the largest RMSE of their force components. Wrong labels "
+    "are found here, too. The error of one force is the length of the difference; frames and atoms "
+    "count from 0."
 )
 
 

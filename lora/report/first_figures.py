@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora.catalogue.columns import BY_KEY, ENERGY, FORCE, VALID
+from lora.catalogue.columns import BY_KEY, ENERGY, FORCE, SYSTEM, VALID
 from lora.catalogue.endings import Ending
 from lora.plan.sweep import Sweep
 from lora.report.comparison import Errors
@@ -28,7 +28,11 @@ from lora.selection.results import intact
 from lora.selection.table import BASELINES, LORA, QUANTITIES
 
 Drawn = tuple[Figure, pd.DataFrame]  # a figure and its numbers
-LABELS = {"energy": ("energy - mean", "eV/atom"), "force": ("force component", "eV/Å")}
+LABELS = {  # of the axes of parity plots, and the unit
+    "energy": ("energy - mean", "eV/atom"),
+    "force": ("force component", "eV/Å"),
+    "stress": ("stress component", "eV/Å³"),
+}
 
 
 def methods(errors: Errors, chosen: str) -> Drawn:
@@ -96,7 +100,7 @@ def epochs_of(files: Mapping[str, Path]) -> pd.DataFrame:
     parts = []
     for point, file in files.items():
         lines = [json.loads(line) for line in intact(file).read_text().splitlines()]
-        parts.append(pd.DataFrame(lines).assign(point=point))
+        parts.append(pd.DataFrame(lines).drop(columns=SYSTEM, errors="ignore").assign(point=point))
     names = [f"valid_{ENERGY}", f"valid_{FORCE}"]
     return pd.concat(parts) if parts else pd.DataFrame(columns=["epoch", *names, "point"])
 
@@ -142,7 +146,8 @@ def parity(table: pd.DataFrame, point: str) -> Drawn:
     table = table[table["test_set"] != VALID].dropna(subset="reference")
     by = "config_type" if table["test_set"].nunique() == 1 else "test_set"
     figure, axes = panels(2, 3.2)
-    for (quantity, (label, unit)), ax in zip(LABELS.items(), axes, strict=True):
+    for quantity, ax in zip(("energy", "force"), axes, strict=True):
+        label, unit = LABELS[quantity]
         part = table[table["quantity"] == quantity]
         if part.empty:
             ax.set_axis_off()

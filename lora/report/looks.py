@@ -11,22 +11,22 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from lora.catalogue import colours
+from lora.catalogue.colours import CHOSEN as CHOSEN
 from lora.selection.table import LORA
 
-CHOSEN, GREY = "#D55E00", "#BBBBBB"
+GREY = "#BBBBBB"
 Line = str | tuple[int, tuple[int, ...]]  # as matplotlib names it
-METHODS: dict[str, tuple[str, Line]] = {  # colour and line
-    "lora": ("#0072B2", "-"),
-    "lora_replay": ("#56B4E9", "-"),
-    "full": ("#000000", "--"),
-    "full_replay": ("#E69F00", "-."),
-    "freeze": ("#CC79A7", ":"),
-    "foundation": ("#7F7F7F", (0, (5, 2, 1, 2, 1, 2))),
+LINES: dict[str, Line] = {
+    "lora": "-",
+    "lora_replay": "-",
+    "full": "--",
+    "full_replay": "-.",
+    "freeze": ":",
+    "foundation": (0, (5, 2, 1, 2, 1, 2)),
 }
-OTHER: tuple[str, Line] = (
-    "#009E73",
-    (0, (3, 1, 1, 1)),
-)  # of a kind of adapter that is not named above
+METHODS = {name: (colours.METHODS[name], line) for name, line in LINES.items()}
+OTHER: tuple[str, Line] = (colours.OTHER, (0, (3, 1, 1, 1)))
 MARKERS = "osD^vPX<>*"  # of alphas, the lowest first
 BASELINE = "h"  # the marker of what has no alpha
 FEW = 8  # LoRA points that are told apart

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.columns import ENERGY, FORCE
 from lora.catalogue.endings import Ending
 from lora.errors import UserError
 from lora.files.sealed import read_json
@@ -69,7 +70,11 @@ def _evaluate(found: Content) -> str:
     if not found:
         return ""
     of = {x: one["sets"]["test"] for x, one in found.items()}
-    name = min(of, key=lambda x: of[x]["rmse_f_mev_per_a"] or 0.0)
+    known = [x for x in (FORCE, ENERGY) if all(one.get(x) is not None for one in of.values())]
+    if not known:
+        return ""
+    key = known[0]
+    name = min(of, key=lambda x: of[x][key])
     return f"test {_error(of[name])}{_best(name, found)}"
 
 

@@ -143,7 +143,8 @@ def _write(package: Package, folder: Path, model_id: str, run_id: str) -> None:
     rows = ColSpec(Array(Array(DataType.double)), FORCES)
     outputs = Schema([ColSpec(DataType.double, ENERGY), rows])
     # a local version, 2.13.0+cpu, is of the machine that trained
-    pinned = [f"{x}=={str(version_of(x)).partition('+')[0]}" for x in NEEDED]
+    known = {x: str(version_of(x) or "").partition("+")[0] for x in NEEDED}
+    pinned = [f"{x}=={version}" if version else x for x, version in known.items()]
     mlflow.pyfunc.save_model(
         str(folder),
         loader_module=package.loader.stem,
@@ -156,7 +157,7 @@ def _write(package: Package, folder: Path, model_id: str, run_id: str) -> None:
         pip_requirements=pinned,
         metadata=package.facts,
     )
-    (folder / "README.md").write_text(package.description)
+    (folder / "README.md").write_text(package.description, encoding="utf-8")
 
 
 def _add_version(store: Store, package: Package, model: Any, run_id: str) -> Any:

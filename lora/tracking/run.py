@@ -117,7 +117,7 @@ def read_run(
     metrics += [metric for line in training.history for metric in epoch_metrics(line)]
     if chosen:
         folders = (layout.table.parent, layout.figures)
-        files += sorted(x for folder in folders for x in folder.glob("*") if x.is_file())
+        files += sorted(x for folder in folders for x in folder.glob("[!.]*") if x.is_file())
     tags = _tags(result) | {"chosen": str(chosen)}
     tags |= {"race": f"stopped at rung {rung}"} if rung else {}
     said = json.dumps([params, metrics, tags, judged.failed, digest(*files)], sort_keys=True)

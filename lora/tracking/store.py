@@ -1,6 +1,6 @@
 """Talk to an MLflow store: experiments, runs found again by their tags, metrics in batches.
 
-The only module that imports mlflow.  What a sweep writes there comes from its files (`track`), or,
+The only module that talks to it.  What a sweep writes there comes from its files (`track`), or,
 while it runs, from its trainings (`live`); both name metrics alike and stamp them with the time
 that stands in the file, so that what is written twice is there once.
 """

@@ -4,9 +4,8 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from lora.catalogue.colours import COLOURS, GREY
+from lora.catalogue.colours import METHODS, OTHER
 from lora.catalogue.columns import BY_KEY, EPOCH_METRICS, FORCE, ROWS, VALID
-from lora.catalogue.methods import METHODS
 from lora.plan.points import FOUNDATION
 from lora.tracking.run import FAILED
 
@@ -20,7 +19,7 @@ COLOUR = "mlflow.runColor"  # tag of the colour that a person gives to a run in 
 
 def colour_of(method: str) -> str:
     """Return the colour of the runs of a method."""
-    return dict(zip(METHODS, COLOURS, strict=False)).get(method, GREY)
+    return METHODS.get(method, OTHER)
 
 
 def _columns() -> list[str]:

@@ -150,6 +150,22 @@ def test_damaged_files_are_one_line(form: str, tmp_path: Path) -> None:
         read_structures(tmp_path / "other.h5")
 
 
+@pytest.mark.parametrize("form", ["h5", "lmdb"])
+def test_a_file_damaged_in_its_middle_is_one_line(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data.{form}"
+    (as_hdf5 if form == "h5" else as_lmdb)(path, labelled())
+    whole, failed = path.read_bytes(), 0
+    whole = whole[:200_000]  # an LMDB is as long as its map
+    for start in range(0, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:start] + b"\xff" * 300 + whole[start + 300 :])
+        try:
+            read_structures(path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            failed += 1
+    assert failed > 5
+
+
 # --- held in a file
 
 
