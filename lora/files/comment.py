@@ -12,14 +12,16 @@ SHOWN = 40  # characters of a line in a message
 PLAIN_KINDS = "SRRR"  # of atoms whose columns are not named
 MOST_COLUMNS = 1000  # of an atom; a frame with more is a slip, and takes all memory
 TYPES = {"S": "text", "R": "a number", "I": "a whole number", "L": "T or F"}
+# Possessive quantifiers would say that nothing is ever taken back, but those of Python before 3.11.5
+# match wrongly; here nothing after a part can fail, so that nothing is.
 # as ASE takes it: quotes and brackets hold spaces, and one that is not closed holds the rest
 HELD = tuple(
-    rf"{first}(?:\\.|[^\\{last}])*+{last}"
+    rf"{first}(?:\\.|[^\\{last}])*{last}"
     for first, last in (('"', '"'), ("'", "'"), (r"\{", r"\}"), (r"\[", r"\]"))
 )
 PART = rf"""\\.|{"|".join(f"{x}?" for x in HELD)}|[^\s=\\"'\{{\[]"""
-ITEM = re.compile(rf"((?:{PART})++)(\s*+=(\s*+)((?:{PART}|=)*+))?+|\s++|(=)|.", re.DOTALL)
-CLOSED = re.compile(rf"""(?:\\.|{"|".join(HELD)}|[^\\"'\{{\[])*+""", re.DOTALL)
+ITEM = re.compile(rf"((?:{PART})+)(\s*=(\s*)((?:{PART}|=)*))?|\s+|(=)|.", re.DOTALL)
+CLOSED = re.compile(rf"""(?:\\.|{"|".join(HELD)}|[^\\"'\{{\[])*""", re.DOTALL)
 SWALLOWED = re.compile(r"[^\s=\\\"'\{\[]+=")  # an item where a value should be
 EMPTY = re.compile(r"""(?:(?:\\.|[^\\])*=)?(?:""|''|\[\]|\{\})*""", re.DOTALL)
 QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
