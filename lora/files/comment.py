@@ -12,8 +12,8 @@ SHOWN = 40  # characters of a line in a message
 PLAIN_KINDS = "SRRR"  # of atoms whose columns are not named
 MOST_COLUMNS = 1000  # of an atom; a frame with more is a slip, and takes all memory
 TYPES = {"S": "text", "R": "a number", "I": "a whole number", "L": "T or F"}
-# Possessive quantifiers would say that nothing is ever taken back, but those of Python before 3.11.5
-# match wrongly; here nothing after a part can fail, so that nothing is.
+# Possessive quantifiers would say that nothing is ever taken back, but before Python 3.11.5 they
+# match wrongly.  Here nothing after a part can fail, so that nothing is taken back.
 # as ASE takes it: quotes and brackets hold spaces, and one that is not closed holds the rest
 HELD = tuple(
     rf"{first}(?:\\.|[^\\{last}])*{last}"

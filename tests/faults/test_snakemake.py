@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load
 
 from lora.cli.status import status
-from tests.support.sweep import ROOT, Sweep
+from tests.support.sweep import ROOT, Sweep, unwrapped
 
 pytestmark = pytest.mark.slow
 CLOCKS = ["train_seconds", "gpu_hours", "peak_memory_mb", "atoms_per_second"]
@@ -100,7 +100,7 @@ def test_trainings_that_fail_stop_no_report(whole: Short, tmp_path: Path, told: 
         "full_s3": "RuntimeError: CUDA error: an illegal memory access",
     }.items():
         assert ends[point] == "failed" and table.loc[point, "rmse_f_mev_per_a"].isna().all()
-        assert f"Failed, and left out of all comparisons: {point}: {why}" in printed
+        assert f"Failed, and left out of all comparisons: {point}: {why}" in unwrapped(printed)
         assert why in (sweep.home / "out/report/sweep.html").read_text()
     assert "Chosen: lora_r1_a0.5_s3." in printed and "against full" not in printed
     rows = {row["point"]: row for row in status(sweep.home / "out")}

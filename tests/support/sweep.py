@@ -25,6 +25,11 @@ CORES = ["--cores", "2", "--set-threads"]
 CORES += [f"{rule}=1" for rule in ("audit", "e0s", "replay", "thorough")]
 
 
+def unwrapped(text: str) -> str:
+    """Return a text whose lines are as long as they were before the terminal's width broke them."""
+    return " ".join(text.split())
+
+
 class Sweep:
     """A copy of the workflow with data of its own, as a user would have it."""
 

@@ -18,7 +18,7 @@ from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep as Plan
 from tests.support import counts
 from tests.support.store import all_of
-from tests.support.sweep import CORES, Sweep
+from tests.support.sweep import CORES, Sweep, unwrapped
 from tests.support.trainings import lines_of
 
 pytestmark = pytest.mark.slow
@@ -144,8 +144,9 @@ def test_the_report_says_who_was_stopped_when_and_why(raced: Raced) -> None:
         "end with all seeds. It took 44 epochs, 55% of the 80 of the grid at full length."
     )
     for text in (race, raced.printed, (raced.out / "report/choice.html").read_text()):
-        assert said in text
-        assert re.search(r"In \d+% of 2,000 draws of seeds and rungs lora_\S+ is the best", text)
+        whole = unwrapped(text)
+        assert said in whole
+        assert re.search(r"In \d+% of 2,000 draws of seeds and rungs lora_\S+ is the best", whole)
     numbers = pd.read_csv(raced.out / "report/race.csv", index_col=0)
     assert set(numbers.index) == {*found["stopped"], *found["kept"]}
     curves = (

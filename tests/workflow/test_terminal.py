@@ -84,9 +84,10 @@ def test_other_modes_say_what_snakemake_says(
 
 
 def test_an_error_of_a_group_has_the_log_of_the_cluster(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what has gone wrong in a line does not end the lines."""
+    monkeypatch.setattr(logging, "raiseExceptions", True)  # libraries of other tests turn it off
     from snakemake.settings.types import OutputSettings
     from snakemake_interface_logger_plugins.common import LogEvent
 
