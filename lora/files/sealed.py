@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from lora.errors import UserError
 
+CHUNK = 1 << 16  # bytes that are read at a time: little, as where memory ran out too
 FORMAT = 1  # of sealed files; raised when an older version could not read them
 SEAL = {"format", "digest", "files"}  # what a seal holds, and that of a receipt
 STAMPED = SEAL | {"stamp", "stamp_digest"}
@@ -292,8 +293,11 @@ def sha256(path: str | Path) -> str:
     Args:
         path: The file.
     """
+    total = hashlib.sha256()
     with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        while part := handle.read(CHUNK):
+            total.update(part)
+    return total.hexdigest()
 
 
 def digest(*paths: str | Path) -> str:

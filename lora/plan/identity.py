@@ -172,7 +172,9 @@ def unfinished(layout: Layout, files: Iterable[Path]) -> list[Path]:
         layout: The paths of the sweep.
         files: Some that do not match their seals.
     """
-    return [x for x in files if layout.receipt_of(x) is None or x == layout.queue]
+    of_no_job = (layout.identity, layout.plan, layout.tries)  # these are never half written
+    begun = [x for x in files if x not in of_no_job]
+    return [x for x in begun if layout.receipt_of(x) is None or x == layout.queue]
 
 
 def is_open(layout: Layout, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -81,6 +82,19 @@ def test_no_flipped_bit_is_silent(sweep: Sweep, told: Callable) -> None:
             path.write_bytes(before)
     assert found["found"] > 5 * found["harmless"]
     told("a bit flipped in any file of a finished sweep", found["found"], "by verify", "equal")
+
+
+def test_files_that_no_job_makes_are_checked_too(sweep: Sweep) -> None:
+    """They have no receipt, as have files of jobs that were ended, which are passed over."""
+    layout = Layout(sweep.home / "out")
+    for path in (layout.identity, layout.plan, layout.tries):
+        before = path.read_text()
+        path.write_text(before[:-4] + chr(ord(before[-4]) ^ 1) + before[-3:])
+        try:
+            with pytest.raises(UserError, match=re.escape(str(path))):
+                verify(layout.results)
+        finally:
+            path.write_text(before)
 
 
 @pytest.mark.parametrize("name", ["seal", "digest", "files", "stamp", "stamp_digest", "format"])
