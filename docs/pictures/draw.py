@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY, _ = COLOURS
 SIZE = (1180, 1500)
-KEPT = (980, 900)  # the verdict and the first figures
+KEPT = (980, 1030)  # the verdict, and the figure of ranks and alphas
 
 
 def first_page(results: Path) -> None:
