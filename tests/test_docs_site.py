@@ -131,7 +131,8 @@ def command(line: str) -> None:
         assert f"\n{words[1]}: .venv/ready" in (ROOT / "Makefile").read_text()
     elif words[0] in ("python", "cp"):
         assert (ROOT / words[1]).is_file()
-        if "__main__" in (ROOT / words[1]).read_text():  # imported, it does nothing yet
+        # imported, a script that has a main does nothing yet
+        if words[0] == "python" and "__main__" in (ROOT / words[1]).read_text():
             runpy.run_path(str(ROOT / words[1]), run_name="imported")
     else:
         assert line in ("source .venv/bin/activate", "export TMPDIR=/scratch/$USER"), line
