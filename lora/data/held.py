@@ -8,6 +8,7 @@ import copy
 import os
 import pickle
 import tempfile
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,25 @@ def naming_disk() -> Iterator[None]:
         raise
 
 
-class Spool(Sequence[Atoms]):
+class Outside(Sequence[Atoms], ABC):
+    """Structures that are not all held in memory; neither are slices of them."""
+
+    @abstractmethod
+    def one(self, i: int) -> Atoms:
+        """Return a structure by its number, from 0 on."""
+
+    @overload
+    def __getitem__(self, i: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
+
+    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
+        place = range(len(self))[i]
+        return Some(self, place) if isinstance(place, range) else self.one(place)
+
+
+class Spool(Outside):
     """Structures in a file; each is a copy of its own whenever it is asked for."""
 
     def __init__(self, structures: Iterable[Atoms]) -> None:
@@ -54,22 +73,15 @@ class Spool(Sequence[Atoms]):
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    @overload
-    def __getitem__(self, i: int) -> Atoms: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
-
-    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
-        if isinstance(i, slice):
-            return Some(self, range(*i.indices(len(self))))
-        start, end = self.ends[range(len(self))[i]], self.ends[range(1, len(self) + 1)[i]]
+    def one(self, i: int) -> Atoms:
+        """Return a structure by its number, from 0 on."""
+        start, end = self.ends[i], self.ends[i + 1]
         # with its place, because processes that were forked share the position in the file
         made: Atoms = pickle.loads(os.pread(self.file.fileno(), end - start, start))
         return made
 
 
-class Some(Sequence[Atoms]):
+class Some(Outside):
     """Some structures of a sequence that is not held in memory."""
 
     def __init__(self, whole: Sequence[Atoms], indices: Sequence[int]) -> None:
@@ -85,15 +97,8 @@ class Some(Sequence[Atoms]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, i: int) -> Atoms: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
-
-    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
-        if isinstance(i, slice):
-            return Some(self.whole, self.indices[i])
+    def one(self, i: int) -> Atoms:
+        """Return a structure by its number, from 0 on."""
         return self.whole[self.indices[i]]
 
 
@@ -132,7 +137,7 @@ def some(structures: Sequence[Atoms], indices: Sequence[int]) -> Sequence[Atoms]
     return Some(structures, indices)
 
 
-class Changed(Sequence[Atoms]):
+class Changed(Outside):
     """Structures of a sequence that is not held in memory, each changed when it is asked for."""
 
     def __init__(self, whole: Sequence[Atoms], change: Callable[[Atoms], None]) -> None:
@@ -147,15 +152,8 @@ class Changed(Sequence[Atoms]):
     def __len__(self) -> int:
         return len(self.whole)
 
-    @overload
-    def __getitem__(self, i: int) -> Atoms: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
-
-    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
-        if isinstance(i, slice):
-            return Some(self, range(*i.indices(len(self))))
+    def one(self, i: int) -> Atoms:
+        """Return a structure by its number, from 0 on."""
         atoms = self.whole[i]
         self.change(atoms)
         return atoms
@@ -175,7 +173,7 @@ def changed(structures: Sequence[Atoms], change: Callable[[Atoms], None]) -> Seq
     return structures
 
 
-class Joined(Sequence[Atoms]):
+class Joined(Outside):
     """Several sequences, not all held in memory, one after the other; gives copies, as they do."""
 
     def __init__(self, *parts: Sequence[Atoms]) -> None:
@@ -189,16 +187,8 @@ class Joined(Sequence[Atoms]):
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    @overload
-    def __getitem__(self, i: int) -> Atoms: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Atoms]: ...
-
-    def __getitem__(self, i: int | slice) -> Atoms | Sequence[Atoms]:
-        if isinstance(i, slice):
-            return Some(self, range(*i.indices(len(self))))
-        i = range(len(self))[i]
+    def one(self, i: int) -> Atoms:
+        """Return a structure by its number, from 0 on."""
         part = int(np.searchsorted(self.ends, i, side="right")) - 1
         found = self.parts[part][i - int(self.ends[part])]
         return copy.deepcopy(found) if isinstance(self.parts[part], list) else found
