@@ -18,6 +18,7 @@ from lora.training.inputs import Inputs, TrainFiles, Watch
 from lora.training.interrupt import Interrupt
 from lora.training.results import note_failures
 from lora.training.session import Session
+from lora.training.spare import Spare
 
 __all__ = ["Base", "Limits", "Run", "TrainFiles", "train", "train_pack"]
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def _train(session: Session, waited: bool) -> list[dict[str, Any]]:
         waited: True where another process was at work in the folder before.
     """
     made: list[dict[str, Any]] = []
+    spare = Spare()
     try:
         made += session.load().made_before()
         if session.folders:
@@ -124,6 +126,7 @@ def _train(session: Session, waited: bool) -> list[dict[str, Any]]:
     except (UserError, Paused):
         raise
     except Exception as error:  # of torch, a driver, a bug: it may be of these points alone
+        spare.give_back()
         if isinstance(error, OSError) and not out_of_memory(error):
             raise
         if not session.inputs.limits.give_up or rank_and_size()[1] > 1:

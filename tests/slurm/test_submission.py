@@ -90,12 +90,12 @@ def test_no_job_asks_for_more_than_its_partition_allows(
 
     Beside that, it has the threads of the profile, whatever cores this machine has.
     """
-    sweep.one_point(24)
-    sweep.fill_in(slurm_partition="minute")
-    sweep.change_profile(retries=9)  # a busy machine comes less far in a minute
+    sweep.one_point(14)  # 28 steps of 2 s: more than a minute has after its start and its reserve
+    sweep.fill_in(slurm_partition="minute", mem_mb=1000)
+    sweep.change_profile(retries=29)  # a busy machine comes less far in a minute
     sweep.change_profile(set_threads={"train": 7})
     slow(sweep.home, 2.0)
-    sweep.finish(sweep.start("--until", "train"))
+    sweep.finish(sweep.start("--until", "train"), seconds=1500)
     tries = [x.stem for x in logs_of(sweep)]
     assert len(tries) > 1
     ran = {job["JobId"]: job for job in cluster.jobs()}

@@ -151,7 +151,7 @@ class ForTests(warm.Server):
     def fork(self, request: warm.Request, files: list[int], connection: socket.socket) -> int:
         """Fork for a command, and write it down."""
         pid = super().fork(request, files, connection)
-        print(pid, request["program"], *request["arguments"][:2], flush=True)
+        print(pid, request["program"], *request["arguments"][:2], request["folder"], flush=True)
         return pid
 
 

@@ -122,10 +122,11 @@ def test_killed_with_its_client(training: Callable, tmp_path: Path) -> None:
     assert not works(tmp_path)
 
 
-def test_kill_of_the_command_ends_its_client(training: Callable) -> None:
+def test_kill_of_the_command_ends_its_client(training: Callable, tmp_path: Path) -> None:
     process = training()
     lines = Path(os.environ[forkserver.HOME], "log").read_text().splitlines()
-    pid = next(int(x.split()[0]) for x in reversed(lines) if "mace-lora train" in x)
+    own = [x for x in lines if "mace-lora train" in x and x.endswith(f" {tmp_path / 'chain'}")]
+    pid = int(own[-1].split()[0])
     os.kill(pid, signal.SIGKILL)
     assert process.wait(10) == -signal.SIGKILL
 
