@@ -22,6 +22,7 @@ class Method:
         baseline: Whether it can stand in `baselines`.
         rates: The learning rates of a sweep whose config names none, so that a baseline is tuned.
         adapter: Whether it trains adapters, of the kind of its name in `lora/adapters/kinds.py`.
+        can_be_cut: Whether lower ranks can be cut from its adapters, as the kind says.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Method:
     baseline: bool = False
     rates: tuple[float, ...] = ()
     adapter: bool = False
+    can_be_cut: bool = False
 
     def defaults(self) -> dict[str, float]:
         """Return the settings that depend on the method, those that are set."""
@@ -46,6 +48,7 @@ ROWS = (
         *("lora", "lora", "the low-rank factors of the adapted layers"),
         *(1e-2, 0.99, 10.0),
         adapter=True,
+        can_be_cut=True,
     ),
     Method(
         *("full", "full", "all weights"),
@@ -75,6 +78,9 @@ TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the secti
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
 STARTS = ("documented", "upstream")  # of the factor A
+# which layers are adapted: the switches of `targets` that each placement turns on
+PLACEMENTS = {"linear": (), "all": ("skip_tp", "symmetric_contraction")}
+PLACEMENT = "linear"  # the default
 # the terms of MACE's losses, each with a weight of its name in the settings: energy_weight, ...
 LOSS_TERMS = {
     "weighted": ("energy", "forces"),

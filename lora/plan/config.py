@@ -10,8 +10,9 @@ from pydantic import Field
 from lora.catalogue import checks as check_rows
 from lora.catalogue import engines as engine_rows
 from lora.catalogue.bounds import Bounds
-from lora.catalogue.methods import BASELINES, BY_NAME, DTYPES
+from lora.catalogue.methods import ADAPTERS, BASELINES, BY_NAME, DTYPES
 from lora.plan.config_data import Audit, Data, E0s, Foundation, Split
+from lora.plan.config_grid import Grid
 from lora.plan.config_race import RACE, Polish, Race, Rules
 from lora.plan.sections import SWEPT, CheckSettings, Limits, Methods, Section, Training
 from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
@@ -25,7 +26,6 @@ from lora.plan.values import (
     integer,
     matching,
     name_or,
-    number,
     one_of,
     tuple_of,
 )
@@ -35,50 +35,6 @@ METRICS = ("rmse_f_mev_per_a", "mae_f_mev_per_a", "rmse_e_mev_per_atom", "mae_e_
 MODEL_RULE = "is no name of a model; use letters, digits, spaces and _.-, a letter or digit first"
 FEW = 100  # points whose merged models are all kept, where the config leaves it open
 CHECK_LIST = tuple_of(one_of(check_rows.NAMES))
-
-
-def _grid(name: str) -> Any:
-    """Return the type of a list of values of one training setting."""
-    option = OPTIONS[name]
-    one = integer(option.bounds) if option.kind is int else number(option.bounds)
-    return tuple_of(bool if option.kind is bool else one, least=1)
-
-
-class Grid(Section):
-    """The LoRA points: every combination of the lists is one."""
-
-    rank: Annotated[tuple[int, ...], As(_grid("rank"))] = Field(
-        default=(DEFAULTS["rank"],),
-        description="The ranks of the factors A and B. Typical values are 2 to 16.",
-    )
-    alpha: Annotated[tuple[float, ...], As(_grid("alpha"))] = Field(
-        default=(int(DEFAULTS["alpha"]),), description="The numerators of the LoRA scaling."
-    )
-    seed: Annotated[tuple[int, ...], As(_grid("seed"))] = Field(
-        default=(DEFAULTS["seed"],),
-        description="The random seeds of the start values of A and of the order of the "
-        "structures. The baselines use them, too.",
-    )
-    replay: Annotated[tuple[bool, ...], As(_grid("replay"))] = Field(
-        default=(DEFAULTS["replay"],),
-        description="Whether to train on structures of the foundation model's own kind, too, with "
-        "a second head (MACE's multihead fine-tuning), of which only the new head is shipped. "
-        "[false, true] compares both. It needs replay.file.",
-    )
-    train_fraction: Annotated[tuple[float, ...], As(_grid("train_fraction"))] = Field(
-        default=(int(DEFAULTS["train_fraction"]),),
-        description="The shares of the training set, each with the whole grid and the baselines, "
-        "for a learning curve. A smaller share lies within a larger one. The model is chosen among "
-        "the points of the largest share.",
-    )
-    lr: Annotated[tuple[float, ...] | None, As(_grid("lr") | None)] = Field(
-        default=None,
-        description="The learning rates, where they are swept. Leave it out to use methods.lora.lr "
-        "or its default.",
-    )
-    scaling: Annotated[str, As(one_of(OPTIONS["scaling"].choices))] = Field(
-        default=DEFAULTS["scaling"], description=OPTIONS["scaling"].help
-    )
 
 
 class Pack(Section):
@@ -304,11 +260,23 @@ class Config(Section):
         """
         own: Section = getattr(self.methods, name)
         found = {key: x for key, x in own.given().items() if _is_swept(key, x)}
-        if name == "lora" and self.grid.lr:
+        if name in ADAPTERS and self.grid.lr:
             found["lr"] = self.grid.lr
         elif "lr" not in self.settings_of(name):
             found |= {"lr": BY_NAME[name].rates} if BY_NAME[name].rates else {}
         return {key: found[key] for key in SWEPT if key in found}
+
+    def starts_of(self, name: str) -> dict[str, str]:
+        """Return the starts of a kind of adapter, each with its mark in names.
+
+        The start that the kind has where the grid names none has no mark: adding others to the
+        grid renames nothing.
+
+        Args:
+            name: A key of `methods` that trains adapters.
+        """
+        own = self.settings_of(name).get("start", DEFAULTS["start"])
+        return {x: "" if x == own else f"_{x}" for x in self.grid.start or (own,)}
 
     def train_settings(self, name: str, **point: Any) -> TrainSettings:
         """Return the settings of a training of a method, with the defaults filled in.

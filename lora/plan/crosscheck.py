@@ -7,6 +7,8 @@ from typing import Any
 
 from lora.catalogue.checks import TIERS
 from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
+from lora.catalogue.methods import ADAPTERS
+from lora.catalogue.methods import BY_NAME as METHODS
 from lora.errors import UserError
 from lora.files.stored import shards
 from lora.plan.config import Config
@@ -14,8 +16,9 @@ from lora.plan.config_data import LABELS
 from lora.plan.home import QUICKSTART
 from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
-from lora.plan.points import count_points
+from lora.plan.points import count_points, cut_kinds
 from lora.plan.servers import wrong_with
+from lora.plan.targets import Targets
 from lora.plan.words import did_you_mean, shown
 
 MOST_POINTS = 10_000  # the plan of so many takes ten seconds
@@ -38,6 +41,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _replay(config)
     yield from _training(config)
     yield from _points(config)
+    yield from _cuts(config)
     yield from _race(config)
     yield from _checks(config)
     yield from _tracking(config)
@@ -192,11 +196,12 @@ def _replay(config: Config) -> Iterator[Problem]:
 
 def _training(config: Config) -> Iterator[Problem]:
     """Yield settings of trainings that contradict each other."""
-    lora: dict[str, Any] = config.methods.given().get("lora", {})
-    if config.grid.lr and isinstance(lora.get("lr"), tuple):
-        grid: Key = ("grid", "lr")
-        yield Problem(grid, "is swept in methods.lora.lr, too; leave out one of them", (grid,))
-    used = ["lora", *(x for x in config.baselines if x != "foundation")]
+    grid: Key = ("grid", "lr")
+    for kind in config.grid.adapter if config.grid.lr else ():
+        if isinstance(config.methods.given().get(kind, {}).get("lr"), tuple):
+            text = f"is swept in methods.{kind}.lr, too; leave out one of them"
+            yield Problem(grid, text, (grid,))
+    used = [*config.grid.adapter, *(x for x in config.baselines if x != "foundation")]
     for name in used:
         method = {"full_replay": "full"}.get(name, name)
         try:
@@ -210,10 +215,25 @@ def _training(config: Config) -> Iterator[Problem]:
 
 
 def _points(config: Config) -> Iterator[Problem]:
-    """Yield that there are more points than a sweep can plan."""
+    """Yield placements that are the same, and that there are more points than a plan can have."""
+    for kind in config.grid.adapter if len(config.grid.placement) > 1 else ():
+        given = Targets.from_dict(config.settings_of(kind).get("targets", {}))
+        same = [x for x in config.grid.placement if given.placed(x) == given]
+        if len(same) > 1:
+            text = f"{' and '.join(same)} are the same layers, as targets of {kind} has them; "
+            key: Key = ("grid", "placement")
+            yield Problem(key, f"{text}leave one out", (key, ("train",), ("methods", kind)))
     if (n := count_points(config)) > MOST_POINTS:
         text = f"makes {n} points with the baselines; a sweep has at most {MOST_POINTS}"
         yield Problem(("grid",), text, (("grid",), ("methods",), ("baselines",)))
+
+
+def _cuts(config: Config) -> Iterator[Problem]:
+    """Yield a rank curve of which no adapter can be cut."""
+    if config.rank_curve and not cut_kinds(config):
+        text = f"cuts none of {', '.join(config.grid.adapter)}; leave it out, or add to the grid: "
+        can = ", ".join(x for x in ADAPTERS if METHODS[x].can_be_cut)
+        yield Problem(("rank_curve",), f"{text}{can}", (("grid", "adapter"),))
 
 
 def _race(config: Config) -> Iterator[Problem]:
@@ -228,14 +248,16 @@ def _race(config: Config) -> Iterator[Problem]:
     if config.rank_curve:
         text = "stops settings early, and rank_curve wants all of the highest rank"
         yield Problem(key, f"{text}; turn one of them off", (("rank_curve",),))
+    if config.polish and not cut_kinds(config):
+        text = f"ranks: cut cuts none of {', '.join(config.grid.adapter)}; take ranks: train"
+        yield Problem(key, text, (("grid", "adapter"),))
     if config.polish and len(set(config.grid.rank)) < 2:
         text = "ranks: cut needs a lower rank to cut to, and grid.rank has one; add one, or take"
         yield Problem(key, f"{text} ranks: train", (("grid", "rank"),))
-    if config.polish and config.train_settings("lora").targets.modules_to_save:
-        text = (
-            "ranks: cut cannot cut the whole modules of targets.modules_to_save; take ranks: train"
-        )
-        yield Problem(key, text, (("train",), ("methods", "lora")))
+    for kind in cut_kinds(config) if config.polish else ():
+        if config.train_settings(kind).targets.modules_to_save:
+            text = "ranks: cut cannot cut the whole modules of targets.modules_to_save"
+            yield Problem(key, f"{text}; take ranks: train", (("train",), ("methods", kind)))
 
 
 def _checks(config: Config) -> Iterator[Problem]:

@@ -300,7 +300,9 @@ class _Maker(DataJobs):
     @property
     def committee(self) -> list[Point]:
         """Return the LoRA points on all data without replay; one alone has no spread."""
-        found = [x for x in self.points.values() if x.is_lora and x.peers[:2] == (False, 1)]
+        found = [
+            x for x in self.points.values() if x.is_lora and not x.replays and x.peers.share == 1
+        ]
         return found if len(found) > 1 else []
 
     def pack_of(self, point: str) -> str:

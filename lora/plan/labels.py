@@ -91,7 +91,7 @@ def _needs(config: Config, key: Key) -> dict[str, str]:
 def _trained_on(config: Config) -> dict[str, str]:
     """Return the labels that the losses of the sweep cannot do without, and why each is needed."""
     needs: dict[str, str] = {}
-    for name in ("lora", *(x for x in config.baselines if x != "foundation")):
+    for name in (*config.grid.adapter, *(x for x in config.baselines if x != "foundation")):
         settings = config.train_settings(name, **_point(name))
         for term in settings.needs:
             own = getattr(config.methods, name).given()

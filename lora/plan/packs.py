@@ -1,7 +1,8 @@
 """Decide which points share a process.
 
-LoRA points of one seed and share of the data see the same batches, so they train as one; the cuts
-of a seed are merged and evaluated as one; every other point is a pack of its own.  Who shares
+Points with adapters of one kind on the same layers, of one seed and share of the data, see the same
+batches, so they train as one; the cuts of a seed are merged and evaluated as one; every other point
+is a pack of its own.  Who shares
 with whom is written down when a sweep starts: a grid that grows must leave trained packs as they
 are, and jobs on a cluster must find the same packs.
 """
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora.catalogue.methods import PLACEMENT
 from lora.plan.config import FEW, Config
 from lora.plan.layout import Layout
-from lora.plan.points import FOUNDATION, Point
+from lora.plan.points import FOUNDATION, PLACED, Peers, Point
 from lora.plan.settings import DEFAULTS, TrainSettings
 
 MOST = 4  # points that share a CPU process: more find no room in its caches
@@ -33,6 +35,7 @@ class Leg:
     places:  how many points it has at most
     replays: whether they replay old structures
     polishes: whether its points are cut from those that come to the end, and trained a little more
+    placement: the layers of its points that have adapters
     """
 
     heat: str
@@ -43,6 +46,7 @@ class Leg:
     places: int
     replays: bool
     polishes: bool = False
+    placement: str = PLACEMENT
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,10 @@ def make_packs(
     return packs
 
 
-def _stem(peers: tuple[bool, float, int]) -> str:
-    replay, share, seed = peers
-    marks = ("_replay" if replay else "") + ("" if share == 1 else f"_f{share!r}")
-    return f"lora{marks}_s{seed}_"
+def _stem(peers: Peers) -> str:
+    marks = PLACED[peers.placement] + ("_replay" if peers.replay else "")
+    marks += "" if peers.share == 1 else f"_f{peers.share!r}"
+    return f"{peers.kind}{marks}_s{peers.seed}_"
 
 
 def _kept(known: dict[str, Any], points: dict[str, Point], layout: Layout) -> dict[str, Pack]:
@@ -146,12 +150,14 @@ def gone(name: str, settings: dict[str, Any]) -> Point:
         name: its name
         settings: of its training
     """
-    return Point(name, name, "lora", TrainSettings.from_dict(settings))
+    known = TrainSettings.from_dict(settings)
+    return Point(name, name, known.method, known)
 
 
 def on_gpu(config: Config) -> bool:
     """Return True where trainings use a GPU."""
-    return str(config.settings_of("lora").get("device", DEFAULTS["device"])).startswith("cuda")
+    kind = config.grid.adapter[0]
+    return str(config.settings_of(kind).get("device", DEFAULTS["device"])).startswith("cuda")
 
 
 def size_of(config: Config, n: int, cores: int) -> int:

@@ -6,14 +6,26 @@ to a list of the grid renames, and retrains, nothing.
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from lora.catalogue.methods import ADAPTERS, BY_NAME
+from lora.catalogue.methods import ADAPTERS, BY_NAME, PLACEMENT, PLACEMENTS
 from lora.plan.config import Config
 from lora.plan.settings import TrainSettings
 
 MARKS = {"lr": "lr", "ema_decay": "ema", "clip_grad": "clip"}  # of swept settings, in names
+PLACED = {x: "" if x == PLACEMENT else f"_{x}" for x in PLACEMENTS}  # the same of placements
+
+
+class Peers(NamedTuple):
+    """What points with adapters share that train together: they see the same batches."""
+
+    replay: bool
+    share: float
+    seed: int
+    kind: str
+    placement: str
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,8 @@ class Point:
 
     name:      of its files and runs, lora_r4_a8_s3
     group:     what it shares with the points that differ by seed, lora_r4_a8
-    kind:      in one word for tables: lora, lora_replay, cut, full, full_replay, freeze, foundation
+    kind:      in one word for tables: lora or another kind of adapter, the same with _replay, cut,
+               full, full_replay, freeze, foundation
     settings:  of its training; of a cut those of the training that was cut, with the lower rank;
                None for the foundation model, which is not trained
     cut_from:  the name of the training that it was cut from
@@ -68,10 +81,11 @@ class Point:
         return self.settings is not None and bool(self.settings.targets.modules_to_save)
 
     @property
-    def peers(self) -> tuple[bool, float, int]:
-        """Return what points that train together share: replay, share of the data, seed."""
+    def peers(self) -> Peers:
+        """Return what points that train together share."""
         assert self.settings is not None
-        return self.settings.replay, self.settings.train_fraction, self.settings.seed
+        one = self.settings
+        return Peers(one.replay, one.train_fraction, one.seed, one.method, one.placement)
 
     @property
     def plain(self) -> str:
@@ -105,8 +119,8 @@ FOUNDATION = Point("foundation", "foundation", "foundation")
 
 
 def make_points(config: Config) -> dict[str, Point]:
-    """Return every point of a config by its name: LoRA, baselines, the foundation model, cuts."""
-    points = [*_lora(config), *_baselines(config)]
+    """Return every point of a config by its name: adapters, baselines, foundation model, cuts."""
+    points = [*_adapted(config), *_baselines(config)]
     if "foundation" in config.baselines:
         points.append(FOUNDATION)
     return {point.name: point for point in [*points, *_cuts(config, points)]}
@@ -119,27 +133,40 @@ def count_points(config: Config) -> int:
         config: The config.
     """
     grid = config.grid
-    each = math.prod(map(len, (grid.replay, grid.rank, grid.alpha)))
-    methods = {"lora": each} | {x: 1 for x in config.baselines if BY_NAME[x].method}
+    lists = (grid.replay, grid.rank, grid.alpha, grid.start or ("",), grid.placement)
+    methods = dict.fromkeys(grid.adapter, math.prod(map(len, lists)))
+    methods |= {x: 1 for x in config.baselines if BY_NAME[x].method}
     swept = {x: math.prod(map(len, config.swept(x).values())) for x in methods}
     total = sum(n * swept[x] for x, n in methods.items())
     return total * len(grid.train_fraction) * len(grid.seed)
 
 
-def _lora(config: Config) -> list[Point]:
-    grid, points = config.grid, []
-    ranks = (max(grid.rank),) if config.polish else grid.rank
-    for replay, share, rank, alpha, swept, seed in itertools.product(
-        grid.replay, grid.train_fraction, ranks, grid.alpha, _swept(config, "lora"), grid.seed
-    ):
-        own: dict[str, Any] = {"method": "lora", "rank": rank, "alpha": alpha, "seed": seed}
-        own |= {"scaling": grid.scaling, **swept}
-        group = f"lora_r{rank}_a{_number(alpha)}{_values(swept)}{_mark(replay, share)}"
-        settings = _settings(config, "lora", own | _varied(config, replay, share))
-        points.append(
-            Point(f"{group}_s{seed}", group, "lora_replay" if replay else "lora", settings)
-        )
-    return points
+def cut_kinds(config: Config) -> list[str]:
+    """Return the kinds of adapters of a grid from which lower ranks can be cut.
+
+    Args:
+        config: The config.
+    """
+    return [x for x in config.grid.adapter if BY_NAME[x].can_be_cut]
+
+
+def _adapted(config: Config) -> Iterator[Point]:
+    """Yield the points with adapters, but for those that are cut."""
+    grid = config.grid
+    for kind, replay, share in itertools.product(grid.adapter, grid.replay, grid.train_fraction):
+        ranks = (max(grid.rank),) if config.polish and kind in cut_kinds(config) else grid.rank
+        starts, swept = config.starts_of(kind), _swept(config, kind)
+        for rank, alpha, values, start, placement, seed in itertools.product(
+            ranks, grid.alpha, swept, starts, grid.placement, grid.seed
+        ):
+            own: dict[str, Any] = {"method": kind, "rank": rank, "alpha": alpha, "seed": seed}
+            own |= {"scaling": grid.scaling, "start": start, **values}
+            settings = _settings(config, kind, own | _varied(config, replay, share))
+            settings = replace(settings, targets=settings.targets.placed(placement))
+            marks = f"{_values(values)}{starts[start]}{PLACED[placement]}{_mark(replay, share)}"
+            group = f"{kind}_r{rank}_a{_number(alpha)}{marks}"
+            name = f"{kind}_replay" if replay else kind
+            yield Point(f"{group}_s{seed}", group, name, settings)
 
 
 def _baselines(config: Config) -> list[Point]:
@@ -168,10 +195,10 @@ def _values(swept: dict[str, float]) -> str:
 
 
 def _cuts(config: Config, points: list[Point]) -> list[Point]:
-    """Return the LoRA trainings of the highest rank, cut to each lower one, polished or not."""
+    """Return the trainings of the highest rank, cut to each lower one, polished or not."""
     if not (config.rank_curve or config.polish):
         return []
-    top, polish = max(config.grid.rank), config.polish
+    top, polish, kinds = max(config.grid.rank), config.polish, cut_kinds(config)
     return [
         Point(
             f"{point.name}_cut{rank}",
@@ -184,7 +211,7 @@ def _cuts(config: Config, points: list[Point]) -> list[Point]:
             polished=polish is not None,
         )
         for point in points
-        if point.is_lora and point.settings and point.settings.rank == top
+        if point.settings and point.settings.method in kinds and point.settings.rank == top
         for rank in config.grid.rank
         if rank < top
     ]

@@ -12,17 +12,18 @@ snakemake's graph, from the first; the file of a rung fills those of the next le
 a race of its own, a heat, so that the best of each is trained to the end.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from lora.catalogue.methods import ADAPTERS
+from lora.catalogue.methods import ADAPTERS, PLACEMENT
 from lora.files.sealed import read_json
 from lora.plan.config import Config
 from lora.plan.config_race import Rules
 from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack, size_of
-from lora.plan.points import Point
+from lora.plan.points import PLACED, Point
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Heat:
     def seeds(self) -> list[int]:
         """Return all seeds, the first one of which begins."""
         return list(next(iter(self.groups.values())))
+
+    def of_placement(self, placement: str) -> dict[str, dict[int, Point]]:
+        """Return the groups with adapters on the same layers, which alone can share packs."""
+        return {x: seeds for x, seeds in self.groups.items() if _placement(seeds) == placement}
+
+    @property
+    def placements(self) -> list[str]:
+        """Return the placements of the groups, each once."""
+        return list(dict.fromkeys(map(_placement, self.groups.values())))
 
     @property
     def legs(self) -> int:
@@ -134,6 +144,12 @@ def heats_of(config: Config, points: Mapping[str, Point]) -> dict[str, Heat]:
     return heats
 
 
+def _placement(seeds: Mapping[int, Point]) -> str:
+    """Return the layers of the points of a group that have adapters."""
+    settings = next(iter(seeds.values())).settings
+    return settings.placement if settings else PLACEMENT
+
+
 def _cuts(points: Mapping[str, Point]) -> dict[str, dict[str, dict[int, Point]]]:
     """Return what is cut and polished, {group that it is cut from: {group: {seed: point}}}."""
     cuts: dict[str, dict[str, dict[int, Point]]] = {}
@@ -155,43 +171,55 @@ def raced(heats: Mapping[str, Heat]) -> dict[str, Point]:
 
 def race_packs(config: Config, heats: Mapping[str, Heat], cores: int) -> dict[str, Pack]:
     """Return the packs of all legs by name; those of the first legs have their points."""
-    packs = {}
+    packs: list[Pack] = []
     for heat in heats.values():
-        for number, n in enumerate(heat.sizes(most=True), start=1):
-            for seed in heat.seeds_of(number):
-                for pack in _packs_of(config, heat, number, n, seed, cores):
-                    packs[pack.name] = pack
-        for seed in heat.seeds if heat.cuts else []:
-            for pack in _packs_of_cuts(config, heat, n * (heat.ranks - 1), seed, cores):
-                packs[pack.name] = pack
-    return packs
+        rooms = [
+            Room(number, seed, placement, min(n, len(heat.of_placement(placement))))
+            for number, n in enumerate(heat.sizes(most=True), start=1)
+            for seed, placement in itertools.product(heat.seeds_of(number), heat.placements)
+        ]
+        packs += [pack for room in rooms for pack in _packs_of(config, heat, room, cores)]
+        last = [room for room in rooms if heat.cuts and room.number == heat.legs]
+        packs += [pack for room in last for pack in _packs_of_cuts(config, heat, room, cores)]
+    return {pack.name: pack for pack in packs}
 
 
-def _packs_of(
-    config: Config, heat: Heat, number: int, n: int, seed: int, cores: int
-) -> Iterable[Pack]:
-    """Yield the packs of one leg and seed, for n points."""
-    example = next(iter(heat.groups.values()))[seed]
+class Room(NamedTuple):
+    """What has room in the packs of a leg: so many points of one seed and placement, at most."""
+
+    number: int
+    seed: int
+    placement: str
+    points: int
+
+
+def _packs_of(config: Config, heat: Heat, room: Room, cores: int) -> Iterable[Pack]:
+    """Yield the packs of one leg, seed and placement."""
+    number, seed, placement, n = room
+    groups = heat.of_placement(placement)
+    example = next(iter(groups.values()))[seed]
     assert example.settings is not None
     alone = example.alone or example.settings.method not in ADAPTERS
     size = 1 if alone else size_of(config, n, cores)
     last = number == heat.legs
     until = None if last else heat.epoch(number)
-    first = [seeds[seed] for seeds in heat.groups.values()] if number == 1 else []
+    first = [seeds[seed] for seeds in groups.values()] if number == 1 else []
+    stem = f"{heat.name}{PLACED[placement]}_{'end' if last else f'rung{number}'}_s{seed}"
+    leg = Leg(heat.name, number, heat.epoch(number - 1), until, seed, size, example.replays)
     for i, start in enumerate(range(0, n, size), start=1):
-        places = min(size, n - start)
-        leg = Leg(heat.name, number, heat.epoch(number - 1), until, seed, places, example.replays)
-        name = f"{heat.name}_{'end' if last else f'rung{number}'}_s{seed}_{i}"
-        yield Pack(name, tuple(first[start : start + size]), leg=leg)
+        own = replace(leg, places=min(size, n - start), placement=placement)
+        yield Pack(f"{stem}_{i}", tuple(first[start : start + size]), leg=own)
 
 
-def _packs_of_cuts(config: Config, heat: Heat, n: int, seed: int, cores: int) -> Iterable[Pack]:
-    """Yield the packs of one seed that polish n cuts of the finalists."""
+def _packs_of_cuts(config: Config, heat: Heat, room: Room, cores: int) -> Iterable[Pack]:
+    """Yield the packs of one seed and placement that polish what is cut from the finalists."""
+    seed, n = room.seed, room.points * (heat.ranks - 1)
     replays = next(iter(heat.groups.values()))[seed].replays
     size = size_of(config, n, cores)
+    leg = Leg(heat.name, heat.legs, 0, None, seed, size, replays, True, room.placement)
     for i, start in enumerate(range(0, n, size), start=1):
-        leg = Leg(heat.name, heat.legs, 0, None, seed, min(size, n - start), replays, True)
-        yield Pack(f"{heat.name}_cut_s{seed}_{i}", (), leg=leg)
+        own = replace(leg, places=min(size, n - start))
+        yield Pack(f"{heat.name}{PLACED[room.placement]}_cut_s{seed}_{i}", (), leg=own)
 
 
 def assign(
@@ -206,15 +234,18 @@ def assign(
         packs: the packs of the sweep
     """
     kept = set(kept)
-    groups = [seeds for group, seeds in heat.groups.items() if group in kept]
-    cuts = [seeds for x, made in heat.cuts.items() if x in kept for seeds in made.values()]
-    left = {(x, False): [seeds[x].name for seeds in groups] for x in heat.seeds_of(leg)}
-    if leg == heat.legs:
-        left |= {(x, True): [seeds[x].name for seeds in cuts] for x in heat.seeds}
+    left: dict[tuple[int, bool, str], list[str]] = {}
+    for placement in heat.placements:
+        groups = {x: seeds for x, seeds in heat.of_placement(placement).items() if x in kept}
+        cuts = [seeds for x in groups for seeds in heat.cuts.get(x, {}).values()]
+        for x in heat.seeds_of(leg):
+            left[x, False, placement] = [seeds[x].name for seeds in groups.values()]
+        for x in heat.seeds if leg == heat.legs else []:
+            left[x, True, placement] = [seeds[x].name for seeds in cuts]
     filled = {}
     for pack in packs.values():
         if pack.leg and (pack.leg.heat, pack.leg.number) == (heat.name, leg):
-            which = pack.leg.seed, pack.leg.polishes
+            which = pack.leg.seed, pack.leg.polishes, pack.leg.placement
             filled[pack.name] = left[which][: pack.places]
             left[which] = left[which][pack.places :]
     assert not any(left.values())

@@ -237,6 +237,11 @@ class TrainSettings:
         return "full_replay" if self.replay and self.method not in ADAPTERS else self.method
 
     @property
+    def placement(self) -> str:
+        """Return the name of what is adapted, as `grid.placement` has it."""
+        return self.targets.placement
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """Return the labels that the loss has a term with a weight for."""
         return tuple(x for x in LOSS_TERMS[self.loss] if getattr(self, f"{x}_weight"))

@@ -1,11 +1,12 @@
 """The layers that get adapters, and what single layers get."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from lora.catalogue.bounds import COUNT, POSITIVE
+from lora.catalogue.methods import PLACEMENTS
 from lora.errors import UserError
 from lora.plan.options import option_field
 
@@ -87,6 +88,21 @@ class Targets:
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds, with lists for tuples."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def placed(self, placement: str) -> "Targets":
+        """Return a copy with the switches of a placement turned on.
+
+        Args:
+            placement: A name of `lora.catalogue.methods.PLACEMENTS`.
+        """
+        on: dict[str, Any] = dict.fromkeys(PLACEMENTS[placement], True)
+        return replace(self, **on)
+
+    @property
+    def placement(self) -> str:
+        """Return the name of the widest placement whose switches are on."""
+        on = [x for x, names in PLACEMENTS.items() if all(getattr(self, y) for y in names)]
+        return on[-1]
 
     def chosen(self, name: str) -> bool:
         """Return True if the layer of this name gets an adapter.
