@@ -7,9 +7,13 @@ CHOSEN = COLOURS[5]
 METHODS = {  # each method has its colour in every figure, in the dashboard and in MLflow
     "lora": COLOURS[0],
     "lora_replay": COLOURS[4],
+    "dora": COLOURS[2],
+    "dora_replay": "#66C5AB",  # as of lora, the same hue and lighter
+    "sparse": "#882255",  # this and the last are Tol's, to go with the others
+    "sparse_replay": "#C77B9F",
     "full": "#000000",
     "full_replay": COLOURS[1],
     "freeze": COLOURS[3],
     "foundation": "#7F7F7F",
 }
-OTHER = COLOURS[2]  # of a kind of adapter that is not named above
+OTHER = "#999933"  # of a kind of adapter that is not named above

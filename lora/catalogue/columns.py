@@ -4,6 +4,7 @@ A number of train.json becomes a column of the table, of the pages and of MLflow
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 VALID = "valid"  # the name of the validation set among the sets
 
@@ -26,6 +27,7 @@ class Column:
         metric: The name of the metric in MLflow, "" where there is none; of an error, what follows
             the set's name and a slash.
         viewed: Whether MLflow's table of runs shows it when it is opened.
+        varied: Whether the table has it only where its values differ.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Column:
     param: str = ""
     metric: str = ""
     viewed: bool = False
+    varied: bool = False
 
     @property
     def heading(self) -> str:
@@ -48,6 +51,11 @@ class Column:
 
 def _error(key: str, label: str, unit: str, viewed: bool = False) -> Column:
     return Column(key, label, unit, error=True, metric=key, viewed=viewed)
+
+
+def _axis(key: str, source: str, param: str = "") -> Column:
+    more: dict[str, Any] = {"adapter": True, "varied": True, "shown": TABLES, "param": param}
+    return Column(key, key, source=source, **more)
 
 
 TABLES = ("groups", "points")
@@ -69,6 +77,9 @@ ROWS = (
         param="lora_alpha",
         viewed=True,
     ),
+    _axis("adapter", "settings.method", "method"),
+    _axis("start", "settings.start", "start"),
+    _axis("placement", "settings.placement", "placement"),
     Column("scaling", source="settings.scaling", adapter=True),
     Column("seed", source="settings.seed", integer=True, param="seed", viewed=True),
     Column("train_fraction", source="settings.train_fraction"),
@@ -113,6 +124,7 @@ ROWS = (
 )
 BY_KEY = {row.key: row for row in ROWS}
 ERRORS = tuple(row.key for row in ROWS if row.error)
+AXES = tuple(row.key for row in ROWS if row.varied)  # of the grid, beside rank and alpha
 ENERGY, FORCE = "rmse_e_mev_per_atom", "rmse_f_mev_per_a"  # which tables and figures show
 
 # What MLflow calls the numbers of an epoch, by their keys in metrics.jsonl.  The errors of a merged

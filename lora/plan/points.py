@@ -104,6 +104,16 @@ class Point:
         return self.settings is not None and self.settings.replay
 
 
+def kind_of(adapter: str, replay: bool) -> str:
+    """Return the kind of points with adapters.
+
+    Args:
+        adapter: The kind of their adapters.
+        replay: Whether old structures are replayed beside the new data.
+    """
+    return f"{adapter}_replay" if replay else adapter
+
+
 def said_cut(source: str, epochs: int = 0) -> str:
     """Return in words what a cut is.
 
@@ -165,8 +175,7 @@ def _adapted(config: Config) -> Iterator[Point]:
             settings = replace(settings, targets=settings.targets.placed(placement))
             marks = f"{_values(values)}{starts[start]}{PLACED[placement]}{_mark(replay, share)}"
             group = f"{kind}_r{rank}_a{_number(alpha)}{marks}"
-            name = f"{kind}_replay" if replay else kind
-            yield Point(f"{group}_s{seed}", group, name, settings)
+            yield Point(f"{group}_s{seed}", group, kind_of(kind, replay), settings)
 
 
 def _baselines(config: Config) -> list[Point]:

@@ -13,6 +13,7 @@ from lora.plan.points import FOUNDATION
 from lora.report.comparison import Errors
 from lora.report.dashboard_points import Points
 from lora.report.dashboard_style import CHOSEN, COLOURS, GREY, Chooser, Panel, axis, short, styled
+from lora.report.planes import other_kinds
 from lora.report.rivals import TITLES
 from lora.selection.choose import Choice
 from lora.selection.raced import Raced
@@ -107,7 +108,8 @@ def compared(errors: Errors, choice: Choice) -> list[str]:
         errors: The errors of every group.
         choice: The decision.
     """
-    best = [errors.of_kind(kind)[:1] for kind in BASELINES]
+    others = other_kinds(errors, errors.group_of[choice.lora]) if choice.lora else []
+    best = [errors.of_kind(kind)[:1] for kind in (*others, *BASELINES)]
     points = errors.table.drop_duplicates("group").set_index("group")["point"]
     names = [
         choice.point,

@@ -10,7 +10,7 @@ import pandas as pd
 from plotly.graph_objects import Figure, Parcoords, Scatter
 
 from lora.catalogue.colours import METHODS, OTHER
-from lora.catalogue.columns import BY_KEY, ERRORS, FORCE, VALID
+from lora.catalogue.columns import AXES, BY_KEY, ERRORS, FORCE, VALID
 from lora.catalogue.methods import ADAPTERS
 from lora.plan.points import FOUNDATION
 from lora.plan.sweep import Sweep
@@ -121,12 +121,19 @@ class Points:
 def _varied(sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:
     """Return the settings that differ between the points with an adapter, rank and alpha first."""
     kept = {x: sweep.points[x].settings for x in table.index}
-    rows = {x: s.to_dict() for x, s in kept.items() if s is not None and s.method in ADAPTERS}
-    found = pd.DataFrame.from_dict(rows, orient="index")
+    rows = {
+        x: s.to_dict() | {"placement": s.placement}
+        for x, s in kept.items()
+        if s is not None and s.method in ADAPTERS
+    }
+    found = pd.DataFrame.from_dict(rows, orient="index").rename(columns={"method": "adapter"})
     if found.empty:
         return pd.DataFrame(columns=[*ALWAYS])
     found = found.map(lambda x: str(x) if isinstance(x, dict | list | tuple | bool) else x)
     varied = [x for x in found if x not in ALWAYS and found[x].nunique(dropna=False) > 1]
+    if "targets" in varied and (found.groupby("placement")["targets"].nunique() == 1).all():
+        varied.remove("targets")  # the placement says it
+    varied = [*(x for x in AXES if x in varied), *(x for x in varied if x not in AXES)]
     return found[[*ALWAYS, *varied[: MOST - len(ALWAYS)]]]
 
 

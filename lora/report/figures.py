@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import ticker
 
 from lora.catalogue.columns import FORCE, VALID
+from lora.catalogue.methods import ADAPTERS
 from lora.plan.sweep import Sweep
 from lora.report.comparison import Errors
 from lora.report.first_figures import Drawn, curves, epochs_of, histories, methods, parity
@@ -17,7 +18,7 @@ from lora.report.rank_alpha import heatmap
 from lora.report.style import COLUMN, PAGE, legend, panels, plain, save, shown, ticks
 from lora.selection.choose import Choice, read_choice
 from lora.selection.results import intact, read_receipts, read_results
-from lora.selection.table import QUANTITIES, of_all_data, sound
+from lora.selection.table import LORA, QUANTITIES, axes_of, of_all_data, sound
 
 JOB = "report/figures"
 
@@ -63,8 +64,8 @@ def parameters(table: pd.DataFrame, point: str) -> Drawn:
     looks = looks_of(table, point)
     for test_set, ax in zip(sets, axes, strict=False):
         part = table[table["test_set"] == test_set].dropna(subset=FORCE)
-        lora = part[part["method"] == "lora"]
-        for _, line in lora.groupby("alpha"):
+        lora = part[part["method"].isin(ADAPTERS)]
+        for _, line in lora.groupby([*axes_of(table), "alpha"]):
             mean = line.groupby("trainable_parameters")[FORCE].mean()
             ax.plot(mean.index, mean.to_numpy(), color="#DDDDDD", linewidth=0.8, zorder=0)
         for row in lora.to_dict("records"):
@@ -73,7 +74,7 @@ def parameters(table: pd.DataFrame, point: str) -> Drawn:
             ax.plot(*at, label=shown(look.label, 60), **look.dot())
         means = part.groupby("method")[FORCE].mean()
         for method, (colour, line) in METHODS.items():
-            if method in means and method not in ("lora", "lora_replay", "foundation"):
+            if method in means and method not in (*LORA, "foundation"):
                 ax.axhline(means[method], color=colour, linestyle=line, label=method)
         title = shown(test_set)
         if "foundation" in means:

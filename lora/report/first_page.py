@@ -16,6 +16,7 @@ from lora.plan.sweep import Sweep
 from lora.report import first_figures as draw
 from lora.report.comparison import Errors
 from lora.report.page import listing, page, paragraph, rows_of, verdict
+from lora.report.planes import planes_of
 from lora.report.rank_alpha import Cells, rank_alpha
 from lora.report.style import embedded
 from lora.selection.choose import Choice
@@ -96,18 +97,21 @@ def first_page(sweep: Sweep, errors: Errors, choice: Choice, story: Story, table
 
 def _rank_alpha(errors: Errors, chosen: str) -> list[Markup]:
     """Return the figure of ranks and alphas on the validation set; none without LoRA."""
-    cells = Cells.of(errors, VALID, errors.metric, chosen)
-    if cells is None:
+    planes = Cells.of_planes(errors, VALID, errors.metric, chosen)
+    if not planes:
         return []
+    cells = planes[0]
     what, seeds = BY_KEY[errors.metric], max(x.n for x in cells.found.values())
     apart = "the seeds do not tell them" if seeds > 1 else "within 5 %, one seed does not tell them"
     marked = "choice" if cells.marked == chosen else "best LoRA setting"
     about = (
-        f"{what.heading} on the validation set"
+        (f"{cells.title}: " if cells.title else "")
+        + f"{what.heading} on the validation set"
         + (f", mean ± spread over {seeds} seeds" if seeds > 1 else ", one seed")
         + f". Orange frame: the {marked}; hatched: {apart} from it. The darkest shade is "
         f"{cells.high - cells.low:.2g} {what.unit} above the best"
         + ("; of several settings in a cell the lowest is shown." if cells.shared else ".")
+        + (f" Maps of {len(planes) - 1} more are in the heat map." if planes[1:] else "")
     )
     return [embedded(rank_alpha(cells, errors), "Rank and alpha", about)]
 
@@ -178,8 +182,9 @@ def to_do(errors: Errors, chosen: str, improving: Sequence[str]) -> list[str]:
     if errors.of(chosen, VALID, errors.metric).n == 1:
         lines.append("One seed cannot tell close settings apart: set grid.seed to three or more.")
     table = errors.table.drop_duplicates("group").set_index("group")
+    own = next((x.groups for x in planes_of(errors) if chosen in x.groups), [])
     for axis in ("rank", "alpha"):
-        values = table.loc[errors.of_kind("lora"), axis]
+        values = table.loc[own, axis]
         if chosen in values.index and values.nunique() > 1 and values[chosen] == values.max():
             lines.append(f"The choice has the largest {axis} of the grid: add a larger one.")
     if not errors.of_kind(FOUNDATION.kind):

@@ -1,7 +1,8 @@
 """Give every point the colour, line and marker that it has in all figures.
 
 Methods have fixed colours.  LoRA points have the colour of their rank, from dark to light, and the
-marker of their alpha; of many, the choice stands out and all others are grey.
+marker of their alpha, and of their kind, start and placement where those vary; of many, the choice
+stands out and all others are grey.
 """
 
 from collections.abc import Iterable
@@ -13,21 +14,19 @@ import pandas as pd
 
 from lora.catalogue import colours
 from lora.catalogue.colours import CHOSEN as CHOSEN
-from lora.selection.table import LORA
+from lora.selection.table import LORA, axes_of
 
 GREY = "#BBBBBB"
 Line = str | tuple[int, tuple[int, ...]]  # as matplotlib names it
-LINES: dict[str, Line] = {
-    "lora": "-",
-    "lora_replay": "-",
+LINES: dict[str, Line] = {  # of all else "-"
     "full": "--",
     "full_replay": "-.",
     "freeze": ":",
     "foundation": (0, (5, 2, 1, 2, 1, 2)),
 }
-METHODS = {name: (colours.METHODS[name], line) for name, line in LINES.items()}
+METHODS = {name: (colour, LINES.get(name, "-")) for name, colour in colours.METHODS.items()}
 OTHER: tuple[str, Line] = (colours.OTHER, (0, (3, 1, 1, 1)))
-MARKERS = "osD^vPX<>*"  # of alphas, the lowest first
+MARKERS = "osD^vPX<>*"  # of alphas, the lowest first, and of what has them
 BASELINE = "h"  # the marker of what has no alpha
 FEW = 8  # LoRA points that are told apart
 LIGHTEST = 0.85  # of the colour map: yellow is lost on white
@@ -77,7 +76,8 @@ def looks_of(table: pd.DataFrame, point: str) -> dict[str, Look]:
     """
     points = table.drop_duplicates("point")
     lora = points[points["method"].isin([*LORA, "cut"])]
-    ranks, alphas = (sorted(lora[x].dropna().unique()) for x in ("rank", "alpha"))
+    ranks, axes = sorted(lora["rank"].dropna().unique()), [*axes_of(table), "alpha"]
+    marked = sorted({*lora[axes].dropna().itertuples(index=False, name=None)})
     many = len(lora) > FEW
     looks = {}
     for row in points.to_dict("records"):
@@ -85,7 +85,8 @@ def looks_of(table: pd.DataFrame, point: str) -> dict[str, Look]:
         color, line = METHODS.get(kind, OTHER)
         look = Look(color, line, BASELINE, kind, 3)
         if name in set(lora["point"]):
-            marker = MARKERS[alphas.index(row["alpha"]) % len(MARKERS)]
+            own = tuple(row[axis] for axis in axes)
+            marker = MARKERS[marked.index(own) % len(MARKERS)]
             look = Look(_shade(ranks, row["rank"]), "-", marker, str(row["group"]))
             look = Look(GREY, "-", marker, "other LoRA points", 1) if many else look
         if name == point:

@@ -1,5 +1,7 @@
 """Draw the error of every rank and alpha of a set, on a scale of the seeds' spread.
 
+Each kind of adapter, start and placement has a map of its own (`lora.report.planes`).
+
 The choice has a frame; cells that the seeds, or with one seed 5 %, do not tell from it are hatched
 (`lora.report.comparison`).
 """
@@ -15,9 +17,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lora.catalogue.columns import ENERGY
+from lora.catalogue.columns import ENERGY, VALID
+from lora.catalogue.methods import ADAPTERS
 from lora.report.comparison import Errors, Spread, close, compare
 from lora.report.looks import CHOSEN
+from lora.report.planes import Plane, planes_of
 from lora.report.style import COLUMN, PAGE, shown
 from lora.selection.table import NAMES, QUANTITIES, sound
 
@@ -31,20 +35,22 @@ DIGITS = {ENERGY: 2}  # after the point; of all else 1
 
 @dataclass(frozen=True)
 class Cells:
-    """The LoRA settings on one set.
+    """The settings of a plane on one set.
 
     Attributes:
+        title: What the plane has of the axes that vary; "" where there is one plane.
         test_set: The set.
         metric: The error.
         ranks: The ranks.
         alphas: The alphas.
         groups: {(alpha, rank): the groups there}, the lowest error on the validation set first.
-        found: {group: its error}.
-        marked: The chosen group, or the best one of LoRA where that is no LoRA.
+        found: {group: its error}, of the groups there and of the marked one.
+        marked: The chosen group, or the best one with an adapter where that has none.
         low: The lowest error: the lightest colour.
         high: `SPREADS` spreads above it: the darkest.
     """
 
+    title: str
     test_set: str
     metric: str
     ranks: list[float]
@@ -56,8 +62,11 @@ class Cells:
     high: float
 
     @classmethod
-    def of(cls, errors: Errors, test_set: str, metric: str, chosen: str) -> "Cells | None":
-        """Return the settings on a set; None where no LoRA setting has that error there.
+    def of_planes(cls, errors: Errors, test_set: str, metric: str, chosen: str) -> list["Cells"]:
+        """Return the settings on a set, the plane of the marked one first.
+
+        Those of all planes have one scale of colours.  A plane that has no such error on that set
+        is left out.
 
         Args:
             errors: The errors of every group.
@@ -65,27 +74,39 @@ class Cells:
             metric: The error.
             chosen: The group of the chosen point.
         """
-        table = errors.table.drop_duplicates("group").set_index("group")
-        groups = errors.of_kind("lora")
-        found = {x: errors.of(x, test_set, metric) for x in groups}
-        if not any(x.n for x in found.values()):
-            return None
-        axes = {x: table.loc[groups, x].to_dict() for x in ("alpha", "rank")}
-        cells: dict[tuple[float, float], list[str]] = {}
-        for group in groups:  # several in a cell: rates, starts, scalings
-            place = (axes["alpha"][group], axes["rank"][group])
-            cells.setdefault(place, []).append(group)
+        planes = planes_of(errors)
+        groups = [x for plane in planes for x in plane.groups]
+        marked = chosen if chosen in groups else planes[0].groups[0] if planes else ""
         rows = errors.table
         rows = rows[rows["group"].isin(groups) & (rows["test_set"] == test_set)]
+        low_high = scale_of(rows, metric) if planes else (0.0, 1.0)
+        planes = sorted(planes, key=lambda x: marked not in x.groups)
+        made = [cls._of(errors, x, (test_set, metric), marked, low_high) for x in planes]
+        return [x for x in made if any(x.found[group].n for y in x.groups.values() for group in y)]
+
+    @classmethod
+    def _of(
+        cls,
+        errors: Errors,
+        plane: Plane,
+        what: tuple[str, str],
+        marked: str,
+        low_high: tuple[float, float],
+    ) -> "Cells":
+        table, groups = errors.table.drop_duplicates("group").set_index("group"), plane.groups
+        found = {x: errors.of(x, *what) for x in dict.fromkeys([*groups, marked])}
+        axes = {x: table.loc[groups, x].to_dict() for x in ("alpha", "rank")}
+        cells: dict[tuple[float, float], list[str]] = {}
+        for group in groups:  # several in a cell: rates
+            place = (axes["alpha"][group], axes["rank"][group])
+            cells.setdefault(place, []).append(group)
         ranks, alphas = (sorted(table.loc[groups, x].unique()) for x in ("rank", "alpha"))
-        marked = chosen if chosen in found else groups[0]
-        low_high = scale_of(rows, metric)
-        return cls(test_set, metric, ranks, alphas, cells, found, marked, *low_high)
+        return cls(plane.title, *what, ranks, alphas, cells, found, marked, *low_high)
 
     @property
     def shared(self) -> bool:
         """Return True where a cell has several settings, of which one is shown."""
-        return len(self.groups) < len(self.found)
+        return any(len(members) > 1 for members in self.groups.values())
 
     def draw(self, ax: Axes, errors: Errors) -> None:
         """Draw the cells.
@@ -158,6 +179,9 @@ def rank_alpha(cells: Cells, errors: Errors) -> Figure:
 def heatmap(errors: Errors, chosen: str) -> tuple[Figure, pd.DataFrame]:
     """Draw the settings on every set: a row a set, energy and forces beside each other.
 
+    Of several planes, that of the marked setting is drawn on every set, the others on the
+    validation set alone.
+
     Args:
         errors: The errors of every group.
         chosen: The group of the chosen point.
@@ -165,20 +189,25 @@ def heatmap(errors: Errors, chosen: str) -> tuple[Figure, pd.DataFrame]:
     Returns:
         The figure, and the rows of the LoRA points in the table.
     """
-    found = [[Cells.of(errors, s, m, chosen) for m in QUANTITIES] for s in errors.sets]
-    height = max((_height(x) for row in found for x in row if x), default=1.5)
+    found = {(s, m): Cells.of_planes(errors, s, m, chosen) for s in errors.sets for m in QUANTITIES}
+    planes = sorted(planes_of(errors), key=lambda x: chosen not in x.groups) or [Plane("", [])]
+    rows = [(s, planes[0].title) for s in errors.sets] + [(VALID, x.title) for x in planes[1:]]
+    height = max((_height(x) for row in found.values() for x in row), default=1.5)
+    height += 0.15 if len(planes) > 1 else 0.0  # a title of two lines
     figure, axes = plt.subplots(
-        len(found), len(QUANTITIES), figsize=(PAGE, height * len(found)), squeeze=False
+        len(rows), len(QUANTITIES), figsize=(PAGE, height * len(rows)), squeeze=False
     )
-    for row, panels, test_set in zip(found, axes, errors.sets, strict=True):
-        for cells, ax, label in zip(row, panels, QUANTITIES.values(), strict=True):
-            if cells is None:
+    for (test_set, title), panels in zip(rows, axes, strict=True):
+        for (metric, label), ax in zip(QUANTITIES.items(), panels, strict=True):
+            cells = [x for x in found[test_set, metric] if x.title == title]
+            if not cells:
                 ax.set_axis_off()
                 continue
-            cells.draw(ax, errors)
-            ax.set_title(f"{shown(test_set, 20)}: {label}")
+            cells[0].draw(ax, errors)
+            plane = f"{shown(title, 40)}\n" if title else ""
+            ax.set_title(f"{plane}{shown(test_set, 20)}: {label}")
     table = sound(errors.table)
-    return figure, table[table["method"] == "lora"].drop(columns=NAMES)
+    return figure, table[table["method"].isin(ADAPTERS)].drop(columns=NAMES)
 
 
 def _height(cells: Cells) -> float:

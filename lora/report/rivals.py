@@ -1,5 +1,7 @@
 """Say how LoRA stands against its rivals: in errors, and in what was forgotten.
 
+LoRA stands for the best kind of adapter; the other kinds of the grid are rivals.
+
 A side is called better only where the seeds show it, its settings were not tried in larger number
 than the other's, and neither side was still improving when its trainings ended.
 """
@@ -18,7 +20,19 @@ TITLES = {
     "full_replay": "full fine-tuning with replay",
     "freeze": "freezing",
 }
+LORA = {"lora": "LoRA", "lora_replay": "LoRA"}  # other kinds of adapters have their own names
 UNPROVED = {"better": "lower", "worse": "higher"}  # what is left of a verdict that is not fair
+
+
+def side(errors: Errors, group: str) -> str:
+    """Return the method of a group in words.
+
+    Args:
+        errors: The errors of every group.
+        group: The group.
+    """
+    kind = errors.kind_of(group)
+    return (TITLES | LORA).get(kind, kind)
 
 
 def against(errors: Errors, lora: str, kind: str) -> list[str]:
@@ -52,9 +66,9 @@ def against(errors: Errors, lora: str, kind: str) -> list[str]:
     lost = [s for s, verdict in found.items() if verdict == "worse"]
     one_seed = errors.of(lora, tests[0], metric).n == 1
     if one_seed and all(errors.close(lora, rival, s, metric) for s in tests):
-        return [line, _level(errors, rival, lost)]
+        return [line, _level(errors, lora, rival, lost)]
     if lost and not why["worse"]:
-        line += f" LoRA loses to {rival} on: {', '.join(lost)}."
+        line += f" {side(errors, lora)} loses to {rival} on: {', '.join(lost)}."
     return [line, *(f"This does not show which is better: {x}." for x in sorted(said - {""}))]
 
 
@@ -84,7 +98,8 @@ def forgetting(errors: Errors, choice: Choice, groups: Sequence[str]) -> list[st
         what = {"better": "less than", "worse": "more than"}.get(seen)
         sides = (lora, rival) if seen == "better" else (rival, lora)
         if what and not _unfair(errors, *sides):
-            lines.append(f"LoRA forgets {what} {title}, beyond the spread over seeds.")
+            name = side(errors, lora)
+            lines.append(f"{name} forgets {what} {title}, beyond the spread over seeds.")
     return lines
 
 
@@ -100,16 +115,17 @@ def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
     table = errors.table
     plain = table.loc[table["point"] == choice.lora, "plain"]
     pair = table[table["plain"].isin(plain) & table["group"].isin(errors.groups)]
-    groups = dict(zip(pair["method"], pair["group"], strict=True))
+    groups = {*pair["group"]}
     if len(groups) < 2:
         return []
-    with_it, without = groups["lora_replay"], groups["lora"]
+    without = str(plain.iloc[0])
+    (with_it,) = groups - {without}
     ((test_set, *_), metric), found = errors.measured, _forgotten(errors, choice.verdicts)
     costs = (errors.of(with_it, test_set, metric), errors.of(without, test_set, metric))
     cost, what = " against ".join(x.text(1) for x in costs), BY_KEY[metric]
-    line = (
-        f"Replay with LoRA, {with_it} against {without}: {test_set} {what.label} {cost} {what.unit}"
-    )
+    name = side(errors, without)
+    line = f"Replay with {name}, {with_it} against {without}: {test_set} {what.label}"
+    line += f" {cost} {what.unit}"
     if not {with_it, without} <= {*found}:
         return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
     after, before = found[with_it], found[without]
@@ -119,7 +135,7 @@ def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
     seen = compare(*costs)
     worse = seen == "worse" or (not seen and costs[0].mean > costs[1].mean)
     if worse and after.mean > before.mean * WORTH:
-        line += " Replay costs accuracy and keeps little: with LoRA it does not pay here."
+        line += f" Replay costs accuracy and keeps little: with {name} it does not pay here."
     return [line]
 
 
@@ -135,7 +151,7 @@ def _unfair(errors: Errors, winner: str, loser: str) -> str:
         return ""
     more, fewer = errors.tried(winner), errors.tried(loser)
     if more > fewer:
-        names = [TITLES.get(errors.kind_of(x), "LoRA") for x in (winner, loser)]
+        names = [side(errors, x) for x in (winner, loser)]
         reasons.append(f"{names[0]} had {more} settings, {names[1]} {fewer}")
     still, of = errors.improving(winner, loser)
     if still:
@@ -143,16 +159,16 @@ def _unfair(errors: Errors, winner: str, loser: str) -> str:
     return "; ".join(reasons)
 
 
-def _level(errors: Errors, rival: str, lost: list[str]) -> str:
-    """Say that one seed does not tell LoRA and a baseline apart, and whose error is lower where."""
-    title = TITLES.get(errors.kind_of(rival), rival)
+def _level(errors: Errors, lora: str, rival: str, lost: list[str]) -> str:
+    """Say that one seed does not tell LoRA and a rival apart, and whose error is lower where."""
+    name, title = side(errors, lora), side(errors, rival)
     won = [s for s in errors.measured[0] if s not in lost]
     lower = [
         f"{who} has the lower error on {', '.join(x)}"
-        for who, x in (("LoRA", won), (title, lost))
+        for who, x in ((name, won), (title, lost))
         if x
     ]
-    return f"With one seed, LoRA and {title} cannot be told apart: {'; '.join(lower)}."
+    return f"With one seed, {name} and {title} cannot be told apart: {'; '.join(lower)}."
 
 
 def _forgotten(errors: Errors, verdicts: Verdicts) -> dict[str, Spread]:

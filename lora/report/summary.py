@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lora.catalogue.columns import ENERGY, FORCE, shown_on
+from lora.catalogue.columns import ENERGY, FORCE
 from lora.files.sealed import read_json, write_text
 from lora.plan.packs import keeps_all
 from lora.plan.sweep import Sweep
@@ -15,13 +15,14 @@ from lora.report.comparison import Errors
 from lora.report.first_page import Story, first_page, to_do, to_mind
 from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
+from lora.report.planes import other_kinds
 from lora.report.race_page import sentences as about_race
 from lora.report.rivals import forgetting, replay_and_lora
 from lora.report.words import Words
 from lora.selection.choose import Choice, Verdicts, read_choice
 from lora.selection.raced import read_races
 from lora.selection.results import read_results
-from lora.selection.table import BASELINES
+from lora.selection.table import BASELINES, columns_of
 
 NOTE = (
     "RMSE of energy (meV/atom) | forces (meV/Å), a column for each set, sorted by the error on the "
@@ -94,7 +95,8 @@ def _tuned(sweep: Sweep, point: str) -> list[str] | None:
 def _forgetting(errors: Errors, choice: Choice) -> list[str]:
     """Return what there is to say of forgetting: of the chosen group and the best baselines."""
     shown = [errors.group_of[x] for x in (choice.point, choice.lora) if x]
-    shown += [group for kind in BASELINES for group in errors.of_kind(kind)[:1]]
+    others = other_kinds(errors, shown[-1]) if choice.lora else []
+    shown += [group for kind in (*others, *BASELINES) for group in errors.of_kind(kind)[:1]]
     return forgetting(errors, choice, shown) + replay_and_lora(errors, choice)
 
 
@@ -106,7 +108,7 @@ def groups_table(errors: Errors, reasons: Verdicts) -> pd.DataFrame:
         reasons: {point: {check: verdict}}, what points were refused for; the last column names
             those checks.
     """
-    columns = shown_on("groups")
+    columns = columns_of(errors.table, "groups")
     grouped = errors.table.groupby("group")
     first = grouped[[x.key for x in columns]].first()
     first = first.rename(columns={x.key: x.heading for x in columns})
@@ -143,7 +145,7 @@ def points_table(table: pd.DataFrame, origins: Mapping[str, str] | None = None) 
     ]
     sets = list(dict.fromkeys(table["test_set"]))
     errors = table.assign(both=both).pivot(index="point", columns="test_set", values="both")[sets]
-    columns = shown_on("points")
+    columns = columns_of(table, "points")
     points = table.drop_duplicates("point").set_index("point")
     points = points[[x.key for x in columns]].rename(columns={x.key: x.heading for x in columns})
     out = points.join(errors).astype(object)

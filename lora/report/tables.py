@@ -5,11 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from lora.catalogue.columns import shown_on
 from lora.files.sealed import read_json, write_text
 from lora.plan.sweep import Sweep
 from lora.report.page import page, paragraph, rows_of
-from lora.selection.table import read_table
+from lora.selection.table import columns_of, read_table
 
 
 def write(sweep: Sweep) -> list[Path]:
@@ -45,7 +44,7 @@ def cost(table: pd.DataFrame, path: Path) -> list[Path]:
     """Write time, memory and GPU hours of every point that was trained, or not at all."""
     points = table.drop_duplicates("point").set_index("point")
     points = points[points["method"] != "cut"]
-    headings = {column.key: column.heading for column in shown_on("cost")}
+    headings = {column.key: column.heading for column in columns_of(table, "cost")}
     out = points[list(headings)].rename(columns=headings)
     total = f"{points['train_seconds'].sum() / 3600:.2f} hours of training in all"
     if points["gpu_hours"].sum():

@@ -9,7 +9,8 @@ from lora.catalogue.columns import BY_KEY, VALID
 from lora.catalogue.endings import Ending
 from lora.plan.points import FOUNDATION
 from lora.report.comparison import Errors, compare
-from lora.report.rivals import against
+from lora.report.planes import best_of_axes, other_kinds
+from lora.report.rivals import against, side
 from lora.selection.choose import Choice
 from lora.selection.table import BASELINES, of_all_data, trained
 
@@ -46,6 +47,7 @@ class Words:
         model = [*_no_better(errors, chosen), _chosen(errors, choice), *_refusals(choice)]
         if others := _others(errors, choice):
             model.append(_next(errors, chosen, others[0]))
+        model += best_of_axes(errors)
         rivals, diverged = _rivals(errors, choice), []
         if choice.lora is not None:
             diverged = _diverged(errors.table)
@@ -62,8 +64,9 @@ def _rivals(errors: Errors, choice: Choice) -> list[str]:
     if choice.lora is None:
         return []
     chosen, lora = errors.group_of[choice.point], errors.group_of[choice.lora]
-    lines = [f"The best LoRA point by the same rule is {choice.lora}."] if lora != chosen else []
-    for kind in (FOUNDATION.kind, *BASELINES):
+    name = side(errors, lora)
+    lines = [f"The best {name} point by the same rule is {choice.lora}."] if lora != chosen else []
+    for kind in (FOUNDATION.kind, *other_kinds(errors, lora), *BASELINES):
         lines += against(errors, lora, kind)
     if errors.of(chosen, VALID, errors.metric).n == 1:
         lines.append("With one seed, differences of a few percent are noise.")

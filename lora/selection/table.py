@@ -9,18 +9,27 @@ from typing import Any
 
 import pandas as pd
 
-from lora.catalogue.columns import BY_KEY, ENERGY, ERRORS, FORCE, ROWS, VALID
+from lora.catalogue.columns import (
+    AXES,
+    BY_KEY,
+    ENERGY,
+    ERRORS,
+    FORCE,
+    ROWS,
+    VALID,
+    Column,
+    shown_on,
+)
 from lora.catalogue.endings import NO_MODEL
 from lora.catalogue.methods import ADAPTERS
 from lora.files.sealed import write_text
-from lora.plan.points import FOUNDATION, Point
+from lora.plan.points import FOUNDATION, Point, kind_of
 from lora.plan.sweep import Sweep
 from lora.selection.results import Results
 
 # the kinds of points, in the order of the table
-LORA = ("lora", "lora_replay")
-OTHERS = tuple(name for name in ADAPTERS if name not in LORA)  # further kinds of adapters
-BASELINES = (*OTHERS, "full", "full_replay", "freeze")  # that are trained
+LORA = tuple(kind_of(x, replay) for x in ADAPTERS for replay in (False, True))  # all adapters
+BASELINES = ("full", "full_replay", "freeze")  # that are trained
 ORDER = (*LORA, "cut", *BASELINES, "foundation")
 QUANTITIES = {name: BY_KEY[name].heading for name in (ENERGY, FORCE)}
 NAMES = ["group", "plain", "family"]  # columns that sweep.csv does not have
@@ -50,6 +59,7 @@ def make_table(points: Mapping[str, Point], results: Results, gpus: int = 1) -> 
     present = {key for row in rows for key in row}
     columns = [x.key for x in ROWS if not x.error or x.key in {*present, ENERGY, FORCE}]
     table = pd.DataFrame(rows).reindex(columns=columns)
+    table = table.drop(columns={*AXES} - {*axes_of(table)})
     ranks = table["method"].map(ORDER.index)
     table = table.assign(_order=ranks).sort_values(
         ["_order", "rank", "alpha", "point"], kind="stable"
@@ -98,6 +108,22 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def read_table(sweep: Sweep) -> pd.DataFrame:
     """Read sweep.csv, with the names of groups from the plan."""
     return with_names(pd.read_csv(sweep.layout.table), sweep.points)
+
+
+def axes_of(table: pd.DataFrame) -> list[str]:
+    """Return the axes of the grid, beside rank and alpha, that vary between points."""
+    return [x for x in AXES if x in table and table[x].nunique() > 1]
+
+
+def columns_of(table: pd.DataFrame, page: str) -> list[Column]:
+    """Return the columns of a page, in their order.
+
+    Args:
+        table: The table.
+        page: groups, points or cost.
+    """
+    axes = axes_of(table)
+    return [x for x in shown_on(page) if not x.varied or x.key in axes]
 
 
 def sound(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lora.tracking.parity import TABLE, parity_of
 from lora.tracking.registry import ALIAS, Package, delete_models, example_of, register
 from lora.tracking.run import Judged, Run, datasets, read_run
 from lora.tracking.store import DIGEST, KEY, NOTE, Store, page_of
-from lora.tracking.view import COLOUR, colour_of, compare_page, view_of
+from lora.tracking.view import COLOUR, colour_of, compare_page, varied, view_of
 from lora.tracking.words import about_model, about_run
 
 
@@ -51,8 +51,9 @@ def fill_store(
     for point in runs.keys() - {chosen}:  # what was chosen before
         delete_models(store, runs[point])
     trained = [run for point, run in runs.items() if sweep.points[point].settings]
-    page = store.show(view_of(store.sweep, metrics))
-    charts = store.show(view_of(store.sweep, metrics, charts=True), "-charts")
+    axes = varied(sweep.points.values())
+    page = store.show(view_of(store.sweep, metrics, axes))
+    charts = store.show(view_of(store.sweep, metrics, axes, charts=True), "-charts")
     ids = {"experiment_id": store.experiment_id, "logged_model": logged}
     ids["model"] = f"models:/{model}@{ALIAS}" if logged else None
     pages = {"page": page, "charts": f"{charts}&compareRunsMode=CHART"}

@@ -9,6 +9,7 @@ from typing import Any
 from lora.catalogue.columns import EPOCH_METRICS, ROWS, SYSTEM
 from lora.catalogue.methods import ADAPTERS
 from lora.plan.config import Config
+from lora.plan.targets import Targets
 
 Metric = tuple[str, float, int, int]  # name, value, milliseconds, epoch
 PLAIN = ("lr", "seed", "targets")  # settings that are shown by their own names
@@ -77,10 +78,12 @@ def params_of(settings: dict[str, Any]) -> dict[str, str]:
     """
     left = json.loads(json.dumps(settings))  # as they stand in train.json
     method = left.pop("method")
+    if method in ADAPTERS:
+        left["placement"] = Targets.from_dict(left.get("targets", {})).placement
     first = {}
     for column in ROWS:
-        if column.adapter and column.param:
-            value = left.pop(column.key, None)
+        if column.adapter and column.param and column.key in left:
+            value = left.pop(column.key)
             if method in ADAPTERS:
                 first[column.param] = value
     plain = {name: left.pop(name) for name in PLAIN if name in left}

@@ -1,12 +1,14 @@
 """Describe how a sweep shows in MLflow's UI."""
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from lora.catalogue.colours import METHODS, OTHER
 from lora.catalogue.columns import BY_KEY, EPOCH_METRICS, FORCE, ROWS, VALID
-from lora.plan.points import FOUNDATION
+from lora.catalogue.methods import ADAPTERS
+from lora.plan.points import FOUNDATION, Point
 from lora.tracking.run import FAILED
 
 TEST = "test"  # the set whose errors the table and the charts show, beside the validation set
@@ -36,22 +38,40 @@ def _columns() -> list[str]:
 COLUMNS = _columns()
 
 
-def view_of(sweep: str, metrics: set[str], charts: bool = False) -> dict[str, Any]:
+def varied(points: Iterable[Point]) -> list[str]:
+    """Return the params of the axes of the grid, beside rank and alpha, that vary between points.
+
+    Args:
+        points: The points of a sweep.
+    """
+    settings = [x.settings for x in points if x.settings and x.settings.method in ADAPTERS]
+    axes = [(row.param, row.source.removeprefix("settings.")) for row in ROWS if row.varied]
+    return [param for param, name in axes if len({getattr(x, name) for x in settings}) > 1]
+
+
+def view_of(
+    sweep: str, metrics: set[str], axes: Sequence[str] = (), charts: bool = False
+) -> dict[str, Any]:
     """Return columns, order and charts for the runs of a sweep, as MLflow's UI keeps them itself.
 
     Args:
         sweep: The id of the sweep.
         metrics: The names of the metrics that the runs have.
+        axes: The params that `varied` gives.
         charts: Whether it is the view with the charts.  MLflow's views cannot hide a run, so this
             one does not ask for the foundation model, whose errors would set every scale.
     """
     shown = [c for c in COLUMNS if not c.startswith("metrics.") or c[9:-1] in metrics]
+    ranks = [BY_KEY["rank"].param, BY_KEY["alpha"].param]
+    place = shown.index(f"params.`{ranks[-1]}`") + 1
+    own = [f"params.`{x}`" for x in axes]
+    shown[place:place] = [x for x in own if x not in shown]
     forces = f"{VALID}/{FORCE}"  # what chooses; test sets only report
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": True}
     cards: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
-            "selectedParams": [BY_KEY["rank"].param, BY_KEY["alpha"].param],
+            "selectedParams": [*ranks, *axes],
             "selectedMetrics": [forces],
             "showAllRuns": False,
         },
