@@ -181,7 +181,8 @@ def values_of(node: dict[str, Any], whole: dict[str, Any]) -> str:
         return "mapping"
     if "anyOf" in node:
         parts = [values_of(x, whole) for x in node["anyOf"]]
-        return ("; or " if any("," in x for x in parts) else " or ").join(parts)
+        listed_too = any("," in x or x.startswith("list of") for x in parts)
+        return ("; or " if listed_too else " or ").join(parts)
     if "enum" in node:
         return listed([_value(x) for x in node["enum"]])
     kind = node.get("type", "")

@@ -204,7 +204,7 @@ def heatmap(errors: Errors, chosen: str) -> tuple[Figure, pd.DataFrame]:
                 ax.set_axis_off()
                 continue
             cells[0].draw(ax, errors)
-            plane = f"{shown(title, 40)}\n" if title else ""
+            plane = f"{shown(title, 60)}\n" if title else ""
             ax.set_title(f"{plane}{shown(test_set, 20)}: {label}")
     table = sound(errors.table)
     return figure, table[table["method"].isin(ADAPTERS)].drop(columns=NAMES)
