@@ -23,6 +23,7 @@ class Method:
         rates: The learning rates of a sweep whose config names none, so that a baseline is tuned.
         adapter: Whether it trains adapters, of the kind of its name in `lora/adapters/kinds.py`.
         can_be_cut: Whether lower ranks can be cut from its adapters, as the kind says.
+        starts: The names of `STARTS` that its adapters have; none named means all.
     """
 
     name: str
@@ -36,6 +37,15 @@ class Method:
     rates: tuple[float, ...] = ()
     adapter: bool = False
     can_be_cut: bool = False
+    starts: tuple[str, ...] = ()
+
+    def has_start(self, start: str) -> bool:
+        """Return True for a start that its adapters have.
+
+        Args:
+            start: A name of `STARTS`.
+        """
+        return not self.starts or start in self.starts
 
     def defaults(self) -> dict[str, float]:
         """Return the settings that depend on the method, those that are set."""

@@ -269,14 +269,15 @@ class Config(Section):
     def starts_of(self, name: str) -> dict[str, str]:
         """Return the starts of a kind of adapter, each with its mark in names.
 
-        The start that the kind has where the grid names none has no mark: adding others to the
-        grid renames nothing.
+        The start that it would have if the grid named none has no mark: adding others to the grid
+        renames nothing.  Starts that a kind does not have are left out.
 
         Args:
             name: A key of `methods` that trains adapters.
         """
         own = self.settings_of(name).get("start", DEFAULTS["start"])
-        return {x: "" if x == own else f"_{x}" for x in self.grid.start or (own,)}
+        known = [x for x in self.grid.start or (own,) if BY_NAME[name].has_start(x)]
+        return {x: "" if x == own else f"_{x}" for x in known}
 
     def train_settings(self, name: str, **point: Any) -> TrainSettings:
         """Return the settings of a training of a method, with the defaults filled in.

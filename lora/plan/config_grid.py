@@ -35,7 +35,8 @@ class Grid(Section):
     start: Annotated[tuple[str, ...] | None, As(tuple_of(one_of(STARTS), least=1) | None)] = Field(
         default=None,
         description="The starts of the factors, where they are swept. Leave it out to use "
-        "train.start; a start that differs from that is in the name of the point.",
+        "train.start; a start that differs from that is in the name of the point. A kind of "
+        "adapter takes those that it has.",
     )
     placement: Annotated[tuple[str, ...], As(tuple_of(one_of(PLACEMENTS), least=1))] = Field(
         default=(PLACEMENT,),

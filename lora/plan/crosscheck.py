@@ -19,7 +19,7 @@ from lora.plan.peek import class_in
 from lora.plan.points import count_points, cut_kinds
 from lora.plan.servers import wrong_with
 from lora.plan.targets import Targets
-from lora.plan.words import did_you_mean, shown
+from lora.plan.words import did_you_mean, listed, shown
 
 MOST_POINTS = 10_000  # the plan of so many takes ten seconds
 METHOD, VALID, TEST = ("split", "method"), ("split", "valid_file"), ("split", "test_file")
@@ -40,6 +40,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _e0s(config, folder)
     yield from _replay(config)
     yield from _training(config)
+    yield from _starts(config)
     yield from _points(config)
     yield from _cuts(config)
     yield from _race(config)
@@ -212,6 +213,18 @@ def _training(config: Config) -> Iterator[Problem]:
             yield Problem(key, str(error), (("train",), ("methods", name)))
             if not own:
                 return  # the others say the same
+
+
+def _starts(config: Config) -> Iterator[Problem]:
+    """Yield the kinds of adapters that have no start."""
+    for kind in config.grid.adapter:
+        if not config.starts_of(kind):
+            own = config.settings_of(kind).get("start", "")
+            asked = listed(config.grid.start or (own,), "and")
+            key: Key = ("grid", "start") if config.grid.start else ("methods", kind, "start")
+            text = f"{asked} {'are' if ' ' in asked else 'is'} no start of {kind} adapters; use "
+            about = (("grid", "adapter"), ("train", "start"))
+            yield Problem(key, f"{text}{listed(METHODS[kind].starts)}", about)
 
 
 def _points(config: Config) -> Iterator[Problem]:

@@ -143,8 +143,8 @@ def count_points(config: Config) -> int:
         config: The config.
     """
     grid = config.grid
-    lists = (grid.replay, grid.rank, grid.alpha, grid.start or ("",), grid.placement)
-    methods = dict.fromkeys(grid.adapter, math.prod(map(len, lists)))
+    each = math.prod(map(len, (grid.replay, grid.rank, grid.alpha, grid.placement)))
+    methods = {x: each * len(config.starts_of(x)) for x in grid.adapter}
     methods |= {x: 1 for x in config.baselines if BY_NAME[x].method}
     swept = {x: math.prod(map(len, config.swept(x).values())) for x in methods}
     total = sum(n * swept[x] for x, n in methods.items())

@@ -195,6 +195,15 @@ said["twice"] = wrong(grid=base["grid"] | {"lr": [0.1]}, methods={"other": {"lr"
 replay = base["grid"] | {"replay": [True]}
 replay = config(folder, grid=replay, baselines=[], replay={"file": str(folder / "data.xyz")})
 said["replay"] = sorted({p.kind for p in make_points(validate(replay, folder=folder)).values()})
+import dataclasses
+from lora.catalogue.methods import BY_NAME
+BY_NAME["other"] = dataclasses.replace(BY_NAME["other"], starts=("documented",))
+one = {"grid": {"rank": [1], "alpha": [1], "adapter": ["lora", "other"]}, "baselines": []}
+both = one["grid"] | {"start": ["upstream", "documented"]}
+some = validate(config(folder, grid=both, baselines=[]), folder=folder)
+said["starts"] = [list(make_points(some)), count_points(some)]
+said["no start"] = wrong(grid=one["grid"] | {"start": ["upstream"]})
+said["start of train"] = wrong(**one, train={"start": "upstream"})
 print(json.dumps(said))
 """
 
@@ -214,3 +223,8 @@ def test_another_kind_has_points_packs_and_settings_of_its_own(tmp_path: Path) -
     assert "race: ranks: cut cuts none of other; take ranks: train" in said["race"]
     assert "grid.lr: is swept in methods.other.lr, too; leave out one of them" in said["twice"]
     assert said["replay"] == ["lora_replay", "other_replay"]
+    lora = ["lora_r1_a1_upstream_s3", "lora_r1_a1_s3"]
+    assert said["starts"] == [[*lora, "other_r1_a1_s3"], 3]
+    no = "upstream is no start of other adapters; use documented"
+    assert f"grid.start: {no}" in said["no start"]
+    assert f"methods.other.start: {no}" in said["start of train"]
