@@ -26,6 +26,7 @@ from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import attach, load_adapter, read_card
 from lora.adapters.spectra import spectrum, thin_svd
+from lora.catalogue.methods import ANCHORED, STARTS
 from lora.errors import UserError
 from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.modules import replace_layer
@@ -141,7 +142,7 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     ranks, was = {}, Before.of(model, [])
     for name in terms[0][1]:
         new = _sum([(weight, layers[name]) for weight, layers in terms])
-        ranks[name] = new.rank
+        ranks[name] = new.width
         replace_layer(model, name, new)
     _note_ranks(model, injection, ranks)
     note(model, "lora_before", was)
@@ -151,7 +152,7 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
 
 def _sum(terms: list[tuple[float, Adapter]]) -> Adapter:
     """Return the weighted sum of adapters of one layer: their factors side by side."""
-    new = terms[0][1].like(sum(layer.rank for _, layer in terms))
+    new = terms[0][1].like(sum(layer.width for _, layer in terms))
     lefts: dict[str, list[Tensor]] = {}
     rights: dict[str, list[Tensor]] = {}
     for weight, layer in terms:
@@ -207,8 +208,8 @@ def truncate_lora(
                 f"{layer.kind}: adapters of this kind cannot be cut; train a lower rank"
             )
         wanted = rank if rank is not None else _rank_that_keeps(spectrum(layer), energy or 1.0)
-        ranks[name] = min(layer.rank, wanted)
-        if ranks[name] < layer.rank:
+        ranks[name] = min(layer.width, wanted)
+        if ranks[name] < layer.width or layer.frozen:
             replace_layer(model, name, cut(layer, ranks[name]))
     _note_ranks(model, injection_of(model), ranks)
     return ranks
@@ -249,5 +250,6 @@ def _note_ranks(model: nn.Module, injection: Injection | None, ranks: dict[str, 
     """Note on a model how it is injected now: as before, with these ranks."""
     assert injection is not None
     targets = replace(injection.targets, rank_pattern=ranks)
-    changed = replace(injection, rank=max(ranks.values()), targets=targets)
+    start = STARTS[0] if injection.start in ANCHORED else injection.start
+    changed = replace(injection, rank=max(ranks.values()), targets=targets, start=start)
     note(model, "lora_injection", changed)

@@ -6,8 +6,9 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
-from lora.adapters.layer import Adapter, Values
+from lora.adapters.layer import Adapter
 from lora.adapters.products import ContractionHost, SkipHost
+from lora.adapters.stored import Values
 from lora.mace.door import Untyped
 from lora.mace.elements import ELEMENT_LINEARS, is_agnostic, restore_elements, trim_elements
 from lora.mace.origin import Origin

@@ -38,7 +38,7 @@ class Injection:
         wrap_equivariant: Whether `o3.Linear` and `cuet.Linear` are adapted.
         wrap_dense: Whether `nn.Linear` and the layers of `FullyConnectedNet` are adapted.
         kind: The kind of adapter, a row of `lora/adapters/kinds.py`.
-        start: The start of the factor A, a name of `lora.catalogue.methods.STARTS`.
+        start: The start of the factors, a name of `lora.catalogue.methods.STARTS`.
     """
 
     rank: int = 4
@@ -101,8 +101,9 @@ def inject_lora(
             on cuEquivariance already (`lora.mace.kernels.to_kernel`).
         **extras: `scaling`, "mace" (with e3nn's path weights) or "rank_stable" (alpha/sqrt(rank));
             `targets`, the layers and irreps, products or not, and ranks and alphas of single
-            layers; `kind`, the kind of adapter; `start`, "documented" (A at N(0, 1e-3)) or
-            "upstream" (N(0, 1) for equivariant layers, as upstream's code does);
+            layers; `kind`, the kind of adapter; `start`, "documented" (A at N(0, 1e-3)),
+            "upstream" (N(0, 1) for equivariant layers, as upstream's code does) or "pissa" (the
+            largest singular values of the weights, which frozen columns take away again);
             `modules_to_save`, globs over names of modules that train as a whole and are saved,
             loaded, merged and unloaded with the adapter; no layer in them is wrapped.
 
@@ -127,7 +128,7 @@ def inject_lora(
         more = (more,) if isinstance(more, str) else tuple(more)
         targets = replace(targets, modules_to_save=targets.modules_to_save + more)
     scaling, kind = extras.get("scaling", "mace"), extras.get("kind", "lora")
-    start = extras.get("start", "documented")
+    start = sound.checked_start(extras.get("start", "documented"))
     own = (rank, alpha, scaling, targets, wrap_equivariant, wrap_dense, kind, start)
     wrapped = inject(module, Injection(*own))
     sound.say_idle_ranks(ranks(module))

@@ -17,8 +17,7 @@ the example), a row in `lora/adapters/kinds.py` and a row in `lora/catalogue/met
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,20 +25,17 @@ from torch import Tensor, nn
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
 from lora.adapters.sound import check_settings
-from lora.catalogue.methods import STARTS
+from lora.adapters.stored import Stored, Values
+from lora.catalogue.methods import ANCHORED, STARTS
 
-Axis = Literal["inputs", "rank", "outputs"]
-Axes = dict[str, tuple[Axis, ...]]  # of the parameters of a kind, by name
-Values = Mapping[str, Tensor]  # parameters of a layer by name, as they are stored
 Pairs = dict[str, tuple[Tensor, Tensor]]  # by irrep, left [rows, rank] and right [rank, columns]
 
 
-class Adapter(nn.Module, ABC):
+class Adapter(Stored, ABC):
     """What all kinds of adapters share.
 
-    Class attributes that a kind sets:
+    Class attributes that a kind sets, beside `axes`:
         kind: The name of its row in `lora/catalogue/methods.py`.
-        axes: The axes of each parameter: inputs or outputs of a matrix, or neither, and rank.
         linear: Whether the change does not depend on the base weight and can be scaled and added.
         can_be_cut: Whether the change is a product of two factors, `factors`, so that it has a
             spectrum and a lower rank.
@@ -48,16 +44,14 @@ class Adapter(nn.Module, ABC):
 
     Attributes:
         base: The wrapped layer, frozen.
-        host: How it takes a weight.
-        rank: The rank of the change.
         alpha: The numerator of the scaling.
         scaling: The name of the scaling.
         started: The name of the start of the parameters.
+        probe: Zeros that are added to the weight, for its gradient; None but where it is asked for.
         enabled: Whether the change is applied; see `lora.adapters.algebra.disabled`.
     """
 
     kind: ClassVar[str]
-    axes: ClassVar[Axes]
     linear: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = False
     packable: ClassVar[bool] = True
@@ -92,12 +86,16 @@ class Adapter(nn.Module, ABC):
         self.base, self.host = base, host_of(base, irreps)
         self.rank, self.alpha, self.scaling = int(rank), float(alpha), scaling
         self.started, self.enabled = started, True
+        self.frozen = self.rank if started in ANCHORED else 0
+        self.probe: Tensor | None = None
         for parameter in base.parameters():
             parameter.requires_grad_(False)
         example = next(base.parameters())
         for name in self.axes:
             like = torch.empty(self._stored_shape(name), dtype=example.dtype, device=example.device)
             self.register_parameter(name, nn.Parameter(self.start(name, like)))
+        if self.frozen:
+            self.anchor()
 
     @classmethod
     def named(cls, host: type[Host]) -> type["Adapter"]:
@@ -118,6 +116,25 @@ class Adapter(nn.Module, ABC):
             name: The name of the parameter.
             like: A tensor of the shape, dtype and device that are wanted.
         """
+
+    def anchor(self) -> None:
+        """Set the parameters to a start other than zero, and the frozen columns to its negative.
+
+        Raises:
+            ValueError: The kind has no such start.
+        """
+        raise ValueError(f"start {self.started}: adapters of the kind {self.kind} do not have it")
+
+    def start_from(self, gradient: Tensor) -> None:
+        """Set the parameters to what the gradient of the loss asks for; the change stays zero.
+
+        Args:
+            gradient: Of the weight, in the shape of `base_weight`.
+
+        Raises:
+            ValueError: The kind has no such start.
+        """
+        raise ValueError(f"start {self.started}: adapters of the kind {self.kind} do not have it")
 
     @abstractmethod
     def change(self, values: Values, scale: float | Tensor) -> Tensor:
@@ -165,10 +182,6 @@ class Adapter(nn.Module, ABC):
             return self.alpha / math.sqrt(self.rank)
         return self.alpha / (self.rank**1.5 if self.host.path_weights else self.rank)
 
-    def values(self) -> dict[str, Tensor]:
-        """Return the trained parameters by name."""
-        return {name: self.get_parameter(name) for name in self.axes}
-
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the base layer computes with the changed weight."""
         return self.host.run(self.weight(), *inputs)
@@ -187,11 +200,16 @@ class Adapter(nn.Module, ABC):
 
     def delta(self) -> Tensor:
         """Return the change of the base weight, in its shape."""
-        return self.change(self.values(), self.scale)
+        values = self.values()
+        if self.frozen:
+            still = self.still()
+            values = {k: torch.where(still[k], x.detach(), x) for k, x in values.items()}
+        return self.change(values, self.scale)
 
     def weight(self) -> Tensor:
         """Return the changed weight; the base's own while the adapter is disabled."""
-        return self.base_weight() + self.delta() if self.enabled else self.base_weight()
+        changed = self.base_weight() + self.delta() if self.enabled else self.base_weight()
+        return changed if self.probe is None else changed + self.probe
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
@@ -222,124 +240,3 @@ class Adapter(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
         return f"rank={self.rank}, alpha={self.alpha:g}, scaling={self.scaling}"
-
-    # --- parameters as they are stored, and as matrices
-
-    def matrices(self, name: str, values: Values) -> dict[str, Tensor]:
-        """Return a parameter by irrep, oriented as the matrices of the host are.
-
-        Args:
-            name: The name of the parameter.
-            values: What holds it, with leading dimensions or without.
-
-        Returns:
-            {irrep: [..., inputs, rank]} for axes ("inputs", "rank"), and so on; reversed where
-            the host has its outputs first. One entry "" where the axes are neither.
-        """
-        axes = self._axes(name)
-        along = [i - len(axes) for i, axis in enumerate(axes) if axis != "rank"]
-        return {
-            part: joined(pieces, along[0]) if along else pieces[0]
-            for part, pieces in self.stretches(name, values).items()
-        }
-
-    def stretches(self, name: str, values: Values) -> dict[str, list[Tensor]]:
-        """Return what `matrices` joins: a piece for each stretch of inputs or outputs.
-
-        Args:
-            name: The name of the parameter.
-            values: What holds it, with leading dimensions or without.
-        """
-        found: dict[str, list[Tensor]] = {}
-        for part, piece in self.pieces(name, values[name]):
-            found.setdefault(part, []).append(piece)
-        return {part: found[part] for part in ["", *self.host.parts] if part in found}
-
-    def pieces(self, name: str, value: Tensor) -> list[tuple[str, Tensor]]:
-        """Return views of a stored parameter, a piece for each stretch of the host, in order.
-
-        Args:
-            name: The name of the parameter.
-            value: [..., *stored shape].
-
-        Returns:
-            The irrep of each piece, "" where there is none, and the piece.
-        """
-        shapes = self._shapes(name)
-        if not self.host.flat and shapes[0][0]:
-            return [(shapes[0][0], value)]
-        sizes = [math.prod(shape) for _, shape in shapes]
-        return [
-            (part, piece.unflatten(-1, shape) if len(shape) > 1 else piece)
-            for (part, shape), piece in zip(shapes, value.split(sizes, dim=-1), strict=True)
-        ]
-
-    def resized(self, rank: int) -> dict[str, Tensor]:
-        """Return the parameters at another rank: padded with zeros, or without the last columns.
-
-        Args:
-            rank: The rank.
-        """
-        out = {}
-        for name, value in self.values().items():
-            axes, stored = self._axes(name), value.detach()
-            pieces = [piece for _, piece in self.pieces(name, stored)]
-            if "rank" in axes and rank != self.rank:
-                along = axes.index("rank")
-                padding = [0, 0] * (len(axes) - 1 - along) + [0, rank - self.rank]
-                pieces = [nn.functional.pad(piece, padding) for piece in pieces]
-            flat = torch.cat([piece.flatten() for piece in pieces])
-            out[name] = flat.view(self._stored_shape(name, rank))
-        return out
-
-    @torch.no_grad()
-    def set_values(self, values: Values) -> None:
-        """Overwrite parameters.
-
-        Args:
-            values: {name: values in the stored shape}.
-        """
-        for name, value in values.items():
-            self.get_parameter(name).copy_(value)
-
-    def _axes(self, name: str) -> tuple[Axis, ...]:
-        """Return the axes of a parameter in the order in which this host has them."""
-        return self.axes[name][::-1] if self.host.outputs_first else self.axes[name]
-
-    def _shapes(self, name: str, rank: int | None = None) -> list[tuple[str, tuple[int, ...]]]:
-        """Return the irrep and the shape of each piece of a stored parameter."""
-        axes = self._axes(name)
-        sides = {"inputs": self.host.inputs, "outputs": self.host.outputs}
-        stretches = next((sides[axis] for axis in axes if axis in sides), None)
-        size = self.rank if rank is None else rank
-        if stretches is None:
-            return [("", tuple(size for _ in axes) or (1,))]
-        return [(s.part, tuple(size if a == "rank" else s.size for a in axes)) for s in stretches]
-
-    def _stored_shape(self, name: str, rank: int | None = None) -> tuple[int, ...]:
-        shapes = self._shapes(name, rank)
-        if not self.host.flat and shapes[0][0]:
-            return shapes[0][1]
-        return (sum(math.prod(shape) for _, shape in shapes),)
-
-
-def joined(pieces: list[Tensor], dim: int) -> Tensor:
-    """Return pieces side by side; one alone as it is, without a copy.
-
-    Args:
-        pieces: Tensors that differ in one dimension.
-        dim: That dimension.
-    """
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=dim)
-
-
-def times(scale: float | Tensor, x: Tensor) -> Tensor:
-    """Return a scale times a tensor, or a scale for each entry of its first dimension.
-
-    Args:
-        scale: A number, or [K].
-        x: [...], or [K, ...].
-    """
-    if isinstance(scale, Tensor):
-        return scale.view(-1, *[1] * (x.dim() - 1)) * x
-    return scale * x

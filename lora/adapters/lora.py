@@ -29,9 +29,11 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from lora.adapters.arrays import joined, times
 from lora.adapters.host import Host
-from lora.adapters.layer import Adapter, Axes, Pairs, Values, joined, times
+from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.linear import DenseHost, FCHost, O3Host
+from lora.adapters.stored import Axes, Values
 
 INIT_STD = 1e-3  # of A; B starts at zero, so training starts from the base model
 
@@ -79,6 +81,46 @@ class LoRA(Adapter):
             return torch.randn(like.shape, dtype=like.dtype, device=like.device) * std
         return torch.zeros_like(like)
 
+    @torch.no_grad()
+    def anchor(self) -> None:
+        """Start at the largest singular values of the base weight, W = U S V (PiSSA).
+
+        A = U sqrt(S/s) and B = sqrt(S/s) V, of the first `rank`; the same product stands with a
+        minus in the frozen columns, so that the changed weight is the base's, and what trains are
+        its principal components (Meng et al., arXiv 2404.02948).
+        """
+        pairs: Pairs = {}
+        for part, matrix in self.host.matrices(self.base_weight()).items():
+            u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+            root = (values[: self.rank] / self.scale).sqrt()
+            short = self.rank - len(root)
+            left = nn.functional.pad(u[:, : self.rank] * root, (0, short))
+            right = nn.functional.pad(root[:, None] * v[: self.rank], (0, 0, 0, short))
+            pairs[part] = torch.cat([left, left], dim=1), torch.cat([-right, right])
+        self.set_factors(pairs)
+
+    @torch.no_grad()
+    def start_from(self, gradient: Tensor) -> None:
+        """Start A at the singular vectors of the gradient G of the weight, B at zero.
+
+        The first step of B is then along A^T G, and that of the weight along A A^T G: of all steps
+        of this rank the closest to a step of the whole weight (as LoRA-GA, arXiv 2407.05000, and
+        LoRA-One, arXiv 2502.01235, which start B, too, and change the base for it).
+        """
+        pairs: Pairs = {}
+        for part, matrix in self.host.matrices(gradient).items():
+            u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+            left, right = u[:, : self.rank], v[: self.rank]
+            if self.host.outputs_first:
+                pairs[part] = torch.zeros_like(left), self._spread(right)
+            else:
+                pairs[part] = self._spread(left), torch.zeros_like(right)
+        self.set_factors(pairs)
+
+    def _spread(self, vectors: Tensor) -> Tensor:
+        """Return unit vectors as long as those of the start `upstream` where e3nn normalises."""
+        return vectors * max(vectors.shape) ** 0.5 if self.host.path_weights else vectors
+
     def change(self, values: Values, scale: float | Tensor) -> Tensor:
         """Return s A B in the layout of the base weight.
 
@@ -117,7 +159,7 @@ class LoRA(Adapter):
         for part, piece in self.pieces(name, self.get_parameter(name).detach()):
             side, first = sides[part], taken[part]
             taken[part] = first + piece.shape[axis]
-            short = self.rank - side.shape[1 - axis]
+            short = self.width - side.shape[1 - axis]
             padded = nn.functional.pad(side, (0, short) if of_left else (0, 0, 0, short))
             piece.copy_(padded.narrow(axis, first, piece.shape[axis]))
 

@@ -50,6 +50,12 @@ class Pack(nn.Module):
             torch.cat([layer.row(adapters[name]) for name, layer in self.packed.items()])
             for adapters in points
         )
+        self.still = [
+            torch.cat([layer.still(adapters[name]) for name, layer in self.packed.items()])
+            if any(layer.frozen for layer in adapters.values())
+            else None
+            for adapters in points
+        ]
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for name, layer in self.packed.items():
@@ -69,11 +75,16 @@ class Pack(nn.Module):
         points = list(range(len(self.rows))) if points is None else points
         places = torch.tensor(points, device=self.rows[0].device)
         sizes = [layer.size for layer in self.packed.values()]
-        columns = torch.stack([self.rows[i] for i in points]).split(sizes, dim=1)
+        columns = torch.stack([self._row(i) for i in points]).split(sizes, dim=1)
         for layer, values in zip(self.packed.values(), columns, strict=True):
             layer.values, layer.active = values, places
         out = self.model(repeated(batch, len(points)), **options)
         return _copies(out, len(points))
+
+    def _row(self, point: int) -> Tensor:
+        """Return the parameters of a point; those that do not train ask for no gradient."""
+        row, still = self.rows[point], self.still[point]
+        return row if still is None else torch.where(still.to(row.device), row.detach(), row)
 
     def places(self, point: int) -> Tensor:
         """Return which of the padded parameters are a point's own, [n], True or False.
@@ -124,8 +135,10 @@ class PackedLayer(nn.Module):
             adapters: The adapters of this layer, of one kind.
         """
         super().__init__()
-        self.adapters = [(layer.rank, layer.alpha, layer.scaling) for layer in adapters]
-        self.template = adapters[0].like(max(layer.rank for layer in adapters))
+        self.adapters = [
+            (layer.rank, layer.alpha, layer.scaling, layer.started) for layer in adapters
+        ]
+        self.template = adapters[0].like(max(layer.width for layer in adapters))
         self.shapes = {name: value.shape for name, value in self.template.values().items()}
         self.size = sum(math.prod(shape) for shape in self.shapes.values())
         self.values = next(self.template.parameters()).new_zeros(0, self.size)
@@ -140,7 +153,16 @@ class PackedLayer(nn.Module):
         Args:
             layer: An adapter of this layer.
         """
-        return torch.cat([x.flatten() for x in layer.resized(self.template.rank).values()])
+        return torch.cat([x.flatten() for x in layer.resized(self.template.width).values()])
+
+    def still(self, layer: Adapter) -> Tensor:
+        """Return which of its flat, padded parameters do not train, [size], True or False.
+
+        Args:
+            layer: An adapter of this layer.
+        """
+        padded = layer.resized(self.template.width, layer.still())
+        return torch.cat([x.flatten() for x in padded.values()])
 
     def places(self, point: int) -> Tensor:
         """Return which of the padded parameters are a point's own, [size], True or False.
@@ -148,7 +170,7 @@ class PackedLayer(nn.Module):
         Args:
             point: Its place in the pack.
         """
-        own = self.template.like(self.adapters[point][0])
+        own = self._like(point)
         own.set_values({name: torch.ones_like(x) for name, x in own.values().items()})
         return self.row(own) != 0
 
@@ -176,12 +198,17 @@ class PackedLayer(nn.Module):
             row: Its padded parameters, [size].
             point: Its place in the pack.
         """
-        rank, alpha, scaling = self.adapters[point]
         self.template.set_values(self._named(row))
-        out = self.template.like(rank)
-        out.alpha, out.scaling = alpha, scaling
-        out.set_values(self.template.resized(rank))
+        out = self._like(point)
+        out.set_values(self.template.resized(out.width))
         return out
+
+    def _like(self, point: int) -> Adapter:
+        """Return a new adapter with the settings of a point."""
+        irreps = self.template.host.irreps
+        return type(self.template)(
+            self.template.base, *self.adapters[point][:3], irreps, self.adapters[point][3]
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLayer":
         super()._apply(fn, recurse)  # `to(device)` shall take what is no parameter along

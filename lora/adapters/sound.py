@@ -89,6 +89,23 @@ def check_settings(rank: object, alpha: object, scaling: object) -> None:
         raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
 
 
+def checked_start(start: str) -> str:
+    """Return a start that a model alone gives.
+
+    Args:
+        start: Its name.
+
+    Raises:
+        ValueError: It needs data.
+    """
+    if start == "gradient":
+        raise ValueError(
+            "start gradient needs structures: inject with another start, and call "
+            "lora.training.starts.along_gradient(settings, graphs)(model)"
+        )
+    return start
+
+
 def check_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Raise an error if one of the tensors of an adapter holds inf or nan.
 

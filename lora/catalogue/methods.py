@@ -87,7 +87,8 @@ ADAPTERS = tuple(row.name for row in ROWS if row.adapter)
 TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
-STARTS = ("documented", "upstream")  # of the factor A
+STARTS = ("documented", "upstream", "pissa", "gradient")  # of the factors A and B
+ANCHORED = ("pissa",)  # starts at another product than zero, which frozen columns take away
 # which layers are adapted: the switches of `targets` that each placement turns on
 PLACEMENTS = {"linear": (), "all": ("skip_tp", "symmetric_contraction")}
 PLACEMENT = "linear"  # the default

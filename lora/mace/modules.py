@@ -32,7 +32,8 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     """
     parameters = list(module.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    return trainable, sum(p.numel() for p in parameters)
+    still = sum(getattr(part, "n_still", 0) for part in module.modules())  # parts of adapters
+    return trainable - still, sum(p.numel() for p in parameters)
 
 
 def holds_upstream_lora(model: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from lora.catalogue.methods import (
     ADAPTERS,
     ALSO_WITHOUT_STRESS,
+    ANCHORED,
     BY_NAME,
     DTYPES,
     LOSS_TERMS,
@@ -89,9 +90,12 @@ class TrainSettings:
     )
     start: str = option_field(
         "documented",
-        "The start of the factor A (lora): documented is N(0, 1e-3) everywhere, as upstream "
+        "The start of the factors A and B (lora): documented is N(0, 1e-3) everywhere, as upstream "
         "documents it; upstream is what its code does, N(0, 1) in the normalisation of e3nn for "
-        "equivariant layers and N(0, 1e-3) for dense ones. B starts at zero.",
+        "equivariant layers and N(0, 1e-3) for dense ones; gradient takes the singular vectors of "
+        "the gradient of the loss over the first batches. With these B starts at zero. pissa "
+        "starts A and B at the largest singular values of the weights, which are taken away from "
+        "them. All start at the foundation model.",
         str,
         choices=STARTS,
     )
@@ -251,6 +255,16 @@ class TrainSettings:
         """Return the labels without which the loss means something else."""
         spared = ("stress",) if self.loss in ALSO_WITHOUT_STRESS else ()
         return tuple(x for x in self.terms if x not in spared)
+
+    @property
+    def width(self) -> int:
+        """Return the columns of the factors that are stored: their rank, and what is anchored."""
+        return self.rank * (2 if self.start in ANCHORED else 1)
+
+    @property
+    def asks_gradient(self) -> bool:
+        """Return True where the adapters start along the gradient of the loss."""
+        return self.method in ADAPTERS and self.start == "gradient"
 
     def resolved(self) -> "TrainSettings":
         """Return a copy with the method's defaults filled in, checked; 8 becomes 8.0 for a float.

@@ -34,7 +34,7 @@ def cut_from(base: nn.Module, folder: Path) -> Callable[[nn.Module], None]:
         origin = origin_of(model)
         for name, layer in lora_layers(model):
             whole = saved[name]
-            lower = cut(whole, layer.rank) if layer.rank < whole.rank else whole
+            lower = cut(whole, layer.rank) if layer.rank < whole.width else whole
             values = {key: x.detach() for key, x in lower.values().items()}
             layer.set_values(trimmed_values(model, origin, name, layer, values))
 

@@ -40,7 +40,7 @@ from lora.training import parts
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.checkpoint import FILE, read_checkpoint
 from lora.training.course import Course
-from lora.training.cuts import cut_from, digest_of
+from lora.training.cuts import digest_of
 from lora.training.distributed import is_first, join_others
 from lora.training.inputs import Inputs
 from lora.training.interrupt import Interrupt
@@ -48,6 +48,7 @@ from lora.training.loop import Fit
 from lora.training.progress import Progress
 from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
 from lora.training.setup import common, nested
+from lora.training.starts import starts_of
 from lora.training.state import TrainingState
 from lora.training.terms import check_terms, say_rounding
 from lora.training.trainees import make_trainee
@@ -221,7 +222,7 @@ class Session:
         files, s = self.inputs.files, self.shared
         replay = [files.replay] if s.replay and files.replay else []
         self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
-        rank = str(max(one.rank for one in self.settings))  # a pack pads to it
+        rank = str(max(one.width for one in self.settings))  # a pack pads to it
         digests = " ".join([self.base_digest, self.data_digest])
         cut = self.inputs.part.cut
         texts = [
@@ -257,8 +258,11 @@ class Session:
             self.model = to_kernel(self.model, "cueq", device)
         self.model.to(device)
         before = count_parameters(self.model)[1]
-        cut = self.inputs.part.cut
-        starts = [cut_from(self.base, cut[x]) if x in cut else None for x in self.folders]
+        share = nested(self.train, s.train_fraction, s.seed)
+        train = graphs(joined(share, self.replayed), self.model)
+        valid = graphs(self.valid, self.model)
+        cuts = [self.inputs.part.cut.get(x) for x in self.folders]
+        starts = starts_of(self.settings, cuts, self.base, train)
         self.trainee, counted = make_trainee(self.model, self.settings, starts)
         self.running = [
             TrainingState(trained, one, decayed)
@@ -266,9 +270,6 @@ class Session:
                 self.trainee.trained(), self.settings, self.trainee.decayed(), strict=True
             )
         ]
-        share = nested(self.train, s.train_fraction, s.seed)
-        train = graphs(joined(share, self.replayed), self.model)
-        valid = graphs(self.valid, self.model)
         self.fit = Fit(self.trainee, self.running, train, valid, self.keys)
         self.fit.notes = {
             "base_fingerprint": self.base_digest,

@@ -23,8 +23,7 @@ from lora.mace.origin import note
 from lora.mace.trained import is_decayed
 from lora.plan.settings import TrainSettings
 from lora.training.setup import choose_weights, injection_of, prepare
-
-Start = Callable[[nn.Module], None]  # puts the adapters of an injected model at their start
+from lora.training.starts import Start
 
 
 class Trainee(nn.Module, ABC):
@@ -122,7 +121,10 @@ class AdapterPack(Trainee):
         """Return where weight decay acts on the factors of each point."""
         layers = self.pack.packed.items()
         parts = [layer.scales.new_full([layer.size], is_decayed(name)) for name, layer in layers]
-        return [{"factors": torch.cat(parts)}] * len(self.pack.rows)
+        decayed = torch.cat(parts)
+        return [
+            {"factors": decayed if still is None else decayed * ~still} for still in self.pack.still
+        ]
 
     def own(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
         """Return a state without what pads it to the highest rank of the pack."""

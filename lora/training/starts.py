@@ -1,0 +1,72 @@
+"""Where the adapters of a point start, if not at random: at a cut, or along the loss's gradient."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora.adapters.inject import lora_layers
+from lora.catalogue.methods import LOSS_TERMS
+from lora.mace.graphs import batches
+from lora.mace.loss import loss_of
+from lora.plan.settings import TrainSettings
+from lora.training.cuts import cut_from
+from lora.training.distributed import average
+from lora.training.streams import streams
+
+PASS = 8  # batches that the gradient is taken of
+Start = Callable[[nn.Module], None]  # puts the adapters of an injected model at their start
+
+
+def starts_of(
+    settings: Sequence[TrainSettings],
+    cuts: Sequence[Path | None],
+    base: nn.Module,
+    train: Sequence[Any],
+) -> list[Start | None]:
+    """Return of each point what puts its adapters at their start; None for a random one.
+
+    Args:
+        settings: Resolved settings of each point.
+        cuts: Of each point, the folder of the adapter that it is cut from, if it is.
+        base: The foundation model.
+        train: The training set as graphs.
+    """
+    return [
+        cut_from(base, cut) if cut else along_gradient(one, train) if one.asks_gradient else None
+        for one, cut in zip(settings, cuts, strict=True)
+    ]
+
+
+def along_gradient(settings: TrainSettings, train: Sequence[Any]) -> Start:
+    """Return what starts adapters along the gradient of the loss by each adapted weight.
+
+    The gradient is that of the untrained model, summed over the first `PASS` batches.
+
+    Args:
+        settings: Resolved settings of the point.
+        train: The training set as graphs.
+    """
+
+    def start(model: nn.Module) -> None:
+        layers = [layer for _, layer in lora_layers(model)]
+        probes = [torch.zeros_like(layer.base_weight()).requires_grad_() for layer in layers]
+        for layer, probe in zip(layers, probes, strict=True):
+            layer.probe = probe
+        loss, terms = loss_of(settings, probes[0]), LOSS_TERMS[settings.loss]
+        wanted = {f"compute_{x}": x in terms for x in ("stress", "virials")}
+        order = streams(settings.seed).order(1)
+        device = str(probes[0].device)
+        for batch in islice(batches(train, settings.batch_size, device, order), PASS):
+            out = model(batch.to_dict(), training=True, **wanted)
+            torch.autograd.backward(loss(pred=out, ref=batch), inputs=probes)
+        gradients = [probe.grad for probe in probes if probe.grad is not None]
+        average(gradients)
+        for layer, gradient in zip(layers, gradients, strict=True):
+            layer.probe = None
+            layer.start_from(gradient)
+
+    return start
