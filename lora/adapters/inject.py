@@ -268,8 +268,7 @@ def unload_lora(model: nn.Module) -> nn.Module:
         The same model.
 
     Raises:
-        ValueError: It holds no adapters: whole weights, and what was merged, cannot be unloaded.
-            Or they are switched off.
+        ValueError: It holds no adapters (whole weights, what was merged), or they are switched off.
     """
     injection_of(model)
     sound.check_enabled(model, "unload")
