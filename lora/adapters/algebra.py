@@ -25,6 +25,7 @@ from lora.adapters.inject import (
 from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import attach, load_adapter, read_card
+from lora.adapters.sound import check_enabled
 from lora.adapters.spectra import spectrum, thin_svd
 from lora.catalogue.methods import ANCHORED, STARTS
 from lora.errors import UserError
@@ -65,7 +66,9 @@ def scale_adapters(model: nn.Module, factor: float) -> None:
 
     Raises:
         UserError: The adapters are of a kind that cannot be scaled.
+        ValueError: They are switched off.
     """
+    check_enabled(model, "scale")
     for _, layer in lora_layers(model):
         if not layer.linear:
             raise UserError(f"{layer.kind}: adapters of this kind cannot be scaled, only retrained")
@@ -200,7 +203,9 @@ def truncate_lora(
 
     Raises:
         UserError: The adapters are of a kind that cannot be cut.
+        ValueError: They are switched off.
     """
+    check_enabled(model, "cut")
     ranks = {}
     for name, layer in list(lora_layers(model)):
         if not layer.can_be_cut:

@@ -241,13 +241,11 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
 
     Raises:
         ValueError: The model has no adapters, they are switched off, so that nothing would be
-            merged, or a factor is not finite.  The model is as it was.
+            merged, or a factor or merged weight is not finite.  The model is as it was.
     """
     layers = dict(lora_layers(model))
     if not layers:
         raise ValueError("the model holds no LoRA layers, so there is nothing to merge")
-    if not all(layer.enabled for layer in layers.values()):
-        raise ValueError("the adapters are disabled: merge outside of `with disabled(model)`")
     check_sound(model)
     if not inplace:
         model = copy.deepcopy(model)
@@ -271,9 +269,10 @@ def unload_lora(model: nn.Module) -> nn.Module:
         The same model.
 
     Raises:
-        ValueError: It holds no adapters: whole weights, and what was merged, cannot be unloaded.
+        ValueError: It holds no adapters (whole weights, what was merged), or they are switched off.
     """
     injection_of(model)
+    sound.check_enabled(model, "unload")
     was = before(model)
     take_adapters(model)
     was.put_back(model)
@@ -281,17 +280,18 @@ def unload_lora(model: nn.Module) -> nn.Module:
 
 
 def check_sound(model: nn.Module) -> None:
-    """Raise an error if what was trained of a model holds inf or nan.
+    """Raise an error if what was trained of a model is switched off, or holds inf or nan.
 
     Args:
         model: A model, with adapters or without.
 
     Raises:
-        ValueError: It does; the message names the layer or weight.
+        ValueError: It is or does; the message names the layer or weight.
     """
+    sound.check_enabled(model, "save or merge")
     for name, layer in lora_layers(model):
         with torch.no_grad():
-            values = {**layer.values(), "change": layer.delta()}
+            values = {**layer.values(), "change": layer.delta(), "weight": layer.weight()}
         sound.check_finite((f"{name}.{key}", value) for key, value in values.items())
     sound.check_finite((name, model.get_parameter(name)) for name in before(model).weights)
 

@@ -62,8 +62,8 @@ def save_adapter(
         The folder; what was saved there before is replaced as a whole.
 
     Raises:
-        ValueError: The model holds no adapters, one that is not finite, or a base whose weights
-            changed since the injection.
+        ValueError: The model holds no adapters, one that is not finite or switched off, or a base
+            whose weights changed since the injection.
     """
     how = asdict(injection_of(model))
     check_sound(model)

@@ -106,6 +106,23 @@ def checked_start(start: str) -> str:
     return start
 
 
+def check_enabled(model: nn.Module, act: str) -> None:
+    """Raise an error for a model inside of `with disabled(model)`.
+
+    There, modules that train as a whole have the base's weights, and get theirs back at its end.
+
+    Args:
+        model: A model, with adapters or without.
+        act: What is to be done with the adapters, for the message.
+
+    Raises:
+        ValueError: Adapters are switched off.
+    """
+    adapters = [x for x in model.modules() if getattr(x, "is_adapter", False)]
+    if not all(adapter.enabled for adapter in adapters):
+        raise ValueError(f"the adapters are disabled: {act} outside of `with disabled(model)`")
+
+
 def check_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Raise an error if one of the tensors of an adapter holds inf or nan.
 
