@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from lora.adapters.arithmetic import joined
 from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
 from lora.adapters.sound import check_settings
@@ -40,11 +41,14 @@ class Adapter(nn.Module, ABC):
     Class attributes that a kind sets:
         kind: The name of its row in `lora/catalogue/methods.py`.
         axes: The axes of each parameter: inputs or outputs of a matrix, or neither, and rank.
-        linear: Whether the change does not depend on the base weight and can be scaled and added.
+        linear: Whether the change does not depend on the base weight and can be scaled and added;
+            if it cannot be cut, by scaling and adding the parameters.
         can_be_cut: Whether the change is a product of two factors, `factors`, so that it has a
             spectrum and a lower rank.
         packable: Whether `change` takes parameters with a leading dimension, and padding the rank
-            with zeros changes neither the weight nor how the rest is trained.
+            with zeros does not change the weight.
+        padding_trains: Whether such zeros have a gradient, and a pack has to hold them at zero.
+        b_factors: The parameters whose learning rate `lr_ratio_b` multiplies.
 
     Attributes:
         base: The wrapped layer, frozen.
@@ -61,6 +65,8 @@ class Adapter(nn.Module, ABC):
     linear: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = False
     packable: ClassVar[bool] = True
+    padding_trains: ClassVar[bool] = False
+    b_factors: ClassVar[tuple[str, ...]] = ()
     is_adapter = True  # by which rooms below tell that a model holds adapters
 
     def __init__(
@@ -165,6 +171,11 @@ class Adapter(nn.Module, ABC):
             return self.alpha / math.sqrt(self.rank)
         return self.alpha / (self.rank**1.5 if self.host.path_weights else self.rank)
 
+    @property
+    def highest_rank(self) -> int:
+        """The highest rank that is of use."""
+        return self.host.highest_rank
+
     def values(self) -> dict[str, Tensor]:
         """Return the trained parameters by name."""
         return {name: self.get_parameter(name) for name in self.axes}
@@ -205,7 +216,9 @@ class Adapter(nn.Module, ABC):
         Args:
             rank: The rank.
         """
-        return type(self)(self.base, rank, self.alpha, self.scaling, self.host.irreps)
+        new = type(self)(self.base, rank, self.alpha, self.scaling, self.host.irreps)
+        new.host.reads_elements = self.host.reads_elements
+        return new
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return what TorchScript compiles in its place: a copy of the base layer, merged.
@@ -321,25 +334,3 @@ class Adapter(nn.Module, ABC):
         if not self.host.flat and shapes[0][0]:
             return shapes[0][1]
         return (sum(math.prod(shape) for _, shape in shapes),)
-
-
-def joined(pieces: list[Tensor], dim: int) -> Tensor:
-    """Return pieces side by side; one alone as it is, without a copy.
-
-    Args:
-        pieces: Tensors that differ in one dimension.
-        dim: That dimension.
-    """
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=dim)
-
-
-def times(scale: float | Tensor, x: Tensor) -> Tensor:
-    """Return a scale times a tensor, or a scale for each entry of its first dimension.
-
-    Args:
-        scale: A number, or [K].
-        x: [...], or [K, ...].
-    """
-    if isinstance(scale, Tensor):
-        return scale.view(-1, *[1] * (x.dim() - 1)) * x
-    return scale * x

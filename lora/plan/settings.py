@@ -54,8 +54,8 @@ class TrainSettings:
 
     method: str = option_field(
         "lora",
-        "The weights that are trained: lora (adapters), full (all weights) or freeze (the layers "
-        "that freeze_level leaves).",
+        "The weights that are trained: lora, dora or sparse (adapters), full (all weights) or "
+        "freeze (the layers that freeze_level leaves).",
         str,
         choices=METHODS,
         home="point",
@@ -74,7 +74,11 @@ class TrainSettings:
         home="point",
     )
     rank: int = option_field(
-        4, "The rank of the factors A and B (lora).", int, bounds=COUNT, home="grid"
+        4,
+        "The rank of the factors A and B (lora, dora), or the entries of each input (sparse).",
+        int,
+        bounds=COUNT,
+        home="grid",
     )
     alpha: float = option_field(
         1.0, "The numerator of the LoRA scaling (lora).", float, bounds=POSITIVE, home="grid"
@@ -140,6 +144,12 @@ class TrainSettings:
     )
     lr: float | None = option_field(
         None, f"The learning rate. The default is {by_method('lr')}.", float, bounds=POSITIVE
+    )
+    lr_ratio_b: float = option_field(
+        1.0,
+        "The learning rate of the factors B over that of all else (lora, dora); LoRA+ advises 16.",
+        float,
+        bounds=POSITIVE,
     )
     optimizer: str = option_field(
         "adam",

@@ -260,12 +260,10 @@ class Session:
         cut = self.inputs.part.cut
         starts = [cut_from(self.base, cut[x]) if x in cut else None for x in self.folders]
         self.trainee, counted = make_trainee(self.model, self.settings, starts)
-        self.running = [
-            TrainingState(trained, one, decayed)
-            for trained, one, decayed in zip(
-                self.trainee.trained(), self.settings, self.trainee.decayed(), strict=True
-            )
-        ]
+        trainee = self.trainee
+        trained, decayed, fast = trainee.trained(), trainee.decayed(), trainee.b_factors()
+        points = zip(trained, self.settings, decayed, fast, strict=True)
+        self.running = [TrainingState(*point) for point in points]
         share = nested(self.train, s.train_fraction, s.seed)
         train = graphs(joined(share, self.replayed), self.model)
         valid = graphs(self.valid, self.model)
