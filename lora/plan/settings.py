@@ -28,6 +28,7 @@ from lora.catalogue.methods import (
 from lora.errors import UserError
 from lora.plan.options import Option, option_field
 from lora.plan.targets import Targets
+from lora.plan.words import listed
 
 __all__ = ["DEFAULTS", "METHOD_DEFAULTS", "OPTIONS", "Targets", "TrainSettings", "by_method"]
 METHOD_DEFAULTS = {name: BY_NAME[name].defaults() for name in TRAINED}
@@ -42,7 +43,7 @@ def by_method(name: str) -> str:
     methods: dict[float, list[str]] = {}
     for method, defaults in METHOD_DEFAULTS.items():
         methods.setdefault(defaults[name], []).append(method)
-    return ", ".join(f"{value:g} for {' and '.join(who)}" for value, who in methods.items())
+    return "; ".join(f"{value:g} for {listed(who, 'and')}" for value, who in methods.items())
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ class TrainSettings:
         home="grid",
     )
     alpha: float = option_field(
-        1.0, "The numerator of the LoRA scaling (lora).", float, bounds=POSITIVE, home="grid"
+        1.0, "The numerator of the scaling of adapters.", float, bounds=POSITIVE, home="grid"
     )
     scaling: str = option_field(
         "mace",
         "The LoRA scaling: mace is alpha/r with e3nn's 1/sqrt(r) for equivariant layers, as "
-        "upstream; rank_stable is alpha/sqrt(r) for all layers.",
+        "upstream; rank_stable is alpha/sqrt(r) for all layers. For sparse mace is alpha/r in all.",
         str,
         choices=SCALINGS,
         home="grid",
@@ -99,9 +100,7 @@ class TrainSettings:
         str,
         choices=STARTS,
     )
-    targets: Targets = option_field(
-        Targets(), "The layers that get adapters (lora); see below.", dict
-    )
+    targets: Targets = option_field(Targets(), "The layers that get adapters; see below.", dict)
     freeze_level: int = option_field(
         5,
         "The layers that the method freeze does not train, as MACE counts them: 1 is the "
