@@ -14,6 +14,7 @@ from lora.adapters.products import ContractionHost, SkipHost
 from lora.adapters.sparse import Sparse
 from lora.mace.door import default_dtype, o3
 from lora.mace.elements import trim_elements
+from lora.mace.kernels import to_kernel
 from tests.support.models import difference, make_model, outputs, perturb, structures
 
 PRODUCTS = {"skip_tp": True, "symmetric_contraction": True}
@@ -146,3 +147,19 @@ def test_whole_readouts_beside_them(kind: str, tmp_path: Path) -> None:
     assert difference(outputs(full, known), outputs(model, known)) < 1e-11
     assert difference(outputs(full, known), before) > 1e-3
     assert difference(outputs(unload_lora(full), known), before) == 0
+
+
+# --- cuEquivariance
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_on_cueq_they_are_e3nns(kind: str) -> None:
+    pytest.importorskip("cuequivariance_torch")
+    plain, fast = make_model(), to_kernel(make_model(), "cueq")
+    for model in (plain, fast):
+        inject_lora(model, rank=2, kind=kind, targets=PRODUCTS)
+    perturb(plain)
+    values = {n: p for n, p in plain.named_parameters() if p.requires_grad}
+    assert values and not fast.load_state_dict(values, strict=False).unexpected_keys
+    assert difference(outputs(fast), outputs(plain)) < 1e-9
+    assert difference(outputs(plain), outputs(make_model())) > 1e-3
