@@ -143,6 +143,53 @@ def lora() -> None:
     save(figure, "lora")
 
 
+def kinds() -> None:
+    """What DoRA and sparse changes do to the weight of one irrep."""
+    figure, ax = canvas(80, 33)
+    n = 8
+
+    def square(x: float, y: float, colour: str, text: str) -> None:
+        ax.add_patch(Rectangle((x, y), n, n, fc=f"{colour}66", ec=colour, lw=1.5))
+        ax.text(x + n / 2, y + n + 1, text, ha="center", fontsize=9)
+
+    def sign(x: float, y: float, text: str) -> None:
+        ax.text(x, y + n / 2, text, ha="center", va="center", fontsize=13)
+
+    top, low = 19.5, 3
+    ax.text(1, top + n / 2, "DoRA", va="center", fontsize=10)
+    lengths = np.array([0.9, 1.3, 0.7, 1.1, 1.0, 1.2, 0.8, 1.05])
+    for i, length in enumerate(lengths):
+        ax.add_patch(Rectangle((11 + i, top), 0.8, n * length / 1.4, fc=f"{ORANGE}66", ec=ORANGE))
+        ax.add_patch(Rectangle((69 + i, top), 0.8, n * length / 1.4, fc=f"{GREEN}66", ec=GREEN))
+        ax.add_patch(Rectangle((39 + i, top), 0.8, n / 1.4, fc=f"{BLUE}66", ec=BLUE))
+    ax.text(15, top + n + 1, "length of each output\n(1 + m) |W|, trained", ha="center", fontsize=9)
+    ax.text(
+        43,
+        top + n + 1,
+        "direction of each output\nW + s A B over its length",
+        ha="center",
+        fontsize=9,
+    )
+    ax.text(73, top + n + 1, "merged:\na plain layer", ha="center", fontsize=9)
+    sign(29, top, "times")
+    sign(58, top, "=")
+
+    ax.text(1, low + n / 2, "sparse", va="center", fontsize=10)
+    square(11, low, GREY, "W, frozen")
+    square(39, low, GREY, "r entries of each input")
+    square(69, low, GREY, "merged")
+    for row in range(n):
+        for column in ((row + j) % n for j in range(2)):
+            corner = (column, low + n - 1 - row)
+            for x, colour in ((39, ORANGE), (69, GREEN)):
+                at = (x + corner[0], corner[1])
+                ax.add_patch(Rectangle(at, 1, 1, fc=f"{colour}AA", ec=colour))
+    sign(29, low, "+  s")
+    sign(58, low, "=")
+    ax.text(40, 0.8, "rows are inputs and columns outputs of one irrep", ha="center", fontsize=8)
+    save(figure, "kinds")
+
+
 def pack() -> None:
     """K points in one forward pass over one frozen model."""
     figure, ax = canvas(86, 34)
@@ -242,7 +289,7 @@ def audit() -> None:
 
 if __name__ == "__main__":
     plt.rcParams["svg.fonttype"] = "path"
-    for draw in (dag, lora, pack, race, audit):
+    for draw in (dag, lora, kinds, pack, race, audit):
         draw()
     if sys.argv[1:]:
         first_page(Path(sys.argv[1]))

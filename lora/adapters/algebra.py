@@ -154,8 +154,21 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
 
 
 def _sum(terms: list[tuple[float, Adapter]]) -> Adapter:
-    """Return the weighted sum of adapters of one layer: their factors side by side."""
-    new = terms[0][1].like(sum(layer.width for _, layer in terms))
+    """Return the weighted sum of adapters of one layer.
+
+    The factors of those that can be cut stand side by side; parameters of others are added up.
+    """
+    first, widths = terms[0][1], [layer.width for _, layer in terms]
+    if not first.can_be_cut:
+        new = first.like(max(widths))
+        for name in new.axes:
+            shares = [
+                weight * layer.scale / new.scale * layer.resized(new.width)[name]
+                for weight, layer in terms
+            ]
+            new.set_values({name: torch.stack(shares).sum(0)})
+        return new
+    new = first.like(sum(widths))
     lefts: dict[str, list[Tensor]] = {}
     rights: dict[str, list[Tensor]] = {}
     for weight, layer in terms:

@@ -45,6 +45,7 @@ class Host(ABC):
         outputs_first: Whether rows are outputs, as in `nn.Linear`.
         path_weights: Whether e3nn divides such maps by the square root of their inputs.
         by_irrep: Whether the adapted irreps can be chosen; else all count as 0e.
+        reads_elements: Whether `element_shapes` holds; a linear map does not know, and is told.
     """
 
     switch: ClassVar[str]
@@ -52,6 +53,7 @@ class Host(ABC):
     outputs_first: ClassVar[bool] = False
     path_weights: ClassVar[bool] = False
     by_irrep: ClassVar[bool] = True
+    reads_elements: bool = False
 
     def __init__(self, base: nn.Module, irreps: tuple[str, ...] = ()) -> None:
         """Look at the base layer.

@@ -18,6 +18,7 @@ from lora.adapters.kinds import KINDS
 from lora.adapters.layer import Adapter
 from lora.errors import UserError
 from lora.mace.door import is_cueq, o3
+from lora.mace.elements import ELEMENT_LINEARS
 from lora.mace.modules import count_parameters, holds_upstream_lora, replace_layer
 from lora.mace.origin import NOTE, note, origin_of
 from lora.plan.targets import Targets
@@ -102,8 +103,7 @@ def inject_lora(
         **extras: `scaling`, "mace" (with e3nn's path weights) or "rank_stable" (alpha/sqrt(rank));
             `targets`, the layers and irreps, products or not, and ranks and alphas of single
             layers; `kind`, the kind of adapter; `start`, "documented" (A at N(0, 1e-3)),
-            "upstream" (N(0, 1) for equivariant layers, as upstream's code does) or "pissa" (the
-            largest singular values of the weights, which frozen columns take away again);
+            "upstream" (N(0, 1) for equivariant layers) or "pissa" (the weights' singular vectors);
             `modules_to_save`, globs over names of modules that train as a whole and are saved,
             loaded, merged and unloaded with the adapter; no layer in them is wrapped.
 
@@ -193,7 +193,9 @@ def _adapter(layer: nn.Module, name: str, how: Injection) -> Adapter:
     assert host is not None
     irreps = how.targets.irreps if host.by_irrep else ()
     rank, alpha = how.targets.rank_of(name, how.rank), how.targets.alpha_of(name, how.alpha)
-    return KINDS[how.kind].named(host)(layer, rank, alpha, how.scaling, irreps, how.start)
+    out = KINDS[how.kind].named(host)(layer, rank, alpha, how.scaling, irreps, how.start)
+    out.host.reads_elements |= name.endswith(ELEMENT_LINEARS)
+    return out
 
 
 def _hosts(module: nn.Module, how: Injection) -> dict[str, type[Host]]:
@@ -251,9 +253,7 @@ def merge_lora_weights(model: nn.Module, inplace: bool = True) -> nn.Module:
         model = copy.deepcopy(model)
     for layer in take_adapters(model).values():
         layer.merge()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return model
+    return model.requires_grad_(True)
 
 
 def unload_lora(model: nn.Module) -> nn.Module:
@@ -331,7 +331,7 @@ def ranks(module: nn.Module) -> dict[str, tuple[int, int]]:
     Args:
         module: A model with adapters.
     """
-    return {name: (layer.rank, layer.host.highest_rank) for name, layer in lora_layers(module)}
+    return {name: (layer.rank, layer.highest_rank) for name, layer in lora_layers(module)}
 
 
 def injection_of(module: nn.Module) -> Injection:

@@ -26,7 +26,7 @@ from lora.adapters.host import Host
 from lora.adapters.hosts import host_of
 from lora.adapters.sound import check_settings
 from lora.adapters.stored import Stored, Values
-from lora.catalogue.methods import ANCHORED, STARTS
+from lora.catalogue.methods import ANCHORED, BY_NAME, STARTS
 
 Pairs = dict[str, tuple[Tensor, Tensor]]  # by irrep, left [rows, rank] and right [rank, columns]
 
@@ -36,11 +36,14 @@ class Adapter(Stored, ABC):
 
     Class attributes that a kind sets, beside `axes`:
         kind: The name of its row in `lora/catalogue/methods.py`.
-        linear: Whether the change does not depend on the base weight and can be scaled and added.
+        linear: Whether the change does not depend on the base weight and can be scaled and added;
+            if it cannot be cut, by scaling and adding the parameters.
         can_be_cut: Whether the change is a product of two factors, `factors`, so that it has a
             spectrum and a lower rank.
         packable: Whether `change` takes parameters with a leading dimension, and padding the rank
-            with zeros changes neither the weight nor how the rest is trained.
+            with zeros does not change the weight.
+        padding_trains: Whether such zeros have a gradient, and a pack has to hold them at zero.
+        b_factors: The parameters whose learning rate `lr_ratio_b` multiplies.
 
     Attributes:
         base: The wrapped layer, frozen.
@@ -55,6 +58,8 @@ class Adapter(Stored, ABC):
     linear: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = False
     packable: ClassVar[bool] = True
+    padding_trains: ClassVar[bool] = False
+    b_factors: ClassVar[tuple[str, ...]] = ()
     is_adapter = True  # by which rooms below tell that a model holds adapters
 
     def __init__(
@@ -83,6 +88,9 @@ class Adapter(Stored, ABC):
         check_settings(rank, alpha, scaling)
         if started not in STARTS:
             raise ValueError(f"start must be one of {', '.join(STARTS)}, got {started!r}")
+        if self.kind in BY_NAME and not BY_NAME[self.kind].has_start(started):
+            has = ", ".join(BY_NAME[self.kind].starts)
+            raise ValueError(f"start {started}: {self.kind} adapters do not have it; use {has}")
         self.base, self.host = base, host_of(base, irreps)
         self.rank, self.alpha, self.scaling = int(rank), float(alpha), scaling
         self.started, self.enabled = started, True
@@ -182,6 +190,11 @@ class Adapter(Stored, ABC):
             return self.alpha / math.sqrt(self.rank)
         return self.alpha / (self.rank**1.5 if self.host.path_weights else self.rank)
 
+    @property
+    def highest_rank(self) -> int:
+        """The highest rank that is of use."""
+        return self.host.highest_rank
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the base layer computes with the changed weight."""
         return self.host.run(self.weight(), *inputs)
@@ -217,13 +230,16 @@ class Adapter(Stored, ABC):
         self.set_base_weight(self.weight())
         return self.base
 
-    def like(self, rank: int) -> "Adapter":
+    def like(self, rank: int, started: str = "documented") -> "Adapter":
         """Return a new adapter of another rank on the same base, all else the same.
 
         Args:
             rank: The rank.
+            started: Its start.
         """
-        return type(self)(self.base, rank, self.alpha, self.scaling, self.host.irreps)
+        new = type(self)(self.base, rank, self.alpha, self.scaling, self.host.irreps, started)
+        new.host.reads_elements = self.host.reads_elements
+        return new
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return what TorchScript compiles in its place: a copy of the base layer, merged.

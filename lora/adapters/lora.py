@@ -29,8 +29,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.arrays import joined, times
-from lora.adapters.host import Host
+from lora.adapters.arithmetic import joined, times
+from lora.adapters.host import Host, Matrices
 from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.linear import DenseHost, FCHost, O3Host
 from lora.adapters.stored import Axes, Values
@@ -45,6 +45,7 @@ class LoRA(Adapter):
     axes: ClassVar[Axes] = {"lora_A": ("inputs", "rank"), "lora_B": ("rank", "outputs")}
     linear = True
     can_be_cut = True
+    b_factors = ("lora_B",)
     host_class: ClassVar[type[Host]] = cast(Any, Host)  # that a named class is for; an ABC
 
     def __init__(
@@ -122,18 +123,21 @@ class LoRA(Adapter):
         return vectors * max(vectors.shape) ** 0.5 if self.host.path_weights else vectors
 
     def change(self, values: Values, scale: float | Tensor) -> Tensor:
-        """Return s A B in the layout of the base weight.
+        """Return s A B in the layout of the base weight."""
+        return times(scale, self.host.assemble(self.products(values)))
+
+    def products(self, values: Values) -> Matrices:
+        """Return A B of each irrep, B A where outputs come first.
 
         Each stretch of rows is a product of its own: one product for all would sum the gradient of
         the other factor in another order, and trainings would no longer repeat to the last digit.
         """
         left, right = self._sides
         rows, columns = self.stretches(left, values), self.matrices(right, values)
-        products = {
+        return {
             part: joined([piece @ columns[part] for piece in rows[part]], dim=-2)
             for part in self.host.parts
         }
-        return times(scale, self.host.assemble(products))
 
     def scale_by(self, factor: float) -> None:
         """Multiply the change of the weight by a factor, in place."""

@@ -6,8 +6,8 @@ adapted layer multiplies each copy with the weight of its own point, and the res
 as it is: one pass for K points.  benchmarks/README.md says when that pays.
 
 All parameters of a point are one flat tensor, padded with zeros to the highest rank of the pack.
-Zeros stay zeros in training (the gradient of either factor has the other one in it), so a point
-in a pack is the point alone.
+Zeros stay zeros in training (of LoRA by themselves, as the gradient of either factor has the other
+one in it), so a point in a pack is the point alone.
 """
 
 import math
@@ -125,6 +125,7 @@ class PackedLayer(nn.Module):
         values: The parameters of the active points, flat and padded, [K, size]; `Pack` sets them.
         active: The places of the active points in the pack, [K]; `Pack` sets them.
         scales: The scale of each point of the pack.
+        own: What is no padding, [points, size], 1 or 0; None where padding stays zero by itself.
         size: The number of parameters of a point, padded.
     """
 
@@ -144,6 +145,10 @@ class PackedLayer(nn.Module):
         self.values = next(self.template.parameters()).new_zeros(0, self.size)
         self.active = torch.zeros(0, dtype=torch.long)
         self.scales = self.values.new_tensor([layer.scale for layer in adapters])
+        pads = any(layer.width != self.template.width for layer in adapters)
+        self.own: Tensor | None = None
+        if pads and self.template.padding_trains:
+            self.own = torch.stack([self.places(i) for i in range(len(adapters))]).to(self.scales)
         for parameter in self.template.parameters():
             parameter.requires_grad_(False)
 
@@ -174,6 +179,12 @@ class PackedLayer(nn.Module):
         own.set_values({name: torch.ones_like(x) for name, x in own.values().items()})
         return self.row(own) != 0
 
+    def b_factors(self) -> Tensor:
+        """Return which of the padded parameters `lr_ratio_b` acts on, [size], 1 or 0."""
+        which = self.template.b_factors
+        shapes = self.shapes.items()
+        return torch.cat([self.scales.new_full(x, name in which).flatten() for name, x in shapes])
+
     def _named(self, values: Tensor) -> dict[str, Tensor]:
         """Return flat parameters [..., size] by name, [..., *stored shape]."""
         pieces = values.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
@@ -184,7 +195,8 @@ class PackedLayer(nn.Module):
 
     def weights(self) -> Tensor:
         """Return the changed weights of the active points, [K, ...]."""
-        change = self.template.change(self._named(self.values), self.scales[self.active])
+        values = self.values if self.own is None else self.values * self.own[self.active]
+        change = self.template.change(self._named(values), self.scales[self.active])
         return self.template.base_weight() + change
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -205,14 +217,15 @@ class PackedLayer(nn.Module):
 
     def _like(self, point: int) -> Adapter:
         """Return a new adapter with the settings of a point."""
-        irreps = self.template.host.irreps
-        return type(self.template)(
-            self.template.base, *self.adapters[point][:3], irreps, self.adapters[point][3]
-        )
+        rank, alpha, scaling, started = self.adapters[point]
+        out = self.template.like(rank, started)
+        out.alpha, out.scaling = alpha, scaling
+        return out
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLayer":
         super()._apply(fn, recurse)  # `to(device)` shall take what is no parameter along
         self.values, self.scales = fn(self.values), fn(self.scales)
+        self.own = None if self.own is None else fn(self.own)
         return self
 
 

@@ -24,6 +24,7 @@ class SkipHost(O3Host):
     """
 
     switch = "skip_tp"
+    reads_elements = True
 
     @classmethod
     def takes(cls, module: nn.Module) -> bool:
@@ -70,6 +71,7 @@ class ContractionHost(Host):
     """
 
     switch = "symmetric_contraction"
+    reads_elements = True
 
     def __init__(self, base: Untyped, irreps: tuple[str, ...] = ()) -> None:
         """Look at the weights of the contraction.

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lora.adapters.arrays import joined
+from lora.adapters.arithmetic import joined
 from lora.adapters.host import Host
 
 Axis = Literal["inputs", "rank", "outputs"]

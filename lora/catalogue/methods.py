@@ -61,6 +61,17 @@ ROWS = (
         can_be_cut=True,
     ),
     Method(
+        *("dora", "dora", "the low-rank factors of the adapted layers, and the length of outputs"),
+        *(1e-2, 0.99, 10.0),
+        adapter=True,
+    ),
+    Method(
+        *("sparse", "sparse", "a few entries of the weights of the adapted layers"),
+        *(1e-2, 0.99, 10.0),
+        adapter=True,
+        starts=("documented",),
+    ),
+    Method(
         *("full", "full", "all weights"),
         *(1e-3, 0.999, 1.0),
         baseline=True,

@@ -29,6 +29,7 @@ from lora.catalogue.methods import (
 from lora.errors import UserError
 from lora.plan.options import Option, option_field
 from lora.plan.targets import Targets
+from lora.plan.words import listed
 
 __all__ = ["DEFAULTS", "METHOD_DEFAULTS", "OPTIONS", "Targets", "TrainSettings", "by_method"]
 METHOD_DEFAULTS = {name: BY_NAME[name].defaults() for name in TRAINED}
@@ -43,7 +44,7 @@ def by_method(name: str) -> str:
     methods: dict[float, list[str]] = {}
     for method, defaults in METHOD_DEFAULTS.items():
         methods.setdefault(defaults[name], []).append(method)
-    return ", ".join(f"{value:g} for {' and '.join(who)}" for value, who in methods.items())
+    return "; ".join(f"{value:g} for {listed(who, 'and')}" for value, who in methods.items())
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class TrainSettings:
 
     method: str = option_field(
         "lora",
-        "The weights that are trained: lora (adapters), full (all weights) or freeze (the layers "
-        "that freeze_level leaves).",
+        "The weights that are trained: lora, dora or sparse (adapters), full (all weights) or "
+        "freeze (the layers that freeze_level leaves).",
         str,
         choices=METHODS,
         home="point",
@@ -75,15 +76,19 @@ class TrainSettings:
         home="point",
     )
     rank: int = option_field(
-        4, "The rank of the factors A and B (lora).", int, bounds=COUNT, home="grid"
+        4,
+        "The rank of the factors A and B (lora, dora), or the entries of each input (sparse).",
+        int,
+        bounds=COUNT,
+        home="grid",
     )
     alpha: float = option_field(
-        1.0, "The numerator of the LoRA scaling (lora).", float, bounds=POSITIVE, home="grid"
+        1.0, "The numerator of the scaling of adapters.", float, bounds=POSITIVE, home="grid"
     )
     scaling: str = option_field(
         "mace",
         "The LoRA scaling: mace is alpha/r with e3nn's 1/sqrt(r) for equivariant layers, as "
-        "upstream; rank_stable is alpha/sqrt(r) for all layers.",
+        "upstream; rank_stable is alpha/sqrt(r) for all layers. For sparse mace is alpha/r in all.",
         str,
         choices=SCALINGS,
         home="grid",
@@ -99,9 +104,7 @@ class TrainSettings:
         str,
         choices=STARTS,
     )
-    targets: Targets = option_field(
-        Targets(), "The layers that get adapters (lora); see below.", dict
-    )
+    targets: Targets = option_field(Targets(), "The layers that get adapters; see below.", dict)
     freeze_level: int = option_field(
         5,
         "The layers that the method freeze does not train, as MACE counts them: 1 is the "
@@ -144,6 +147,12 @@ class TrainSettings:
     )
     lr: float | None = option_field(
         None, f"The learning rate. The default is {by_method('lr')}.", float, bounds=POSITIVE
+    )
+    lr_ratio_b: float = option_field(
+        1.0,
+        "The learning rate of the factors B over that of all else (lora, dora); LoRA+ advises 16.",
+        float,
+        bounds=POSITIVE,
     )
     optimizer: str = option_field(
         "adam",

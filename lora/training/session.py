@@ -264,12 +264,10 @@ class Session:
         cuts = [self.inputs.part.cut.get(x) for x in self.folders]
         starts = starts_of(self.settings, cuts, self.base, train)
         self.trainee, counted = make_trainee(self.model, self.settings, starts)
-        self.running = [
-            TrainingState(trained, one, decayed)
-            for trained, one, decayed in zip(
-                self.trainee.trained(), self.settings, self.trainee.decayed(), strict=True
-            )
-        ]
+        trainee = self.trainee
+        trained, decayed, fast = trainee.trained(), trainee.decayed(), trainee.b_factors()
+        points = zip(trained, self.settings, decayed, fast, strict=True)
+        self.running = [TrainingState(*point) for point in points]
         self.fit = Fit(self.trainee, self.running, train, valid, self.keys)
         self.fit.notes = {
             "base_fingerprint": self.base_digest,

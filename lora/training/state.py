@@ -30,6 +30,7 @@ class TrainingState(Course):
         trained: The parameters that its optimiser moves, by name.
         settings: Resolved settings.
         decayed: Where weight decay acts on them, by name: a factor of 1 or 0; None for everywhere.
+        b_factors: Where `lr_ratio_b` multiplies the learning rate, likewise; None for nowhere.
 
     Attributes:
         best: The weights of the best epoch, by name.
@@ -40,12 +41,17 @@ class TrainingState(Course):
         trained: dict[str, nn.Parameter],
         settings: TrainSettings,
         decayed: dict[str, Tensor] | None = None,
+        b_factors: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__(settings)
         self.trained = trained
         self.decayed = (
             {x: p.new_ones(()) for x, p in trained.items()} if decayed is None else decayed
         )
+        ratio = settings.lr_ratio_b
+        self.ratios = {  # of the learning rate, by name; left out where they are 1
+            name: 1 + (ratio - 1) * where for name, where in (b_factors or {}).items() if ratio != 1
+        }
         parameters = list(trained.values())
         assert settings.lr is not None  # the settings are resolved
         self.optimizer = torch.optim.Adam(
@@ -73,9 +79,23 @@ class TrainingState(Course):
             nn.utils.clip_grad_norm_(self.trained.values(), self.settings.clip_grad)
         if self.settings.weight_decay:
             self._decay()
-        self.optimizer.step()
+        self._move()
         if self.ema:
             self.ema.update()
+
+    @torch.no_grad()
+    def _move(self) -> None:
+        """Let Adam move the parameters, those with a ratio by a multiple of its step.
+
+        The step does not depend on where a parameter is, so it is taken from zero and added.
+        """
+        were = {name: self.trained[name].clone() for name in self.ratios}
+        for name in were:
+            self.trained[name].zero_()
+        self.optimizer.step()
+        for name, was in were.items():
+            step = self.trained[name]
+            step.copy_(was + self.ratios[name] * step)
 
     @torch.no_grad()
     def _decay(self) -> None:
@@ -87,7 +107,7 @@ class TrainingState(Course):
         for name, where in self.decayed.items():
             parameter = self.trained[name]
             if self.settings.optimizer == "adamw":
-                parameter.mul_(1 - lr * decay * where)
+                parameter.mul_(1 - lr * decay * where * self.ratios.get(name, 1))
             elif parameter.grad is not None:
                 parameter.grad.addcmul_(where, parameter, value=decay)
 

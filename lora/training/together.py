@@ -8,6 +8,8 @@ other (Kingma and Ba, arXiv 1412.6980; AMSGrad: Reddi et al., arXiv 1904.09237):
     v <- b2 v + (1 - b2) g g
     p <- p - lr / (1 - b1^t) m / (sqrt(max v / (1 - b2^t)) + eps)
 
+With lr_ratio_b, lr is as many times larger for the factors B (LoRA+: Hayou et al., arXiv
+2402.12354).
 A point has one flat parameter, so that a step of K points is some twenty operators on lists of K
 tensors, in place of as many for each; on a GPU each is one launch.  Moments and averages stay
 where torch and torch_ema keep them: checkpoints do not know who went together.
@@ -88,7 +90,15 @@ def _adam(points: Sequence[TrainingState], gradients: Rows) -> None:
         -group["lr"] / (1 - beta**step)
         for group, beta, step in zip(groups, betas, steps, strict=True)
     ]
-    torch._foreach_addcdiv_([_parameter(point) for point in points], first, scale, rates)
+    moves = [_paced(point, moment) for point, moment in zip(points, first, strict=True)]
+    torch._foreach_addcdiv_([_parameter(point) for point in points], moves, scale, rates)
+
+
+def _paced(point: TrainingState, moment: Tensor) -> Tensor:
+    """Return a moment, larger by `lr_ratio_b` where that multiplies the learning rate."""
+    for ratio in point.ratios.values():
+        return ratio * moment
+    return moment
 
 
 def _average(points: Sequence[TrainingState]) -> None:

@@ -52,6 +52,10 @@ class Trainee(nn.Module, ABC):
     def decayed(self) -> list[dict[str, Tensor]]:
         """Return, of what `trained` returns, where weight decay acts: a factor of 1 or 0 each."""
 
+    @abstractmethod
+    def b_factors(self) -> list[dict[str, Tensor]]:
+        """Return, of what `trained` returns, where `lr_ratio_b` acts: 1 or 0 each."""
+
     def own(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
         """Return the state of one point as it is alone, whoever trains beside it.
 
@@ -126,6 +130,11 @@ class AdapterPack(Trainee):
             {"factors": decayed if still is None else decayed * ~still} for still in self.pack.still
         ]
 
+    def b_factors(self) -> list[dict[str, Tensor]]:
+        """Return where the factors B are among the factors of each point."""
+        parts = [layer.b_factors() for layer in self.pack.packed.values()]
+        return [{"factors": torch.cat(parts)}] * len(self.pack.rows)
+
     def own(self, i: int, state: dict[str, Any]) -> dict[str, Any]:
         """Return a state without what pads it to the highest rank of the pack."""
         places = self.pack.places(i)
@@ -183,6 +192,11 @@ class Single(Trainee):
         """Return the weights that decay."""
         (trained,) = self.trained()
         return [{n: p.new_ones(()) for n, p in trained.items() if is_decayed(n)}]
+
+    def b_factors(self) -> list[dict[str, Tensor]]:
+        """Return the factors B of adapters."""
+        layers = [(f"{n}.{key}", x) for n, x in lora_layers(self.model) for key in x.b_factors]
+        return [{name: x.get_parameter(name.rpartition(".")[2]).new_ones(()) for name, x in layers}]
 
     def save(
         self,

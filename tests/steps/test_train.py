@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 
 from lora import load_adapter, load_foundation
+from lora.catalogue.methods import ADAPTERS
 from lora.data.labels import reference
 from lora.data.structures import ENERGY, load_structures, write_structures
 from lora.errors import UserError
@@ -35,7 +36,7 @@ SCHEDULERS = ["constant", "ReduceLROnPlateau", "ExponentialLR", "CosineAnnealing
 ROWS = counts.covering(SCHEDULERS, ["lora", "full"])
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "freeze"])
+@pytest.mark.parametrize("method", [*ADAPTERS, "full", "freeze"])
 def test_a_point_from_files_to_files(
     files: dict, inputs: dict, tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,7 +60,7 @@ def test_a_point_from_files_to_files(
     counted = make_model()
     before = sum(p.numel() for p in counted.parameters())
     trainable, total = record["trainable_parameters"], record["total_parameters"]
-    if method == "lora":
+    if method in ADAPTERS:
         assert 0 < trainable < total and total == record["parameters_before"] + trainable
     elif method == "full":
         assert trainable == total == record["parameters_before"] < before

@@ -11,6 +11,7 @@ from lora.adapters.inject import take_adapters
 from lora.adapters.pack import Pack
 from lora.plan.settings import TrainSettings
 from lora.training.state import TrainingState
+from lora.training.trainees import AdapterPack
 from tests.support import counts
 from tests.support.models import outputs
 
@@ -40,9 +41,10 @@ def packed(
         inject_lora(model, **own, targets=targets, kind=kind)
         layers.append(take_adapters(model))
     pack = Pack(model, layers)
-    trained = zip(pack.rows, points, strict=True)
+    trainee = AdapterPack(pack)
+    trained = zip(trainee.trained(), points, trainee.b_factors(), strict=True)
     return pack, [
-        TrainingState({"factors": row}, settings(**one, method=kind)) for row, one in trained
+        TrainingState(row, settings(**one, method=kind), None, fast) for row, one, fast in trained
     ]
 
 

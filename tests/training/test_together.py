@@ -37,8 +37,15 @@ def trained(together: bool, **own: object) -> list[dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize(
     "own",
-    [{}, {"ema": False}, {"amsgrad": False}, {"clip_grad": 1e-3}, {"weight_decay": 0.1}],
-    ids=["default", "no average", "no amsgrad", "clipping binds", "weight decay"],
+    [
+        {},
+        {"ema": False},
+        {"amsgrad": False},
+        {"clip_grad": 1e-3},
+        {"weight_decay": 0.1},
+        {"lr_ratio_b": 8.0},
+    ],
+    ids=["default", "no average", "no amsgrad", "clipping binds", "weight decay", "ratio of B"],
 )
 def test_together_is_one_after_the_other(own: dict) -> None:
     for a, b in zip(trained(True, **own), trained(False, **own), strict=True):

@@ -1,4 +1,4 @@
-"""Small arithmetic on tensors that all kinds of adapters use."""
+"""Arithmetic of parameters and matrices that kinds of adapters share."""
 
 import torch
 from torch import Tensor
