@@ -182,10 +182,8 @@ def _adapted(config: Config) -> Iterator[Point]:
             own |= {"scaling": grid.scaling, "start": start, **values}
             settings = _settings(config, kind, own | _varied(config, replay, share))
             settings = replace(settings, targets=settings.targets.placed(placement))
-            marks = (
-                f"{_values(values)}{starts[start]}{placed(config, placement)}{_mark(replay, share)}"
-            )
-            group = f"{kind}_r{rank}_a{_number(alpha)}{marks}"
+            marks = starts[start] + placed(config, placement) + _mark(replay, share)
+            group = f"{kind}_r{rank}_a{_number(alpha)}{_values(values)}{marks}"
             yield Point(f"{group}_s{seed}", group, kind_of(kind, replay), settings)
 
 
