@@ -16,7 +16,7 @@ from typing import Any
 from lora.catalogue.methods import PLACEMENT
 from lora.plan.config import FEW, Config
 from lora.plan.layout import Layout
-from lora.plan.points import FOUNDATION, PLACED, Peers, Point
+from lora.plan.points import FOUNDATION, Peers, Point, placed
 from lora.plan.settings import DEFAULTS, TrainSettings
 
 MOST = 4  # points that share a CPU process: more find no room in its caches
@@ -101,11 +101,11 @@ def make_packs(
         packs[f"cut_s{seed}"] = Pack(f"cut_s{seed}", members, trains=False)
     layout = Layout(Path(config.results))
     kept = _kept(known, points, layout)
-    placed = {x.name for pack in kept.values() for x in pack.points}
+    settled = {x.name for pack in kept.values() for x in pack.points}
     for peers in dict.fromkeys(x.peers for x in lora):
-        stem = _stem(peers)
+        stem = _stem(config, peers)
         packs |= {name: pack for name, pack in kept.items() if pack.points[0].peers == peers}
-        new = [x for x in lora if x.peers == peers and x.name not in placed]
+        new = [x for x in lora if x.peers == peers and x.name not in settled]
         numbers = (n for n in itertools.count(1) if f"{stem}{n}" not in kept)
         size = 1 if any(x.alone for x in new) else size_of(config, len(new), cores)
         for i in range(0, len(new), size):
@@ -114,8 +114,8 @@ def make_packs(
     return packs
 
 
-def _stem(peers: Peers) -> str:
-    marks = PLACED[peers.placement] + ("_replay" if peers.replay else "")
+def _stem(config: Config, peers: Peers) -> str:
+    marks = placed(config, peers.placement) + ("_replay" if peers.replay else "")
     marks += "" if peers.share == 1 else f"_f{peers.share!r}"
     return f"{peers.kind}{marks}_s{peers.seed}_"
 

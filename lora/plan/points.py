@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from lora.catalogue.methods import ADAPTERS, BY_NAME, PLACEMENT, PLACEMENTS
+from lora.catalogue.methods import ADAPTERS, BY_NAME, PLACEMENT
 from lora.plan.config import Config
 from lora.plan.settings import TrainSettings
 
 MARKS = {"lr": "lr", "ema_decay": "ema", "clip_grad": "clip"}  # of swept settings, in names
-PLACED = {x: "" if x == PLACEMENT else f"_{x}" for x in PLACEMENTS}  # the same of placements
 
 
 class Peers(NamedTuple):
@@ -160,6 +159,16 @@ def cut_kinds(config: Config) -> list[str]:
     return [x for x in config.grid.adapter if BY_NAME[x].can_be_cut]
 
 
+def placed(config: Config, placement: str) -> str:
+    """Return what the layers with adapters add to names: what the grid asks for, not `targets`.
+
+    Args:
+        config: The config.
+        placement: Which layers have adapters.
+    """
+    return f"_{placement}" if placement in {*config.grid.placement} - {PLACEMENT} else ""
+
+
 def _adapted(config: Config) -> Iterator[Point]:
     """Yield the points with adapters, but for those that are cut."""
     grid = config.grid
@@ -173,8 +182,8 @@ def _adapted(config: Config) -> Iterator[Point]:
             own |= {"scaling": grid.scaling, "start": start, **values}
             settings = _settings(config, kind, own | _varied(config, replay, share))
             settings = replace(settings, targets=settings.targets.placed(placement))
-            marks = f"{_values(values)}{starts[start]}{PLACED[placement]}{_mark(replay, share)}"
-            group = f"{kind}_r{rank}_a{_number(alpha)}{marks}"
+            marks = starts[start] + placed(config, placement) + _mark(replay, share)
+            group = f"{kind}_r{rank}_a{_number(alpha)}{_values(values)}{marks}"
             yield Point(f"{group}_s{seed}", group, kind_of(kind, replay), settings)
 
 

@@ -23,7 +23,7 @@ from lora.plan.config import Config
 from lora.plan.config_race import Rules
 from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack, size_of
-from lora.plan.points import PLACED, Point
+from lora.plan.points import Point, placed
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _packs_of(config: Config, heat: Heat, room: Room, cores: int) -> Iterable[Pa
     last = number == heat.legs
     until = None if last else heat.epoch(number)
     first = [seeds[seed] for seeds in groups.values()] if number == 1 else []
-    stem = f"{heat.name}{PLACED[placement]}_{'end' if last else f'rung{number}'}_s{seed}"
+    stem = f"{heat.name}{placed(config, placement)}_{'end' if last else f'rung{number}'}_s{seed}"
     leg = Leg(heat.name, number, heat.epoch(number - 1), until, seed, size, example.replays)
     for i, start in enumerate(range(0, n, size), start=1):
         own = replace(leg, places=min(size, n - start), placement=placement)
@@ -217,9 +217,10 @@ def _packs_of_cuts(config: Config, heat: Heat, room: Room, cores: int) -> Iterab
     replays = next(iter(heat.groups.values()))[seed].replays
     size = size_of(config, n, cores)
     leg = Leg(heat.name, heat.legs, 0, None, seed, size, replays, True, room.placement)
+    stem = f"{heat.name}{placed(config, room.placement)}_cut_s{seed}"
     for i, start in enumerate(range(0, n, size), start=1):
         own = replace(leg, places=min(size, n - start))
-        yield Pack(f"{heat.name}{PLACED[room.placement]}_cut_s{seed}_{i}", (), leg=own)
+        yield Pack(f"{stem}_{i}", (), leg=own)
 
 
 def assign(

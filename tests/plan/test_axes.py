@@ -20,6 +20,7 @@ from tests.support.plans import begin, config, pretend, running
 
 SMALL = {"rank": [2], "alpha": [1]}
 ALL = {"skip_tp": True, "symmetric_contraction": True}
+WIDE = {"methods": {"lora": {"targets": ALL}}}
 
 
 def read(folder: Path, **changes: Any) -> Config:
@@ -134,6 +135,13 @@ def test_placements_race_against_each_other_in_packs_of_their_own(
     needs = {(order.index(x), order.index(k)) for k, job in sweep.jobs.items() for x in job.needs}
     assert all(before < after for before, after in needs)
     assert type(sweep).load(sweep.layout.plan).packs == sweep.packs
+
+
+def test_targets_alone_name_no_pack(tmp_path: Path) -> None:
+    """What was trained before there were placements is found again."""
+    for more in ({}, {"race": True, **EPOCHS, "grid": {"rank": [1, 2, 4], "alpha": [1]}}):
+        plain, wide = (begin(config(tmp_path, **more, **x)) for x in ({}, WIDE))
+        assert list(wide.packs) == list(plain.packs) and list(wide.points) == list(plain.points)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
