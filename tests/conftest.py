@@ -1,12 +1,16 @@
 """What holds for all tests: one fork server, the order, the counts of campaigns, no litter.
 
+Folders of the tests lie in memory where there is room: files are synced by the thousand.
+
 Imported before any test module: e3nn imports only after our door to it was opened.
 """
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +29,17 @@ sys.dont_write_bytecode = False
 os.environ[warm.SOCKET] = warm.OFF  # jobs are forks of a server of the tests' own
 forkserver.remember_annotations()
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
+MEMORY, ROOM = "/dev/shm", 4e9  # bytes; a run of all tests leaves a tenth of it
+
+
+def keep_in_memory() -> None:
+    """Let folders of the tests, and of what they start, lie in memory where it has room."""
+    given = os.environ.get("TMPDIR")
+    if not given and os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
+
+
+keep_in_memory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
