@@ -92,8 +92,20 @@ LONGEST = [
 LAST = ["test_docs.py"]  # there is one Slurm at a time, and the longest files have it first
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort files by how long they take; tests of a file stay in their order."""
+def only_long(item: pytest.Item) -> bool:
+    """Whether a test is left to `make test-long`: long(only=True)."""
+    return any(mark.kwargs.get("only") for mark in item.iter_markers("long"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs full counts, and sort files by how long they take.
+
+    Tests of a file stay in their order.
+    """
+    if not counts.full():
+        left = [item for item in items if only_long(item)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not only_long(item)]
     place = {name: i for i, name in enumerate(LONGEST)}
     place |= {name: len(LONGEST) + 1 for name in LAST}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))

@@ -194,6 +194,7 @@ def test_more_finalists_train_only_what_is_missing(
         assert apart(more.out / "train" / point, grid.out / "train" / point) < CLOSE
 
 
+@pytest.mark.long(only=True)
 def test_a_race_in_which_all_are_kept_is_the_grid(grid: Raced, tmp_path: Path) -> None:
     every = Raced(tmp_path, race=RACE | {"margin": 1e9})
     every.run()
@@ -246,6 +247,7 @@ use rule * from sweep
 """
 
 
+@pytest.mark.long(only=True)
 def test_inside_a_module(raced: Raced, tmp_path: Path) -> None:
     """A workflow of the user's own that uses ours, in a folder of its own."""
     mine = Raced(tmp_path / "clone")
@@ -263,6 +265,7 @@ def test_inside_a_module(raced: Raced, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*(x.drop(columns=CLOCKS, errors="ignore") for x in tables))
 
 
+@pytest.mark.long(only=True)
 def test_packs_for_which_nobody_is_left(raced: Raced, tmp_path: Path) -> None:
     """There is room for what is within the noise, and nothing is: the same race."""
     room = Raced(tmp_path, race=RACE | {"margin": 1e-9}, pack={"size": 2})
@@ -281,6 +284,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("until", STAGES if counts.full() else STAGES[1:2])
 def test_killed_in_every_stage(raced: Raced, tmp_path: Path, until: str) -> None:
     sweep = Raced(tmp_path)
