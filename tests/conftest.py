@@ -68,28 +68,33 @@ LONGEST = [
     "test_slurm.py",
     "test_contract.py",
     "test_sweep.py",
-    "test_parts.py",
     "test_processes.py",
+    "test_submission.py",  # waits for the Slurm of the first: there is one at a time
+    "test_parts.py",
     "test_race.py",
-    "test_browser.py",
-    "test_submission.py",  # waits for the Slurm of the first
     "test_export.py",
-    "test_together.py",
+    "test_browser.py",
+    "test_damage.py",
+    "test_seals.py",
     "test_tracking.py",
     "test_pages.py",
-    "test_damage.py",
-    "test_race_cuts.py",
-    "test_seals.py",
     "test_snakemake.py",
+    "test_together.py",
+    "test_race_cuts.py",
+    "test_docs.py",  # waits for the Slurm of both
+    "test_warm.py",
+    "test_audit.py",
     "test_foundation.py",
     "test_replay.py",
-    "test_strangers.py",
-    "test_train.py",
-    "test_interrupt.py",
     "test_change.py",
+    "test_train.py",
+    "test_kernels.py",
     "test_forkserver.py",
+    "test_module.py",
+    "test_figures.py",
+    "test_strangers.py",
+    "test_interrupt.py",
 ]
-LAST = ["test_docs.py"]  # there is one Slurm at a time, and the longest files have it first
 
 
 def only_long(item: pytest.Item) -> bool:
@@ -107,7 +112,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if not only_long(item)]
     place = {name: i for i, name in enumerate(LONGEST)}
-    place |= {name: len(LONGEST) + 1 for name in LAST}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 

@@ -39,6 +39,7 @@ from tests.support.packs import EPOCHS, POINTS, of_point, packed
 SLOW_ON_CUEQ = ("L2_correlation3", "reduced_couplings", "89_elements", "forbidden_coupling")
 PLACES = {"linear": {}, "products": {"skip_tp": True, "symmetric_contraction": True}}
 ROWS = counts.covering(CASES, PLACES)
+FEW = ROWS[: counts.of(4, len(ROWS))]  # where no more than a look at the rows is wanted
 pytestmark = pytest.mark.long
 
 
@@ -199,6 +200,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.parametrize("row", FEW, ids=counts.named(FEW), indirect=True)
 def test_resumed_is_undisturbed(case: Case, base: nn.Module, targets: dict, tmp_path: Path) -> None:
     """A pack killed in its third epoch, when one of its points has taken its last step."""
     data = graphs(structures(), base)
