@@ -171,8 +171,8 @@ def test_sets_that_lack_a_label(tmp_path: Path, lacking: dict, select: dict) -> 
     assert f"{label} RMSE (" in text or lacking == {"test": "force"}
     assert "dft.xyz: the key head of 2 structures is left out." in text
     for name in ("sweep.html", "choice.html", "split.html"):
-        page = sweep.layout.report(name).read_text()
-        assert "nan" not in page.split("</style>")[1].lower()
+        words = re.sub(r"base64,[^\"]+", "", sweep.layout.report(name).read_text())  # no pictures
+        assert "nan" not in words.split("</style>")[1].lower()
 
 
 def test_an_error_that_no_point_has_cannot_choose(tmp_path: Path) -> None:
