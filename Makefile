@@ -6,8 +6,8 @@ PYTHON ?= python3
 PYTHONS := 3.11 3.12# of which the lock has files, as requires-python says in pyproject.toml
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
-# three processes for two cores: those with Slurm, a server or a browser wait most of the time
-SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+# four processes for two cores: those with Slurm, a server or a browser wait most of the time
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 sweep: .venv/ready
 	snakemake --cores all

@@ -1,12 +1,16 @@
 """What holds for all tests: one fork server, the order, the counts of campaigns, no litter.
 
+Folders of the tests lie in memory where there is room: files are synced by the thousand.
+
 Imported before any test module: e3nn imports only after our door to it was opened.
 """
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +29,17 @@ sys.dont_write_bytecode = False
 os.environ[warm.SOCKET] = warm.OFF  # jobs are forks of a server of the tests' own
 forkserver.remember_annotations()
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
+MEMORY, ROOM = "/dev/shm", 4e9  # bytes; a run of all tests leaves a tenth of it
+
+
+def keep_in_memory() -> None:
+    """Let folders of the tests, and of what they start, lie in memory where it has room."""
+    given = os.environ.get("TMPDIR")
+    if not given and os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
+
+
+keep_in_memory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,34 +68,50 @@ LONGEST = [
     "test_slurm.py",
     "test_contract.py",
     "test_sweep.py",
-    "test_parts.py",
     "test_processes.py",
+    "test_submission.py",  # waits for the Slurm of the first: there is one at a time
+    "test_parts.py",
     "test_race.py",
-    "test_browser.py",
-    "test_submission.py",  # waits for the Slurm of the first
     "test_export.py",
-    "test_together.py",
+    "test_browser.py",
+    "test_damage.py",
+    "test_seals.py",
     "test_tracking.py",
     "test_pages.py",
-    "test_damage.py",
-    "test_race_cuts.py",
-    "test_seals.py",
     "test_snakemake.py",
+    "test_together.py",
+    "test_race_cuts.py",
+    "test_docs.py",  # waits for the Slurm of both
+    "test_warm.py",
+    "test_audit.py",
     "test_foundation.py",
     "test_replay.py",
-    "test_strangers.py",
-    "test_train.py",
-    "test_interrupt.py",
     "test_change.py",
+    "test_train.py",
+    "test_kernels.py",
     "test_forkserver.py",
+    "test_module.py",
+    "test_figures.py",
+    "test_strangers.py",
+    "test_interrupt.py",
 ]
-LAST = ["test_docs.py"]  # there is one Slurm at a time, and the longest files have it first
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort files by how long they take; tests of a file stay in their order."""
+def only_long(item: pytest.Item) -> bool:
+    """Whether a test is left to `make test-long`: long(only=True)."""
+    return any(mark.kwargs.get("only") for mark in item.iter_markers("long"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs full counts, and sort files by how long they take.
+
+    Tests of a file stay in their order.
+    """
+    if not counts.full():
+        left = [item for item in items if only_long(item)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not only_long(item)]
     place = {name: i for i, name in enumerate(LONGEST)}
-    place |= {name: len(LONGEST) + 1 for name in LAST}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 

@@ -39,7 +39,15 @@ from tests.support.packs import EPOCHS, POINTS, of_point, packed
 SLOW_ON_CUEQ = ("L2_correlation3", "reduced_couplings", "89_elements", "forbidden_coupling")
 PLACES = {"linear": {}, "products": {"skip_tp": True, "symmetric_contraction": True}}
 ROWS = counts.covering(CASES, PLACES)
+FEW = ROWS[: counts.of(4, len(ROWS))]  # where no more than a look at the rows is wanted
 pytestmark = pytest.mark.long
+
+
+def also(name: str, *values: object) -> pytest.MarkDecorator:
+    """Run a test on the rows, with values of one thing more: each row with one, the first all."""
+    rows = counts.covering(CASES, PLACES, values)
+    params = [((case, place), value) for case, place, value in rows]
+    return pytest.mark.parametrize(("row", name), params, ids=counts.named(rows), indirect=["row"])
 
 
 @pytest.fixture(params=ROWS, ids=counts.named(ROWS))
@@ -83,7 +91,7 @@ def two_heads(case: Case) -> list:
     return atoms
 
 
-@pytest.mark.parametrize("scaling", ["mace", "rank_stable"])
+@also("scaling", "mace", "rank_stable")
 def test_untrained_is_the_base(case: Case, base: nn.Module, targets: dict, scaling: str) -> None:
     model = copy.deepcopy(base)
     inject_lora(model, rank=3, alpha=2.0, scaling=scaling, targets=targets)
@@ -111,7 +119,7 @@ def test_merged_is_the_adapter(case: Case, base: nn.Module, trained: nn.Module) 
         assert a.any() == b.any(), name
 
 
-@pytest.mark.parametrize("merged", [False, True], ids=["adapter", "merged"])
+@also("merged", False, True)
 def test_symmetries(case: Case, base: nn.Module, trained: nn.Module, merged: bool) -> None:
     model = merge_lora_weights(trained) if merged else trained
     rng = np.random.default_rng(7)
@@ -192,6 +200,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.parametrize("row", FEW, ids=counts.named(FEW), indirect=True)
 def test_resumed_is_undisturbed(case: Case, base: nn.Module, targets: dict, tmp_path: Path) -> None:
     """A pack killed in its third epoch, when one of its points has taken its last step."""
     data = graphs(structures(), base)

@@ -12,7 +12,8 @@ from ase import Atoms
 from lora.calculators.company import Company, together
 from lora.calculators.joined import Joined
 from lora.calculators.potential import Potential, Together
-from tests.support.models import BASE, ONE_HEAD, ONE_HEAD_IDS, Case, make_model, structures
+from tests.support import counts
+from tests.support.models import BASE, ONE_HEAD, Case, make_model, structures
 
 KNOWN = [1, 6, 7, 8]
 
@@ -46,8 +47,12 @@ def linears(model: torch.nn.Module, i: int) -> None:
             parameter.mul_(1 + 0.1 * i * torch.rand_like(parameter))
 
 
-def alone(models: list[Path], asked: list[list[Atoms]]) -> list[tuple]:
-    return [Potential(file, KNOWN)(atoms) for file, atoms in zip(models, asked, strict=True)]
+def each(models: list[Path]) -> list[Potential]:
+    return [Potential(file, KNOWN) for file in models]
+
+
+def alone(models: list[Potential], asked: list[list[Atoms]]) -> list[tuple]:
+    return [model(atoms) for model, atoms in zip(models, asked, strict=True)]
 
 
 def furthest(found: list[tuple], expected: list[tuple]) -> float:
@@ -60,14 +65,17 @@ def furthest(found: list[tuple], expected: list[tuple]) -> float:
     return worst
 
 
-@pytest.mark.parametrize("change", [everything, linears])
-@pytest.mark.parametrize("case", ONE_HEAD, ids=ONE_HEAD_IDS)
+ROWS = counts.covering(ONE_HEAD, [everything, linears])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "change"), ROWS, ids=[f"{x.name}-{y.__name__}" for x, y in ROWS])
 def test_each_answers_as_it_does_alone(case: Case, change: Callable, tmp_path: Path) -> None:
     """Of other numbers of structures, atoms and edges each, and twice, the atoms moved."""
     models = files(tmp_path, case, change)
     some = structures()
     asked = [some[:2], some[1:5], some[3:]]
-    joint = [Potential(file, KNOWN) for file in models]
+    joint, single = each(models), each(models)
     company = Together(joint)
     # its blocks have weights of their own, which act on no row by itself
     apart = case.name == "nonlinear" and change is everything
@@ -75,10 +83,10 @@ def test_each_answers_as_it_does_alone(case: Case, change: Callable, tmp_path: P
     for turn in range(2):
         for atoms in some:
             atoms.rattle(0.05 * turn, seed=turn)
-        expected = alone(models, asked)
+        expected = alone(single, asked)
         found = company.run(lambda one: one(asked[joint.index(one)]))
         assert furthest(found, expected) < 1e-9
-    assert furthest(found[:1], alone(models[1:2], asked[:1])) > 1e-4
+    assert furthest(found[:1], alone(single[1:2], asked[:1])) > 1e-4
 
 
 def test_models_of_two_kinds_answer_one_by_one(tmp_path: Path) -> None:
@@ -86,11 +94,11 @@ def test_models_of_two_kinds_answer_one_by_one(tmp_path: Path) -> None:
     for i, case in enumerate((BASE, replace(BASE, name="other", channels=6))):
         models.append(tmp_path / f"{i}.model")
         torch.save(make_model(case), models[-1])
-    joint = [Potential(file, KNOWN) for file in models]
+    joint = each(models)
     company = Together(joint)
     assert len(company.passes) == 2
     found = company.run(lambda one: one(some))
-    assert furthest(found, alone(models, [some, some])) < 1e-9
+    assert furthest(found, alone(each(models), [some, some])) < 1e-9
 
 
 def test_what_cannot_be_joined_is_refused() -> None:

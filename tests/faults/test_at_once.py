@@ -12,15 +12,10 @@ import pytest
 
 from lora.files.sealed import read_json
 from lora.plan.layout import Layout
-from tests.support import counts
 from tests.support.store import all_of
 from tests.support.sweep import CORES, Sweep, ran
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.long,
-    pytest.mark.skipif(not counts.full(), reason="a sweep of its own: with full counts only"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.long(only=True)]  # a sweep of its own
 
 
 @pytest.fixture(scope="module")

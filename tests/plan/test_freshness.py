@@ -14,6 +14,7 @@ from lora.catalogue.atoms import EDITION
 from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up, read_json, read_seal, write_sealed
 from lora.plan import data_jobs, freshness
+from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 from tests.support.plans import FRAME, begin, config, pretend, running
 
@@ -40,6 +41,7 @@ def test_at_first_everything_runs_and_then_nothing(tmp_path: Path) -> None:
 
 
 def test_a_moved_and_a_copied_folder_stay_fresh(done: Path) -> None:
+    Layout(done / "results").lock.unlink()  # a snakemake that has ended leaves none
     shutil.copytree(done / "results", done / "copy")  # dates of now, in any order
     (done / "results").rename(done / "moved")
     for name in ("copy", "moved"):

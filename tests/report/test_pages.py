@@ -151,6 +151,7 @@ def test_pages_of_e0s_without_energies_or_of_an_older_version(tmp_path: Path) ->
         assert ("RMSE" in text) == (found is old) and "nan" not in text
 
 
+ONE_SEED = WHOLE | {"grid": GRID | {"seed": [3]}}
 LACKING = {
     "a test set without forces": ({"test": "force"}, {}),
     "a test set without energies": ({"test": "energy"}, {}),
@@ -161,7 +162,7 @@ LACKING = {
 @pytest.mark.parametrize(("lacking", "select"), LACKING.values(), ids=LACKING)
 def test_sets_that_lack_a_label(tmp_path: Path, lacking: dict, select: dict) -> None:
     """Every page is written; a dash stands where there is no error."""
-    sweep = make_sweep(tmp_path, **WHOLE, **({"select": select} if select else {}))
+    sweep = make_sweep(tmp_path, **ONE_SEED, **({"select": select} if select else {}))
     errors = {name: 60.0 + i for i, name in enumerate(sweep.points)}
     write_results(sweep, errors, lacking=lacking)
     assert write_all(sweep) == FILES
@@ -171,8 +172,8 @@ def test_sets_that_lack_a_label(tmp_path: Path, lacking: dict, select: dict) -> 
     assert f"{label} RMSE (" in text or lacking == {"test": "force"}
     assert "dft.xyz: the key head of 2 structures is left out." in text
     for name in ("sweep.html", "choice.html", "split.html"):
-        page = sweep.layout.report(name).read_text()
-        assert "nan" not in page.split("</style>")[1].lower()
+        words = re.sub(r"base64,[^\"]+", "", sweep.layout.report(name).read_text())  # no pictures
+        assert "nan" not in words.split("</style>")[1].lower()
 
 
 def test_an_error_that_no_point_has_cannot_choose(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from tests.support import apt
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 PACKAGES += ["slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server"]  # for accounting
 ETC = Path("/etc/slurm/slurm.conf")
+LOCK = "/tmp/mace-lora-slurm.lock"  # one place of the machine, whatever $TMPDIR is
 FIRST_PORT = 17600
 NODES = tuple(f"n{i}" for i in range(1, 9))  # a node for each training that a test disturbs
 SPARE = ("m1", "m2")  # for many jobs, beside those
@@ -71,9 +71,7 @@ class Cluster:
             (home / name).mkdir(parents=True)
         home.chmod(0o755)
         self.conf = home / "slurm.conf"
-        self.alone = os.open(
-            Path(tempfile.gettempdir(), "mace-lora-slurm.lock"), os.O_CREAT | os.O_RDWR
-        )
+        self.alone = os.open(LOCK, os.O_CREAT | os.O_RDWR)
 
     def start(self) -> None:
         fcntl.flock(self.alone, fcntl.LOCK_EX)

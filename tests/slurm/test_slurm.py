@@ -27,7 +27,7 @@ from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep as Plan
 from tests.faults.test_snakemake import BROKEN
 from tests.slurm.cluster import NODES, Cluster, output, running, wait_for
-from tests.support import counts, forkserver
+from tests.support import forkserver
 from tests.support.sweep import ROOT, Sweep, kept_sweep
 from tests.support.trainings import same
 
@@ -294,13 +294,6 @@ def over_memory(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmS
     return sweep
 
 
-def over_time(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
-    sweep = before_training(undisturbed, home, runtime="1 * attempt")
-    slow(home, 2.0)
-    sweep.finish(sweep.start("--until", "train"))
-    return sweep
-
-
 def whole_sweep(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
     sweep = SlurmSweep(home)
     sweep.config["checks"]["quick"] = ["gradients"]
@@ -308,17 +301,8 @@ def whole_sweep(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmS
     return sweep
 
 
-def race(cluster: Cluster, undisturbed: SlurmSweep, home: Path) -> SlurmSweep:
-    sweep = SlurmSweep(home)
-    sweep.config |= RACE
-    sweep.printed = sweep.finish(sweep.start("--until", "choose"))
-    return sweep
-
-
 SIDE_BY_SIDE = (
-    over_time,
     whole_sweep,
-    race,
     cancelled,
     node_down,
     snakemake_killed,
@@ -388,12 +372,15 @@ def test_a_sweep_equals_a_local_one(started: dict, cluster: Cluster, tmp_path: P
     assert re.search(r"plan: 1 of 4 points to train in 1 jobs.* about 0\.0", printed)
 
 
-def test_a_race_equals_a_local_one(started: dict, tmp_path: Path) -> None:
+@pytest.mark.long(only=True)
+def test_a_race_equals_a_local_one(cluster: Cluster, tmp_path: Path) -> None:
     """The same settings go on, in packs formed anew, and come to the same ends."""
+    remote = SlurmSweep(tmp_path / "remote")
+    remote.config |= RACE
+    remote.printed = remote.finish(remote.start("--until", "choose"))
     local = Sweep(tmp_path / "local")
-    local.config |= started[whole_sweep].result().config | RACE
+    local.config = remote.config
     local.run("--until", "choose")
-    remote = started[race].result()
     assert "race: lora settings race: 4 to epoch 1, 2 to epoch 2, 2 to epoch 4" in remote.printed
     for n in ("1", "2"):
         rungs = [read_json(x.home / f"out/train/rungs/{n}.json") for x in (remote, local)]
@@ -473,9 +460,12 @@ def test_over_its_memory(started: dict, undisturbed: SlurmSweep) -> None:
     assert len(logs_of(sweep)) > 1
 
 
-def test_over_its_time(started: dict, undisturbed: SlurmSweep) -> None:
+@pytest.mark.long(only=True)
+def test_over_its_time(cluster: Cluster, undisturbed: SlurmSweep, tmp_path: Path) -> None:
     """A minute is not enough: a checkpoint before it is over, and the next try goes on."""
-    sweep = started[over_time].result()
+    sweep = before_training(undisturbed, tmp_path / "clone", runtime="1 * attempt")
+    slow(sweep.home, 2.0)
+    sweep.finish(sweep.start("--until", "train"))
     check(sweep, undisturbed, tries=None)
     said = "".join(path.read_text() for path in logs_of(sweep))
     assert "the time limit of 1 minutes is near; run it again" in said
@@ -507,18 +497,15 @@ Receipt(job.receipt, made_of).write(content)
 """
 
 
-@pytest.mark.long
+@pytest.mark.long(only=True)
 def test_many_points(cluster: Cluster, tmp_path: Path, told: Callable) -> None:
     """On a trainer that does nothing: no point lost, none twice, the controller not flooded."""
     sweep = SlurmSweep(tmp_path / "clone")
-    ranks = counts.of(8, 50)
+    ranks, seconds, most = 50, 60, 30
     sweep.config["grid"] = {"rank": list(range(1, ranks + 1)), "alpha": [1, 2, 3, 4]}
     sweep.config |= {"baselines": [], "rank_curve": False, "pack": {"size": 4}}
     sweep.fill_in(slurm_partition="many")
     sweep.change_profile(default_resources={"slurm_partition": "many"})
-    seconds, most = counts.of(15, 60), counts.of(5, 30)
-    if not counts.full():
-        sweep.change_profile(max_jobs_per_timespan=f"{most}/{seconds}s")
     stub = sweep.home / "bin/mace-lora"
     stub.parent.mkdir()
     stub.write_text(STUB.format(python=sys.executable))
@@ -533,24 +520,3 @@ def test_many_points(cluster: Cluster, tmp_path: Path, told: Callable) -> None:
     busiest = max(sum(t <= other < t + seconds for other in times) for t in times)
     assert busiest <= most + 1
     told(f"{ranks} jobs of four points on Slurm", 0, f"at most {most} in {seconds} s", "none lost")
-
-
-def test_with_accounting(started: dict, cluster: Cluster, tmp_path: Path) -> None:
-    """The account of the profile is charged, and the executor asks sacct; after all others."""
-    for story in started.values():
-        story.exception()  # all have ended
-    cluster.stop()
-    second = Cluster(tmp_path / "cluster", accounting=True)
-    try:
-        second.start()
-        sweep = SlurmSweep(tmp_path / "clone")
-        sweep.change_profile(default_resources={"slurm_account": "lab"})
-        sweep.change_profile(mace_slurm_status_command="sacct")
-        sweep.one_point(2)
-        sweep.finish(sweep.start("--until", "train"))
-        charged = output("sacct", "-a", "-X", "-n", "-P", "-o", "account,state,alloctres")
-        jobs = [line.split("|") for line in charged.splitlines()]
-        assert [job[:2] for job in jobs] == [["lab", "COMPLETED"]] * 4
-        assert [("gres/gpu=1" in job[2]) for job in jobs] == [False, False, False, True]
-    finally:
-        second.stop()

@@ -12,10 +12,11 @@ from lora.cli.stages import of_point
 from lora.cli.status import status
 from lora.plan.sweep import Sweep
 from tests.slurm.cluster import Cluster, output, running, wait_for
-from tests.slurm.test_slurm import PACK, POINT, SlurmSweep, logs_of, slow
+from tests.slurm.test_slurm import PACK, POINT, SlurmSweep, before_training, logs_of, slow
+from tests.support import counts
 
 pytestmark = pytest.mark.slow
-AWAY = 75  # seconds without a controller
+AWAY = counts.of(0, 75)  # seconds without a controller, after the first refusal
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,31 @@ def sweep(cluster: Cluster, tmp_path: Path) -> SlurmSweep:
     made = SlurmSweep(tmp_path / "clone")
     made.one_point(2)
     return made
+
+
+@pytest.fixture(scope="module")
+def charged(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> SlurmSweep:
+    """The first sweep of all here, with an account; its executor asks sacct."""
+    made = SlurmSweep(tmp_path_factory.mktemp("charged") / "clone")
+    made.change_profile(default_resources={"slurm_account": "lab"})
+    made.change_profile(mace_slurm_status_command="sacct")
+    made.one_point(2)
+    made.finish(made.start("--until", "train"))
+    made.printed = output("sacct", "-a", "-X", "-n", "-P", "-o", "account,state,alloctres")
+    return made
+
+
+@pytest.fixture
+def ready(charged: SlurmSweep, tmp_path: Path) -> SlurmSweep:
+    """A sweep that has only its training before it."""
+    return before_training(charged, tmp_path / "clone")
+
+
+def test_with_accounting(charged: SlurmSweep) -> None:
+    """The account of the profile is charged."""
+    jobs = [line.split("|") for line in charged.printed.splitlines()]
+    assert [job[:2] for job in jobs] == [["lab", "COMPLETED"]] * 4
+    assert [("gres/gpu=1" in job[2]) for job in jobs] == [False, False, False, True]
 
 
 def refused(sweep: SlurmSweep, **environment: str) -> str:
@@ -84,12 +110,13 @@ def test_without_sbatch(sweep: SlurmSweep, tmp_path: Path) -> None:
 
 
 def test_no_job_asks_for_more_than_its_partition_allows(
-    cluster: Cluster, sweep: SlurmSweep
+    cluster: Cluster, ready: SlurmSweep
 ) -> None:
     """One minute a try, whatever is asked for: the training knows it and comes to its end.
 
     Beside that, it has the threads of the profile, whatever cores this machine has.
     """
+    sweep = ready
     sweep.one_point(14)  # 28 steps of 2 s: more than a minute has after its start and its reserve
     sweep.fill_in(slurm_partition="minute", mem_mb=1000)
     sweep.change_profile(retries=29)  # a busy machine comes less far in a minute
@@ -117,8 +144,10 @@ exec /usr/bin/sbatch "$@"
 """
 
 
-def test_the_controller_is_away(cluster: Cluster, sweep: SlurmSweep) -> None:
+@pytest.mark.long
+def test_the_controller_is_away(cluster: Cluster, ready: SlurmSweep) -> None:
     """Submission waits: no try is lost, though the profile allows none."""
+    sweep = ready
     sweep.change_profile(retries=0)
     gate = sweep.home / "bin/sbatch"
     gate.parent.mkdir()
@@ -129,14 +158,20 @@ def test_the_controller_is_away(cluster: Cluster, sweep: SlurmSweep) -> None:
     wait_for((sweep.home / "asked").exists, "the first submission", seconds=120)
     cluster.kill("slurmctld")
     (sweep.home / "go").touch()
+
+    def is_refused() -> bool:
+        said = (sweep.home / "printed").read_text()
+        return process.poll() is not None or "submission waits" in said
+
     try:
+        wait_for(is_refused, "a refusal", seconds=240)
         time.sleep(AWAY)
         assert process.poll() is None
     finally:
         cluster.start_controller()
-    printed = sweep.finish(process)
-    assert printed.count("slurm: submission waits, no try is lost: ") == 1
-    assert "slurm: submission goes on" in printed
+    said = sweep.finish(process)
+    assert said.count("slurm: submission waits, no try is lost: ") == 1
+    assert "slurm: submission goes on" in said
     assert len(logs_of(sweep)) == 1
 
 
@@ -161,8 +196,9 @@ def test_the_queue_is_full(sweep: SlurmSweep) -> None:
         subprocess.run([*manage, "MaxSubmitJobs=-1"], check=True, capture_output=True)
 
 
-def test_a_job_that_is_held_is_said(sweep: SlurmSweep) -> None:
+def test_a_job_that_is_held_is_said(ready: SlurmSweep) -> None:
     """On the terminal, once, and in the status; it goes on when it is released."""
+    sweep = ready
     sweep.fill_in(slurm_extra="'--hold'")
     process = sweep.start("--until", "train")
     printed, words = sweep.home / "printed", "waits in the queue (JobHeldUser): it is held"

@@ -4,10 +4,9 @@ import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-LOCK = Path(tempfile.gettempdir(), "mace-lora-tests-apt.lock")
+LOCK = Path("/tmp/mace-lora-tests-apt.lock")  # one place of the machine, whatever $TMPDIR is
 
 
 def install(name: str, arguments: list[str]) -> str:

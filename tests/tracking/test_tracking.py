@@ -195,7 +195,8 @@ def test_a_server_that_is_down_is_said_or_left_for_later(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("calls", [1, 2, 3])
+@pytest.mark.long
+@pytest.mark.parametrize("calls", [2, 1, 3][: counts.of(1, 3)])
 def test_a_server_that_is_killed_while_it_is_filled(
     tmp_path: Path, server: Server, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +341,7 @@ def test_many_at_once_lose_nothing(
     """Sweeps, each tracked by a process of its own into one store that does not exist yet."""
     where = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}"
     uri = request.getfixturevalue("server").uri if kind == "server" else where
-    n = 8 if kind == "file" else counts.of(3, 8)
+    n = counts.of({"file": 4, "server": 3}[kind], 8)
     sweeps = [make_results(tmp_path / f"sweep {i}") for i in range(n)]
     folders = [sweep.layout.results for sweep in sweeps]
     own = ["--uri", uri, "--experiment", "exp"]

@@ -1,5 +1,7 @@
 """Parts of trainings: a point that went through the rungs of a race is the point of the grid."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from lora.plan.settings import TrainSettings
 from lora.plan.targets import Targets
 from lora.steps.train import train_pack
 from lora.training import session
+from tests.support import counts
 from tests.support.trainings import lines_of, same
 
 EPOCHS, RUNG = 6, 3
@@ -39,6 +42,22 @@ def train(inputs: dict, out: Path, names: str, part: Part | None = None, **own: 
 
 def first(inputs: dict, out: Path, names: str, code: str = "", **own: object) -> list:
     return train(inputs, out / "rung", names, Part(1, RUNG, {}, code, bool(code)), **own)
+
+
+@pytest.fixture(scope="module")
+def rung(inputs: dict, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list]:
+    """rung(out, names, code): what `first` does, trained once in this file and copied."""
+    made: dict[tuple[str, str], tuple[Path, list]] = {}
+
+    def copy(out: Path, names: str, code: str = "") -> list:
+        if (names, code) not in made:
+            home = tmp_path_factory.mktemp("begun")
+            made[names, code] = home, first(inputs, home, names, code)
+        home, results = made[names, code]
+        shutil.copytree(home / "rung", out / "rung", dirs_exist_ok=True)
+        return results
+
+    return copy
 
 
 def rest(inputs: dict, out: Path, names: str, code: str = "", **own: object) -> list:
@@ -67,8 +86,10 @@ def apart(one: Path, other: Path) -> float:
     return float(max(found))
 
 
-def test_a_rung_changes_nothing_in_the_same_pack(inputs: dict, grid: Path, tmp_path: Path) -> None:
-    results = first(inputs, tmp_path, "abcd")
+def test_a_rung_changes_nothing_in_the_same_pack(
+    inputs: dict, rung: Callable, grid: Path, tmp_path: Path
+) -> None:
+    results = rung(tmp_path, "abcd")
     for result in results:
         assert (result["ended_by"], result["epochs"], result["rung"]) == ("stopped", RUNG, 1)
         assert result["best"]["valid_loss"] < lines_of(grid / result["point"])[0]["valid_loss"]
@@ -80,10 +101,10 @@ def test_a_rung_changes_nothing_in_the_same_pack(inputs: dict, grid: Path, tmp_p
 
 @pytest.mark.parametrize("packs", [("ac", "b"), ("a", "bd"), ("dcba",), ("ca",)])
 def test_survivors_in_other_packs_are_the_points_of_the_grid(
-    inputs: dict, grid: Path, tmp_path: Path, packs: tuple[str, ...]
+    inputs: dict, rung: Callable, grid: Path, tmp_path: Path, packs: tuple[str, ...]
 ) -> None:
     for names in ("ad", "cb"):  # their highest rank is another than that of the packs above
-        first(inputs, tmp_path, names)
+        rung(tmp_path, names)
     for names in packs:
         rest(inputs, tmp_path, names)
         for x in names:
@@ -108,9 +129,9 @@ def test_in_float32_survivors_are_as_close_as_rounding_allows(inputs: dict, tmp_
 
 
 def test_a_seed_that_comes_in_later_begins_beside_those_that_go_on(
-    inputs: dict, grid: Path, tmp_path: Path
+    inputs: dict, rung: Callable, grid: Path, tmp_path: Path
 ) -> None:
-    first(inputs, tmp_path, "ab")
+    rung(tmp_path, "ab")
     begun = {tmp_path / "a": tmp_path / "rung/a"}
     train(inputs, tmp_path, "ac", Part(0, None, begun))
     for x in "ac":
@@ -142,10 +163,15 @@ def test_one_that_ended_by_itself_before_the_rung_stays_as_it_is(
 
 @pytest.mark.parametrize("leg", ["first", "rest"])
 def test_a_part_that_is_stopped_goes_on(
-    inputs: dict, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leg: str
+    inputs: dict,
+    rung: Callable,
+    grid: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    leg: str,
 ) -> None:
     if leg == "rest":
-        first(inputs, tmp_path, "abcd")
+        rung(tmp_path, "abcd")
     run, steps = {"first": first, "rest": rest}[leg], []
 
     def stopped(self: session.Session) -> None:
@@ -163,8 +189,10 @@ def test_a_part_that_is_stopped_goes_on(
     assert all(same(tmp_path / x, grid / x) for x in "abcd")
 
 
-def test_what_was_made_by_the_same_code_is_taken(inputs: dict, tmp_path: Path) -> None:
-    first(inputs, tmp_path, "ab", code="one")
+def test_what_was_made_by_the_same_code_is_taken(
+    inputs: dict, rung: Callable, tmp_path: Path
+) -> None:
+    rung(tmp_path, "ab", "one")
     stamps = {x: lines_of(tmp_path / "rung" / x)[-1]["timestamp"] for x in "ab"}
     results = first(inputs, tmp_path, "abc", code="one")
     assert {x["point"] for x in results} == set("abc")
@@ -176,14 +204,16 @@ def test_what_was_made_by_the_same_code_is_taken(inputs: dict, tmp_path: Path) -
     assert lines_of(tmp_path / "rung/b")[-1]["timestamp"] > stamps["b"]
 
 
-@pytest.mark.parametrize(
-    "file", ["adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl", "state.pt"]
-)
-@pytest.mark.parametrize("fault", ["gone", "damaged"])
+FILES = ["state.pt", "adapter/adapter.safetensors", "adapter/adapter.json", "metrics.jsonl"]
+FAULTY = counts.covering(FILES, ["gone", "damaged"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("file", "fault"), FAULTY, ids=counts.named(FAULTY))
 def test_what_is_not_whole_is_not_taken(
-    inputs: dict, tmp_path: Path, file: str, fault: str
+    inputs: dict, rung: Callable, tmp_path: Path, file: str, fault: str
 ) -> None:
-    first(inputs, tmp_path, "a", code="one")
+    rung(tmp_path, "a", "one")
     path = tmp_path / "rung/a" / file
     stamp = lines_of(tmp_path / "rung/a")[-1]["timestamp"]
     path.unlink() if fault == "gone" else path.write_bytes(path.read_bytes()[:-9] + b"x")
@@ -193,10 +223,10 @@ def test_what_is_not_whole_is_not_taken(
 
 
 def test_a_crash_keeps_what_was_taken(
-    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict, rung: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the last try: one point was made before, and another breaks after its first epoch."""
-    first(inputs, tmp_path, "a", code="one")
+    rung(tmp_path, "a", "one")
 
     def broken(self: session.Fit, batch: object, group: list[int]) -> list:
         raise RuntimeError("made up")
@@ -210,9 +240,9 @@ def test_a_crash_keeps_what_was_taken(
 
 
 def test_a_leg_that_crashes_in_its_first_epoch_is_given_up(
-    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict, rung: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first(inputs, tmp_path, "ab")
+    rung(tmp_path, "ab")
 
     def broken(self: session.Fit, batch: object, group: list[int]) -> list:
         raise RuntimeError("made up")
@@ -226,11 +256,11 @@ def test_a_leg_that_crashes_in_its_first_epoch_is_given_up(
 
 
 def test_within_an_epoch_and_then_in_another_pack(
-    inputs: dict, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict, rung: Callable, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint of the middle of an epoch is of a pack that is no more: back to the rung."""
     for names in ("ad", "cb"):
-        first(inputs, tmp_path, names)
+        rung(tmp_path, names)
     steps: list[int] = []
 
     def stopped(self: session.Session) -> None:
@@ -250,8 +280,10 @@ def test_within_an_epoch_and_then_in_another_pack(
     assert all(apart(tmp_path / x, grid / x) < CLOSE for x in "da")
 
 
-def test_another_rung_or_other_settings_are_not_taken(inputs: dict, tmp_path: Path) -> None:
-    first(inputs, tmp_path, "a", code="one")
+def test_another_rung_or_other_settings_are_not_taken(
+    inputs: dict, rung: Callable, tmp_path: Path
+) -> None:
+    rung(tmp_path, "a", "one")
     (later,) = train(inputs, tmp_path / "rung", "a", Part(1, RUNG + 1, {}, "one", True))
     assert later["epochs"] == RUNG + 1
     (other,) = first(inputs, tmp_path, "a", code="one", lr=0.003)
@@ -260,10 +292,18 @@ def test_another_rung_or_other_settings_are_not_taken(inputs: dict, tmp_path: Pa
 
 @pytest.mark.parametrize("fault", ["damaged", "gone", "of other settings"])
 def test_without_its_state_a_training_begins_again_to_the_same_end(
-    inputs: dict, grid: Path, tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
+    inputs: dict,
+    rung: Callable,
+    grid: Path,
+    tmp_path: Path,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     own = {"lr": 0.001} if fault == "of other settings" else {}
-    first(inputs, tmp_path, "ab", **own)
+    if own:
+        first(inputs, tmp_path, "ab", **own)
+    else:
+        rung(tmp_path, "ab")
     states = [tmp_path / "rung" / x / "state.pt" for x in "ab"]
     if fault == "damaged":
         states[0].write_bytes(states[0].read_bytes()[:-100])
@@ -275,7 +315,7 @@ def test_without_its_state_a_training_begins_again_to_the_same_end(
 
 
 def test_a_point_that_failed_in_a_part_goes_on_from_its_rung(
-    inputs: dict, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict, rung: Callable, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory that runs out, made up; the next try has room."""
     backward = session.Fit._backward
@@ -285,7 +325,7 @@ def test_a_point_that_failed_in_a_part_goes_on_from_its_rung(
             raise torch.OutOfMemoryError
         return backward(self, batch, group)
 
-    first(inputs, tmp_path, "abcd")
+    rung(tmp_path, "abcd")
     with monkeypatch.context() as patched:
         patched.setattr(session.Fit, "_backward", full)
         with pytest.raises(UserError, match="memory ran out"):

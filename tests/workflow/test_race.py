@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 from lora.cli.status import status
 from lora.files.sealed import read_json
 from lora.plan.sweep import Sweep as Plan
-from tests.support import counts
 from tests.support.store import all_of
 from tests.support.sweep import CORES, Sweep, unwrapped
 from tests.support.trainings import lines_of
@@ -194,6 +193,7 @@ def test_more_finalists_train_only_what_is_missing(
         assert apart(more.out / "train" / point, grid.out / "train" / point) < CLOSE
 
 
+@pytest.mark.long(only=True)
 def test_a_race_in_which_all_are_kept_is_the_grid(grid: Raced, tmp_path: Path) -> None:
     every = Raced(tmp_path, race=RACE | {"margin": 1e9})
     every.run()
@@ -246,6 +246,7 @@ use rule * from sweep
 """
 
 
+@pytest.mark.long(only=True)
 def test_inside_a_module(raced: Raced, tmp_path: Path) -> None:
     """A workflow of the user's own that uses ours, in a folder of its own."""
     mine = Raced(tmp_path / "clone")
@@ -263,6 +264,7 @@ def test_inside_a_module(raced: Raced, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*(x.drop(columns=CLOCKS, errors="ignore") for x in tables))
 
 
+@pytest.mark.long(only=True)
 def test_packs_for_which_nobody_is_left(raced: Raced, tmp_path: Path) -> None:
     """There is room for what is within the noise, and nothing is: the same race."""
     room = Raced(tmp_path, race=RACE | {"margin": 1e-9}, pack={"size": 2})
@@ -281,7 +283,8 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize("until", STAGES if counts.full() else STAGES[1:2])
+@pytest.mark.long(only=True)
+@pytest.mark.parametrize("until", STAGES)
 def test_killed_in_every_stage(raced: Raced, tmp_path: Path, until: str) -> None:
     sweep = Raced(tmp_path)
     running = sweep.start()

@@ -20,7 +20,6 @@ from lora.mace.predict import predict
 from lora.plan.commands import Base
 from lora.plan.sweep import Sweep as Plan
 from lora.steps.truncate import truncate
-from tests.support import counts
 from tests.support.store import all_of
 from tests.support.trainings import lines_of
 from tests.workflow.test_race import RACE, Raced
@@ -107,7 +106,8 @@ def test_again_does_nothing(cut: Raced) -> None:
 STAGES = ["train/packs/lora_end_s1_1.json", "train/packs/lora_end*/checkpoint.pt"]
 
 
-@pytest.mark.parametrize("until", STAGES if counts.full() else STAGES[:1])
+@pytest.mark.long(only=True)
+@pytest.mark.parametrize("until", STAGES)
 def test_killed_while_it_polishes(cut: Raced, tmp_path: Path, until: str) -> None:
     sweep = Raced(tmp_path, race=CUT, grid=GRID)
     running = sweep.start()

@@ -295,45 +295,7 @@ def test_a_grid_that_shrinks_retrains_nothing(sweep: Sweep) -> None:
     assert not {"split", "e0s", "train"} & set(todo)
 
 
-def _measured(layout: Layout, point: str) -> tuple[str, dict]:
-    """Return the fingerprint of a point's model, and its errors."""
-    model = load_foundation(layout.model(point))
-    return fingerprint(model), read_json(layout.errors(point))["sets"]
-
-
-def test_models_of_finalists_alone_are_kept_where_that_is_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What was measured of the others stands, and their models come back where they are needed."""
-    sweep = ran(tmp_path)
-    layout = Layout(sweep.home / "out")
-    ended = [*POINTS, CUT, "foundation"]
-    assert all(layout.model(x).is_file() for x in ended)
-    before = {x: _measured(layout, x) for x in ended}
-    sweep.config |= {"keep_models": "finalists"}
-    sweep.config["checks"]["winners"] = 1
-    assert sweep.todo().keys() & {"train", "merge", "evaluate", "check"} == set()
-    assert "the adapters are kept (keep_models)" in sweep.run()
-    kept = {x for x in ended if layout.model(x).is_file()}
-    best = read_json(layout.receipt("choose"))["point"]
-    assert {best, "foundation"} <= kept == {*read_json(layout.receipt("shortlist"))["models"], best}
-    assert len(kept) < len(ended)
-    sweep.run("-R", "evaluate", "--until", "evaluate")  # without their models
-    assert {x for x in ended if layout.model(x).is_file()} == kept
-    gone = next(x for x in POINTS if x not in kept)
-    assert main(["merge", str(layout.plan), gone]) == 0
-    again = {x: _measured(layout, x) for x in (gone, *kept)}
-    assert again == {x: before[x] for x in again}
-    layout.model(gone).unlink()
-    receipt = layout.receipt("merge", Plan.load(layout.plan).bundle_of(gone))
-    merged = read_json(receipt)
-    write_sealed(receipt, merged | {gone: merged[gone] | {"fingerprint": "of another"}})
-    for _ in range(2):  # also where it is tried again
-        assert main(["evaluate", str(layout.plan), gone]) == 2
-        assert "merged again it is another model" in capsys.readouterr().err
-    assert not layout.model(gone).is_file()
-
-
+@pytest.mark.long(only=True)
 def test_points_that_train_alone_are_judged_together(tmp_path: Path) -> None:
     """What came of a point is what the commands find of it by itself."""
     sweep = Sweep(tmp_path)
@@ -384,3 +346,44 @@ def test_a_foundation_model_that_is_of_no_use_stops_before_training(tmp_path: Pa
     with pytest.raises(AssertionError, match="has several heads, choose one of: pbe, r2scan"):
         broken.run()
     assert not (broken.home / "out/train/packs").exists()
+
+
+def _measured(layout: Layout, point: str) -> tuple[str, dict]:
+    """Return the fingerprint of a point's model, and its errors."""
+    model = load_foundation(layout.model(point))
+    return fingerprint(model), read_json(layout.errors(point))["sets"]
+
+
+def test_models_of_finalists_alone_are_kept_where_that_is_asked(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was measured of the others stands, and their models come back where they are needed.
+
+    The last test of the sweep: it deletes models.
+    """
+    layout = Layout(sweep.home / "out")
+    ended = [*POINTS, CUT, "foundation"]
+    assert all(layout.model(x).is_file() for x in ended)
+    before = {x: _measured(layout, x) for x in ended}
+    sweep.config |= {"keep_models": "finalists"}
+    sweep.config["checks"]["winners"] = 1
+    assert sweep.todo().keys() & {"train", "merge", "evaluate", "check"} == set()
+    assert "the adapters are kept (keep_models)" in sweep.run()
+    kept = {x for x in ended if layout.model(x).is_file()}
+    best = read_json(layout.receipt("choose"))["point"]
+    assert {best, "foundation"} <= kept == {*read_json(layout.receipt("shortlist"))["models"], best}
+    assert len(kept) < len(ended)
+    sweep.run("-R", "evaluate", "--until", "evaluate")  # without their models
+    assert {x for x in ended if layout.model(x).is_file()} == kept
+    gone = next(x for x in POINTS if x not in kept)
+    assert main(["merge", str(layout.plan), gone]) == 0
+    again = {x: _measured(layout, x) for x in (gone, *kept)}
+    assert again == {x: before[x] for x in again}
+    layout.model(gone).unlink()
+    receipt = layout.receipt("merge", Plan.load(layout.plan).bundle_of(gone))
+    merged = read_json(receipt)
+    write_sealed(receipt, merged | {gone: merged[gone] | {"fingerprint": "of another"}})
+    for _ in range(2):  # also where it is tried again
+        assert main(["evaluate", str(layout.plan), gone]) == 2
+        assert "merged again it is another model" in capsys.readouterr().err
+    assert not layout.model(gone).is_file()
