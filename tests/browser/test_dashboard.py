@@ -3,6 +3,8 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +47,9 @@ def choice(sweep: Sweep) -> Choice:
     return read_choice(sweep)
 
 
-@pytest.fixture(scope="module")
-def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The page, opened as by a double click."""
+@contextmanager
+def opened(sweep: Sweep, profile: Path, height: int) -> Iterator[Any]:
+    """The page, opened as by a double click in a window that is so high."""
     if why := chromium():
         pytest.skip(why)
     from selenium import webdriver
@@ -57,7 +59,7 @@ def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     options = Options()
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    own = [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1400,3600"]
+    own = [f"--user-data-dir={profile}", f"--window-size=1400,{height}"]
     for flag in [*FLAGS, *own, "--proxy-server=127.0.0.1:9"]:  # no network
         options.add_argument(flag)
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
@@ -66,6 +68,13 @@ def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     wait_for(driver, f"document.body.dataset.ready || {said}")
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page in a window from which all figures are within reach."""
+    with opened(sweep, tmp_path_factory.mktemp("profile"), 3600) as driver:
+        yield driver
 
 
 def traces(browser: Any, figure: str, meta: str) -> list[dict[str, Any]]:
@@ -232,3 +241,32 @@ def test_curves_of_the_checks(browser: Any, choice: Choice) -> None:
     assert wall == [None, *DETAILS["dimers"]["curves"]["O-O"]["energy"][1:]]
     assert traces(browser, "volumes", "OH")[0]["x"] == [88, 100, 112]
     assert traces(browser, "drift", "nve")[0]["y"] == DETAILS["nve"]["curve"]["energy"]
+
+
+def test_figures_far_below_are_drawn_when_they_come_near(sweep: Sweep, tmp_path: Path) -> None:
+    """As they would be had they been there when something was chosen for them."""
+    drawn = "return [...document.querySelectorAll('.plot')].filter(x => x.data).map(x => x.id)"
+    with opened(sweep, tmp_path, 900) as browser:
+        first = browser.execute_script(drawn)
+        assert first[:2] == ["parallel", "scatter"]
+        assert not {"structure", "dimers", "drift"} & {*first}
+        for chooser, index in (("pair", 1), ("frame", 1)):  # from afar: no click, no scrolling
+            browser.execute_script(
+                "const list = at(arguments[0]); list.selectedIndex = arguments[1]; "
+                "list.dispatchEvent(new Event('change'))",
+                *(chooser, index),
+            )
+        assert browser.execute_script("return at('pair').value") == "O-H"
+        assert browser.execute_script(drawn) == first
+        browser.execute_script("at('drift').scrollIntoView()")
+        wait_for(browser, "at('drift').data && at('dimers').data")
+        assert not [x for x in traces(browser, "dimers", "O-O") if x["visible"]]
+        assert [x for x in traces(browser, "dimers", "O-H") if x["visible"]]
+        browser.execute_script("at('structure').scrollIntoView()")
+        wait_for(browser, "at('structure').data?.length")
+        shown = "told.structures[at('frame').value].traces[0].text"
+        assert browser.execute_script(f"return at('structure').data[0].text[0] === {shown}[0]")
+        browser.execute_script("window.scrollTo(0, 0)")
+        wait_for(browser, "tracesOf('parity', 'frame').every(([t]) => t.x.length)")
+        assert len(browser.execute_script(drawn)) == 8
+        assert browser.execute_script("return trouble.textContent") == ""
