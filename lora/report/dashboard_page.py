@@ -2,7 +2,8 @@
 
 It stands by itself: numbers and plotly's library lie in it compressed, and the browser unpacks
 them.  Chrome shows a page inside of Snakemake's report only below 1.5 MB.  So the library is a part
-of plotly.js, and not the 4.8 MB that the Python package brings; envs/plotly.js makes it.
+of plotly.js, and not the 4.8 MB that the Python package brings; envs/plotly.js makes it, with lines
+of parallel coordinates that want no WebGL.
 """
 
 import base64
@@ -212,11 +213,11 @@ function parity() {
 }
 
 // Figures are drawn once they are within a window's height of the window, one at a time, so that
-// the page answers between them; those by WebGL come last, as without a GPU they take seconds.
+// the page answers between them; what needs WebGL comes last: without a GPU it takes seconds.
 const AFTER = {
   parallel, scatter, races: curves, parity, structure: atoms, dimers: pair, volumes: crystal,
 };
-const SLOW = ["parallel", "structure"], near = [];
+const SLOW = "structure", near = [];
 let drawing = false;
 
 async function draw() {
@@ -224,7 +225,7 @@ async function draw() {
   drawing = true;
   while (near.length) {
     await new Promise(go => requestAnimationFrame(() => setTimeout(go)));
-    const fast = near.findIndex(id => !SLOW.includes(id));
+    const fast = near.findIndex(id => id !== SLOW);
     const [id] = near.splice(Math.max(0, fast), 1), { data: traces, layout } = data.figures[id];
     await Plotly.newPlot(id, traces, { ...layout, template: data.template }, SETUP);
     AFTER[id]?.();

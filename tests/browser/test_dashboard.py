@@ -48,7 +48,7 @@ def choice(sweep: Sweep) -> Choice:
 
 
 @contextmanager
-def opened(sweep: Sweep, profile: Path, height: int) -> Iterator[Any]:
+def opened(sweep: Sweep, profile: Path, height: int, *flags: str) -> Iterator[Any]:
     """The page, opened as by a double click in a window that is so high."""
     if why := chromium():
         pytest.skip(why)
@@ -60,7 +60,7 @@ def opened(sweep: Sweep, profile: Path, height: int) -> Iterator[Any]:
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     own = [f"--user-data-dir={profile}", f"--window-size=1400,{height}"]
-    for flag in [*FLAGS, *own, "--proxy-server=127.0.0.1:9"]:  # no network
+    for flag in [*FLAGS, *own, *flags, "--proxy-server=127.0.0.1:9"]:  # no network
         options.add_argument(flag)
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     driver.get(sweep.layout.report("dashboard.html").as_uri())
@@ -195,6 +195,44 @@ def test_what_is_kept_on_an_axis_is_kept_everywhere(browser: Any) -> None:
     browser.execute_script("Plotly.restyle('parallel', 'dimensions[0].constraintrange', [null])")
     wait_for(browser, "!document.getElementById('parallel-said').textContent")
     assert sum(len(t["x"]) for t in traces(browser, "scatter", "points")) == 10
+
+
+# where the choice's line is, in CSS pixels of the canvas: in front, and not at an axis
+ORANGE = """
+    const canvas = document.querySelector('#parallel .gl-canvas-focus');
+    const { width, height, clientWidth } = canvas, found = [];
+    const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+    for (let i = 0; i < data.length; i += 4)
+        if (data[i] > 200 && data[i + 2] < 60 && data[i + 3] > 200) found.push(
+            [i / 4 % width, Math.floor(i / 4 / width)].map(x => x * clientWidth / width));
+    return found"""
+
+
+def test_lines_are_drawn_without_webgl(sweep: Sweep, choice: Choice, tmp_path: Path) -> None:
+    """Those of parallel coordinates: the choice in front, told by the mouse, gone if not kept."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    with opened(sweep, tmp_path, 900, "--disable-3d-apis") as browser:
+        assert not browser.execute_script(
+            "return document.createElement('canvas').getContext('webgl')"
+        )
+        assert "WebGL" not in browser.find_element("id", "parallel").text
+        line = browser.execute_script(ORANGE)
+        assert len({round(x) for x, _ in line}) > 900  # from the first axis to the last
+        x, y = line[len(line) // 2]
+        canvas = browser.find_element("css selector", "#parallel .gl-canvas-pick")
+        size = canvas.size
+        at = (round(x - size["width"] / 2), round(y - size["height"] / 2))
+        ActionChains(browser).move_to_element_with_offset(canvas, *at).perform()
+        said = wait_for(browser, "document.getElementById('parallel-said').textContent")
+        assert said.startswith(choice.point)
+        for low, high, there in ((0.2, 0.4, False), (0.8, 1.0, True)):  # of rank: 2, and 8
+            browser.execute_script(
+                "Plotly.restyle('parallel', 'dimensions[0].constraintrange', [arguments[0]])",
+                [low, high],
+            )
+            wait_for(browser, "document.getElementById('parallel-said').textContent.match(/kept/)")
+            assert bool(browser.execute_script(ORANGE)) is there
 
 
 def test_a_click_on_a_number_shows_its_frame(browser: Any, sweep: Sweep, choice: Choice) -> None:
