@@ -1,6 +1,6 @@
 """Pages of large sweeps in a real browser: status, report, dashboard, MLflow.
 
-    python benchmarks/pages.py                       # about ten minutes, most of it made folders
+    python benchmarks/pages.py                       # about fifteen minutes
     python benchmarks/pages.py dashboard --points 50 --work folder    # a part; keeps the folder
 
 The sweeps are made up: numbers that are given, and no training, written by what the tests use.
@@ -171,7 +171,7 @@ def report(home: Path, n: int, repeats: int) -> list[dict[str, Any]]:
     file = folder / "report.html"
     receipts = (folder / "results/report/pages").glob("*.json")
     command = ["--report", str(file), "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
+    command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml"), "--"]
     made = timed(*command, *sorted(map(str, receipts)), program=("-m", "snakemake"))
     wanted = {"first": "document.querySelector('.sweep table')", "view": text("What won")}
     wanted["ready"] = "document.querySelector('.sweep table') && typeof app !== 'undefined'"
