@@ -84,10 +84,10 @@ def make(home: Path, n: int) -> Sweep:
     checks = {x: {"forgetting": 100 + 9 * rng.random()} for x in sweep.points}
     checks = {x: dict.fromkeys(CHECKS, 0.0) | own for x, own in checks.items()}
     fake.write_results(sweep, errors, checks=checks)
+    timed("foundation", str(sweep.layout.plan))
     choose(sweep, Receipt(sweep.layout.receipt("choose")))
     best = sweep.layout.model(read_json(sweep.layout.receipt("choose"))["point"])
     shutil.copy(QUICKSTART / "base.model", best)
-    timed("foundation", str(sweep.layout.plan))
     return sweep
 
 
