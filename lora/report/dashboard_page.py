@@ -2,7 +2,8 @@
 
 It stands by itself: numbers and plotly's library lie in it compressed, and the browser unpacks
 them.  Chrome shows a page inside of Snakemake's report only below 1.5 MB.  So the library is a part
-of plotly.js, and not the 4.8 MB that the Python package brings; envs/plotly.js makes it.
+of plotly.js, and not the 4.8 MB that the Python package brings; envs/plotly.js makes it, with lines
+of parallel coordinates that want no WebGL.
 """
 
 import base64
@@ -68,6 +69,7 @@ SCRIPT = r"""
 "use strict";
 const at = id => document.getElementById(id);
 let data, points, told, shown;  // shown: the points that the filter keeps
+let current;  // the frame that is shown
 const SETUP = {
   responsive: true, displaylogo: false, plotlyServerURL: "",  // nothing is sent to anyone
   modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d",
@@ -87,8 +89,11 @@ const text = (i, key) => {
   return x === null ? "not known" : String(Number(x.toPrecision(4)));
 };
 
+// Each of the following does nothing before its figure is drawn, which then calls it.
+
 // any number against any other, and the front of those that are shown
 function scatter() {
+  if (!at("scatter").data) return;
   const [x, y] = [at("x").value, at("y").value], places = {};
   const of = i => [points.columns[x][i], points.columns[y][i]];
   const known = i => shown[i] && of(i).every(v => v !== null);
@@ -135,6 +140,7 @@ function filter() {
 
 const whole = new Map();  // the curves before any filter
 function curves() {
+  if (!at("races").data) return;
   const found = tracesOf("races", "curves");
   for (const [trace, i] of found) if (!whole.has(i)) whole.set(i, Array.from(trace.y));
   Plotly.restyle("races", { y: found.map(([trace, i]) => whole.get(i).map(
@@ -144,6 +150,7 @@ function curves() {
 // the frame of a number: where it is from, its numbers in the plot, and its atoms
 function frame(i) {
   const [set, file, number, energy, force] = told.frames[i], drawn = told.structures[i];
+  current = i;
   at("told").tBodies[0].replaceChildren(...[
     ["Source file", told.files[file] || "not known"], ["Frame", number < 0 ? "not known" : number],
     ["Set", set], ["Energy error (meV/atom)", energy ?? "no label"],
@@ -160,23 +167,77 @@ function frame(i) {
   else at("frame").selectedIndex = -1;
   at("structure-said").textContent = drawn ? "" :
     "This frame is none of the worst of its set; its atoms are not in this page.";
+  atoms();
+  rings();
+}
+
+function atoms() {
+  if (!at("structure").data || current === undefined) return;
+  const drawn = told.structures[current];
   const layout = structuredClone(at("structure").layout);
   if (drawn) layout.scene.camera = drawn.camera;
   Plotly.react("structure", drawn?.traces ?? [], layout, SETUP);
-  const rings = tracesOf("parity", "frame"), x = rings.map(() => []), y = rings.map(() => []);
+}
+
+function rings() {
+  if (!at("parity").data || current === undefined) return;
+  const found = tracesOf("parity", "frame"), x = found.map(() => []), y = found.map(() => []);
   for (const [trace] of tracesOf("parity", "numbers")) trace.customdata.forEach((owner, k) => {
-    if (owner !== Number(i)) return;
-    const panel = rings.findIndex(([ring]) => (ring.xaxis ?? "x") === (trace.xaxis ?? "x"));
+    if (owner !== Number(current)) return;
+    const panel = found.findIndex(([ring]) => (ring.xaxis ?? "x") === (trace.xaxis ?? "x"));
     x[panel].push(trace.x[k]);
     y[panel].push(trace.y[k]);
   });
-  Plotly.restyle("parity", { x, y }, rings.map(([, k]) => k));
+  Plotly.restyle("parity", { x, y }, found.map(([, k]) => k));
 }
 
-function listed(id, figure) {
-  if (at(id)) at(id).onchange = () => Plotly.restyle(
-    figure, { visible: at(figure).data.map(trace => trace.meta === at(id).value) });
+const listed = (id, figure) => () => at(figure).data && Plotly.restyle(
+  figure, { visible: at(figure).data.map(trace => trace.meta === at(id).value) });
+const pair = listed("pair", "dimers"), crystal = listed("crystal", "volumes");
+
+function parallel() {
+  at("parallel").on("plotly_restyle", filter);
+  at("parallel").on("plotly_hover", event => {
+    const name = at("parallel").layout.meta[event.curveNumber];
+    const i = points.names.indexOf(name), key = points.metric;
+    if (name) at("parallel-said").textContent = `${name}; ${points.labels[key]}: ${text(i, key)}`;
+  });
 }
+
+function parity() {
+  at("parity").on("plotly_click", event => {
+    const owner = event.points[0].customdata;
+    if (owner !== undefined) frame(owner);
+  });
+  rings();
+}
+
+// Figures are drawn once they are within a window's height of the window, one at a time, so that
+// the page answers between them; what needs WebGL comes last: without a GPU it takes seconds.
+const AFTER = {
+  parallel, scatter, races: curves, parity, structure: atoms, dimers: pair, volumes: crystal,
+};
+const SLOW = "structure", near = [];
+let drawing = false;
+
+async function draw() {
+  if (drawing) return;
+  drawing = true;
+  while (near.length) {
+    await new Promise(go => requestAnimationFrame(() => setTimeout(go)));
+    const fast = near.findIndex(id => id !== SLOW);
+    const [id] = near.splice(Math.max(0, fast), 1), { data: traces, layout } = data.figures[id];
+    await Plotly.newPlot(id, traces, { ...layout, template: data.template }, SETUP);
+    AFTER[id]?.();
+  }
+  drawing = false;
+  document.body.dataset.ready = "yes";
+}
+
+const failed = error => {
+  at("trouble").textContent = `The figures cannot be drawn (${error.message}). This page wants ` +
+    "Chrome or Edge 98, Firefox 113, Safari 16.4, or a later one.";
+};
 
 async function start() {
   data = JSON.parse(await unpack("numbers"));
@@ -185,32 +246,21 @@ async function start() {
   const script = document.createElement("script");
   script.textContent = await unpack("library");
   document.head.append(script);
-  for (const [id, { data: traces, layout }] of Object.entries(data.figures))
-    await Plotly.newPlot(id, traces, { ...layout, template: data.template }, SETUP);
   at("x").onchange = at("y").onchange = scatter;
-  scatter();
-  if (at("parallel")) {
-    at("parallel").on("plotly_restyle", filter);
-    at("parallel").on("plotly_hover", event => {
-      const name = at("parallel").layout.meta[event.curveNumber];
-      const i = points.names.indexOf(name), key = points.metric;
-      if (name) at("parallel-said").textContent = `${name}; ${points.labels[key]}: ${text(i, key)}`;
-    });
-  }
-  at("parity").on("plotly_click", event => {
-    const owner = event.points[0].customdata;
-    if (owner !== undefined) frame(owner);
-  });
-  if (at("frame").value) frame(at("frame").value);
+  for (const [id, show] of [["pair", pair], ["crystal", crystal]])
+    if (at(id)) at(id).onchange = show;
   at("frame").onchange = () => frame(at("frame").value);
-  listed("pair", "dimers");
-  listed("crystal", "volumes");
-  document.body.dataset.ready = "yes";
+  if (at("frame").value) frame(at("frame").value);
+  const watch = new IntersectionObserver(found => {
+    for (const { isIntersecting, target } of found) if (isIntersecting) {
+      watch.unobserve(target);
+      near.push(target.id);
+    }
+    draw().catch(failed);
+  }, { rootMargin: "100%" });
+  for (const id in data.figures) watch.observe(at(id));
 }
-start().catch(error => {
-  at("trouble").textContent = `The figures cannot be drawn (${error.message}). This page wants ` +
-    "Chrome or Edge 98, Firefox 113, Safari 16.4, or a later one.";
-});
+start().catch(failed);
 """
 
 

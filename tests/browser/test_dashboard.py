@@ -3,6 +3,8 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +47,9 @@ def choice(sweep: Sweep) -> Choice:
     return read_choice(sweep)
 
 
-@pytest.fixture(scope="module")
-def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The page, opened as by a double click."""
+@contextmanager
+def opened(sweep: Sweep, profile: Path, height: int, *flags: str) -> Iterator[Any]:
+    """The page, opened as by a double click in a window that is so high."""
     if why := chromium():
         pytest.skip(why)
     from selenium import webdriver
@@ -57,8 +59,8 @@ def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     options = Options()
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    own = [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1400,3600"]
-    for flag in [*FLAGS, *own, "--proxy-server=127.0.0.1:9"]:  # no network
+    own = [f"--user-data-dir={profile}", f"--window-size=1400,{height}"]
+    for flag in [*FLAGS, *own, *flags, "--proxy-server=127.0.0.1:9"]:  # no network
         options.add_argument(flag)
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     driver.get(sweep.layout.report("dashboard.html").as_uri())
@@ -66,6 +68,13 @@ def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     wait_for(driver, f"document.body.dataset.ready || {said}")
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page in a window from which all figures are within reach."""
+    with opened(sweep, tmp_path_factory.mktemp("profile"), 3600) as driver:
+        yield driver
 
 
 def traces(browser: Any, figure: str, meta: str) -> list[dict[str, Any]]:
@@ -188,6 +197,44 @@ def test_what_is_kept_on_an_axis_is_kept_everywhere(browser: Any) -> None:
     assert sum(len(t["x"]) for t in traces(browser, "scatter", "points")) == 10
 
 
+# where the choice's line is, in CSS pixels of the canvas: in front, and not at an axis
+ORANGE = """
+    const canvas = document.querySelector('#parallel .gl-canvas-focus');
+    const { width, height, clientWidth } = canvas, found = [];
+    const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+    for (let i = 0; i < data.length; i += 4)
+        if (data[i] > 200 && data[i + 2] < 60 && data[i + 3] > 200) found.push(
+            [i / 4 % width, Math.floor(i / 4 / width)].map(x => x * clientWidth / width));
+    return found"""
+
+
+def test_lines_are_drawn_without_webgl(sweep: Sweep, choice: Choice, tmp_path: Path) -> None:
+    """Those of parallel coordinates: the choice in front, told by the mouse, gone if not kept."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    with opened(sweep, tmp_path, 900, "--disable-3d-apis") as browser:
+        assert not browser.execute_script(
+            "return document.createElement('canvas').getContext('webgl')"
+        )
+        assert "WebGL" not in browser.find_element("id", "parallel").text
+        line = browser.execute_script(ORANGE)
+        assert len({round(x) for x, _ in line}) > 900  # from the first axis to the last
+        x, y = line[len(line) // 2]
+        canvas = browser.find_element("css selector", "#parallel .gl-canvas-pick")
+        size = canvas.size
+        at = (round(x - size["width"] / 2), round(y - size["height"] / 2))
+        ActionChains(browser).move_to_element_with_offset(canvas, *at).perform()
+        said = wait_for(browser, "document.getElementById('parallel-said').textContent")
+        assert said.startswith(choice.point)
+        for low, high, there in ((0.2, 0.4, False), (0.8, 1.0, True)):  # of rank: 2, and 8
+            browser.execute_script(
+                "Plotly.restyle('parallel', 'dimensions[0].constraintrange', [arguments[0]])",
+                [low, high],
+            )
+            wait_for(browser, "document.getElementById('parallel-said').textContent.match(/kept/)")
+            assert bool(browser.execute_script(ORANGE)) is there
+
+
 def test_a_click_on_a_number_shows_its_frame(browser: Any, sweep: Sweep, choice: Choice) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
@@ -232,3 +279,32 @@ def test_curves_of_the_checks(browser: Any, choice: Choice) -> None:
     assert wall == [None, *DETAILS["dimers"]["curves"]["O-O"]["energy"][1:]]
     assert traces(browser, "volumes", "OH")[0]["x"] == [88, 100, 112]
     assert traces(browser, "drift", "nve")[0]["y"] == DETAILS["nve"]["curve"]["energy"]
+
+
+def test_figures_far_below_are_drawn_when_they_come_near(sweep: Sweep, tmp_path: Path) -> None:
+    """As they would be had they been there when something was chosen for them."""
+    drawn = "return [...document.querySelectorAll('.plot')].filter(x => x.data).map(x => x.id)"
+    with opened(sweep, tmp_path, 900) as browser:
+        first = browser.execute_script(drawn)
+        assert first[:2] == ["parallel", "scatter"]
+        assert not {"structure", "dimers", "drift"} & {*first}
+        for chooser, index in (("pair", 1), ("frame", 1)):  # from afar: no click, no scrolling
+            browser.execute_script(
+                "const list = at(arguments[0]); list.selectedIndex = arguments[1]; "
+                "list.dispatchEvent(new Event('change'))",
+                *(chooser, index),
+            )
+        assert browser.execute_script("return at('pair').value") == "O-H"
+        assert browser.execute_script(drawn) == first
+        browser.execute_script("at('drift').scrollIntoView()")
+        wait_for(browser, "at('drift').data && at('dimers').data")
+        assert not [x for x in traces(browser, "dimers", "O-O") if x["visible"]]
+        assert [x for x in traces(browser, "dimers", "O-H") if x["visible"]]
+        browser.execute_script("at('structure').scrollIntoView()")
+        wait_for(browser, "at('structure').data?.length")
+        shown = "told.structures[at('frame').value].traces[0].text"
+        assert browser.execute_script(f"return at('structure').data[0].text[0] === {shown}[0]")
+        browser.execute_script("window.scrollTo(0, 0)")
+        wait_for(browser, "tracesOf('parity', 'frame').every(([t]) => t.x.length)")
+        assert len(browser.execute_script(drawn)) == 8
+        assert browser.execute_script("return trouble.textContent") == ""
