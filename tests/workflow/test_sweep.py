@@ -355,12 +355,10 @@ def _measured(layout: Layout, point: str) -> tuple[str, dict]:
 
 
 def test_models_of_finalists_alone_are_kept_where_that_is_asked(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was measured of the others stands, and their models come back where they are needed.
-
-    The last test of the sweep: it deletes models.
-    """
+    """What was measured of the others stands, and their models come back where they are needed."""
+    sweep = ran(tmp_path)
     layout = Layout(sweep.home / "out")
     ended = [*POINTS, CUT, "foundation"]
     assert all(layout.model(x).is_file() for x in ended)
