@@ -30,12 +30,15 @@ os.environ[warm.SOCKET] = warm.OFF  # jobs are forks of a server of the tests' o
 forkserver.remember_annotations()
 set_threads(1)  # small tensors: threads only cost, and tests run side by side
 MEMORY, ROOM = "/dev/shm", 4e9  # bytes; a run of all tests leaves a tenth of it
+PROCESSES = 8e9  # bytes that the tests themselves take
 
 
 def keep_in_memory() -> None:
     """Let folders of the tests, and of what they start, lie in memory where it has room."""
     given = os.environ.get("TMPDIR")
-    if not given and os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ROOM:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ROOM
+    if not given and room and free > PROCESSES + ROOM:
         os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 
 
