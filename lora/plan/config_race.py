@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from lora.catalogue.bounds import POSITIVE, Bounds
 from lora.catalogue.checks import NAMES
+from lora.catalogue.methods import ANCHORED, STARTS
 from lora.plan.sections import Section
 from lora.plan.settings import TrainSettings
 from lora.plan.values import As, NotNegative, integer, kind_of, number, one_of, said, tuple_of
@@ -38,7 +39,8 @@ class Polish:
         """
         assert whole.lr is not None
         epochs = max(1, round(self.share * whole.max_num_epochs))
-        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr}
+        plain = {"start": STARTS[0]} if whole.start in ANCHORED else {}  # the cut is the start
+        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr, **plain}
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,13 @@ class Single(Trainee):
     def decayed(self) -> list[dict[str, Tensor]]:
         """Return the weights that decay."""
         (trained,) = self.trained()
-        return [{n: p.new_ones(()) for n, p in trained.items() if is_decayed(n)}]
+        moves = {
+            f"{n}.{k}": ~x
+            for n, layer in lora_layers(self.model)
+            if layer.frozen
+            for k, x in layer.still().items()
+        }
+        return [{n: p.new_ones(()) * moves.get(n, 1) for n, p in trained.items() if is_decayed(n)}]
 
     def b_factors(self) -> list[dict[str, Tensor]]:
         """Return the factors B of adapters."""

@@ -25,7 +25,7 @@ from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
 from lora.training.starts import along_gradient
 from lora.training.state import TrainingState
-from lora.training.trainees import AdapterPack
+from lora.training.trainees import AdapterPack, Single
 from tests.support.models import OUTPUTS, difference, make_model, outputs, perturb, structures
 from tests.support.packs import of_point, settings
 from tests.support.trainings import QUICK, files, inputs, lines_of, same, teacher_data  # noqa: F401
@@ -162,6 +162,18 @@ def test_frozen_columns_of_a_model_alone() -> None:
             grad = layer.get_parameter(name).grad
             assert not grad[still].any()
     assert any(layer.lora_A.grad[~layer.still()["lora_A"]].any() for _, layer in lora_layers(model))
+
+
+def test_frozen_columns_do_not_decay() -> None:
+    model = started("pissa", make_model())
+    (decayed,) = Single(model).decayed()
+    (packed,) = AdapterPack(fitted(make_model(), [("pissa", 2)], steps=0)[0]).decayed()
+    assert not packed["factors"].all() and packed["factors"].any()
+    for name, layer in lora_layers(model):
+        for key, still in layer.still().items():
+            where = decayed.get(f"{name}.{key}")
+            assert where is None or torch.equal(where.bool(), ~still)
+    assert len(decayed) > 2
 
 
 @pytest.mark.parametrize("start", ANCHORED)

@@ -53,6 +53,13 @@ def test_every_start_of_the_catalogue_can_be_swept(tmp_path: Path) -> None:
     assert [x.settings.start for x in points.values() if x.settings] == list(STARTS)
 
 
+def test_a_cut_that_is_polished_starts_from_the_cut(tmp_path: Path) -> None:
+    own = grid(rank=[1, 2], start=["pissa", "gradient"])
+    found = read(tmp_path, race={"ranks": "cut", "polish": 0.5}, **own)
+    starts = {x.name: x.settings.start for x in make_points(found).values() if x.cut_from}
+    assert set(starts.values()) == {"documented", "gradient"} and len(starts) == 2
+
+
 def test_the_start_of_train_has_no_mark(tmp_path: Path) -> None:
     """A start that is added to the grid renames nothing, whatever train.start is."""
     own = {"train": {"start": "upstream"}}
