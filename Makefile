@@ -1,5 +1,5 @@
-# make sweep: the quickstart.  make test: lint, then every kind of test, in at most 15 minutes on
-# two cores.  make test-long: the campaigns of tests with their full counts; their last result is
+# make sweep: the quickstart.  make test: lint, then every kind of test, in about 35 minutes on two
+# cores.  make test-long: the campaigns of tests with their full counts; their last result is
 # in docs/faults.md.  make docs: the site, with packages beside the lock.  make bench: against a loop
 # over mace_run_train --lora.  All set up .venv first.
 PYTHON ?= python3

@@ -36,6 +36,7 @@ from tests.support.docs import anchors, bash, fenced, links
 from tests.support.models import make_model, perturb
 from tests.support.results import make_sweep, write_results
 from tests.support.sweep import Sweep
+from tests.support.trainings import teacher_data
 
 ROOT = Path(__file__).parents[1]
 HOOKS = runpy.run_path(str(ROOT / "docs/hooks.py"))
@@ -195,6 +196,7 @@ def test_the_library_as_its_page_has_it(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("cuequivariance_torch")
     monkeypatch.chdir(tmp_path)
     write_structures(tmp_path / "start.xyz", [molecule("CH3OH")])
+    write_structures(tmp_path / "results/data/train.xyz", teacher_data(4, seed=0))
     for place in ("base.model", "results/foundation/foundation.model"):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         torch.save(make_model(), place)

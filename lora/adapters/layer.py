@@ -140,9 +140,9 @@ class Adapter(Stored, ABC):
             gradient: Of the weight, in the shape of `base_weight`.
 
         Raises:
-            ValueError: The kind has no such start.
+            ValueError: The kind has no such start, or the adapter has another with frozen columns.
         """
-        raise ValueError(f"start {self.started}: adapters of the kind {self.kind} do not have it")
+        raise ValueError(f"start gradient: adapters of the kind {self.kind} do not have it")
 
     @abstractmethod
     def change(self, values: Values, scale: float | Tensor) -> Tensor:

@@ -108,19 +108,35 @@ class LoRA(Adapter):
         of this rank the closest to a step of the whole weight (as LoRA-GA, arXiv 2407.05000, and
         LoRA-One, arXiv 2502.01235, which start B, too, and change the base for it).
         """
+        if self.frozen:
+            raise ValueError(f"start gradient: the adapter was injected with {self.started}")
         pairs: Pairs = {}
+        first, random = self.host.outputs_first, self.factors()
         for part, matrix in self.host.matrices(gradient).items():
-            u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-            left, right = u[:, : self.rank], v[: self.rank]
-            if self.host.outputs_first:
-                pairs[part] = torch.zeros_like(left), self._spread(right)
+            left, right = random[part]
+            u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+            if first:
+                pairs[part] = left, self._along(v.T, values, right.T).T
             else:
-                pairs[part] = self._spread(left), torch.zeros_like(right)
+                pairs[part] = self._along(u, values, left), right
         self.set_factors(pairs)
 
-    def _spread(self, vectors: Tensor) -> Tensor:
-        """Return unit vectors as long as those of the start `upstream` where e3nn normalises."""
-        return vectors * max(vectors.shape) ** 0.5 if self.host.path_weights else vectors
+    def _along(self, vectors: Tensor, values: Tensor, random: Tensor) -> Tensor:
+        """Return A with singular vectors as columns; those that the gradient lacks stay random.
+
+        They are as long as those of the start `upstream` where e3nn normalises, and of one sign:
+        their largest component is positive.
+
+        Args:
+            vectors: [inputs, k].
+            values: The singular values, [k].
+            random: A as it is, [inputs, rank].
+        """
+        n = min(self.rank, int((values > 1e-8 * values[0]).sum()))
+        found = vectors[:, :n]
+        found = found * found.gather(0, found.abs().argmax(0, keepdim=True)).sign()
+        length = len(found) ** 0.5 if self.host.path_weights else 1.0
+        return torch.cat([length * found, random[:, n:]], dim=1)
 
     def change(self, values: Values, scale: float | Tensor) -> Tensor:
         """Return s A B in the layout of the base weight."""

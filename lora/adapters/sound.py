@@ -100,8 +100,8 @@ def checked_start(start: str) -> str:
     """
     if start == "gradient":
         raise ValueError(
-            "start gradient needs structures: inject with another start, and call "
-            "lora.training.starts.along_gradient(settings, graphs)(model)"
+            "start gradient needs structures: inject without it, then call "
+            "lora.training.starts.along_gradient(settings, graphs)(model); docs/library.md"
         )
     return start
 

@@ -222,7 +222,7 @@ def _starts(config: Config) -> Iterator[Problem]:
             own = config.settings_of(kind).get("start", "")
             asked = listed(config.grid.start or (own,), "and")
             key: Key = ("grid", "start") if config.grid.start else ("methods", kind, "start")
-            text = f"{asked} {'are' if ' ' in asked else 'is'} no start of {kind} adapters; use "
+            text = f"{kind} adapters cannot start with {asked}; use "
             about = (("grid", "adapter"), ("train", "start"))
             yield Problem(key, f"{text}{listed(METHODS[kind].starts)}", about)
 
@@ -233,9 +233,9 @@ def _points(config: Config) -> Iterator[Problem]:
         given = Targets.from_dict(config.settings_of(kind).get("targets", {}))
         same = [x for x in config.grid.placement if given.placed(x) == given]
         if len(same) > 1:
-            text = f"{' and '.join(same)} are the same layers, as targets of {kind} has them; "
+            text = f"targets of {kind} adapts the same layers with {' and '.join(same)}; "
             key: Key = ("grid", "placement")
-            yield Problem(key, f"{text}leave one out", (key, ("train",), ("methods", kind)))
+            yield Problem(key, f"{text}remove one", (key, ("train",), ("methods", kind)))
     if (n := count_points(config)) > MOST_POINTS:
         text = f"makes {n} points with the baselines; a sweep has at most {MOST_POINTS}"
         yield Problem(("grid",), text, (("grid",), ("methods",), ("baselines",)))
@@ -244,9 +244,9 @@ def _points(config: Config) -> Iterator[Problem]:
 def _cuts(config: Config) -> Iterator[Problem]:
     """Yield a rank curve of which no adapter can be cut."""
     if config.rank_curve and not cut_kinds(config):
-        text = f"cuts none of {', '.join(config.grid.adapter)}; leave it out, or add to the grid: "
-        can = ", ".join(x for x in ADAPTERS if METHODS[x].can_be_cut)
-        yield Problem(("rank_curve",), f"{text}{can}", (("grid", "adapter"),))
+        text = f"{listed(config.grid.adapter, 'and')} adapters cannot be cut; leave it out, or add "
+        can = listed([x for x in ADAPTERS if METHODS[x].can_be_cut])
+        yield Problem(("rank_curve",), f"{text}{can} to grid.adapter", (("grid", "adapter"),))
 
 
 def _race(config: Config) -> Iterator[Problem]:
@@ -262,7 +262,8 @@ def _race(config: Config) -> Iterator[Problem]:
         text = "stops settings early, and rank_curve wants all of the highest rank"
         yield Problem(key, f"{text}; turn one of them off", (("rank_curve",),))
     if config.polish and not cut_kinds(config):
-        text = f"ranks: cut cuts none of {', '.join(config.grid.adapter)}; take ranks: train"
+        kinds = listed(config.grid.adapter, "and")
+        text = f"ranks: cut needs adapters that can be cut, not {kinds}; take ranks: train"
         yield Problem(key, text, (("grid", "adapter"),))
     if config.polish and len(set(config.grid.rank)) < 2:
         text = "ranks: cut needs a lower rank to cut to, and grid.rank has one; add one, or take"

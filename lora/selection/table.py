@@ -112,7 +112,8 @@ def read_table(sweep: Sweep) -> pd.DataFrame:
 
 def axes_of(table: pd.DataFrame) -> list[str]:
     """Return the axes of the grid, beside rank and alpha, that vary between points."""
-    return [x for x in AXES if x in table and table[x].nunique() > 1]
+    own = table.loc[table["method"] != "cut"]  # a cut starts from another point
+    return [x for x in AXES if x in own and own[x].nunique() > 1]
 
 
 def columns_of(table: pd.DataFrame, page: str) -> list[Column]:

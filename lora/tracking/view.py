@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from lora.catalogue.colours import METHODS, OTHER
 from lora.catalogue.columns import BY_KEY, EPOCH_METRICS, FORCE, ROWS, VALID
-from lora.catalogue.methods import ADAPTERS
 from lora.plan.points import FOUNDATION, Point
 from lora.tracking.run import FAILED
 
@@ -44,7 +43,7 @@ def varied(points: Iterable[Point]) -> list[str]:
     Args:
         points: The points of a sweep.
     """
-    settings = [x.settings for x in points if x.settings and x.settings.method in ADAPTERS]
+    settings = [x.settings for x in points if x.settings and x.is_lora]
     axes = [(row.param, row.source.removeprefix("settings.")) for row in ROWS if row.varied]
     return [param for param, name in axes if len({getattr(x, name) for x in settings}) > 1]
 

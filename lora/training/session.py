@@ -47,7 +47,7 @@ from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
 from lora.training.progress import Progress
 from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
-from lora.training.setup import common, nested
+from lora.training.setup import common, nested, padded
 from lora.training.starts import starts_of
 from lora.training.state import TrainingState
 from lora.training.terms import check_terms, say_rounding
@@ -206,7 +206,7 @@ class Session:
             if not course.rests(self.inputs.part.until):
                 course.fail(why)
         if not all(course.failed for course in courses.values()):
-            self._build("cpu")
+            self._build("cpu", start=False)  # where adapters start is of no use
             for i, key in enumerate(self.keys):
                 if key in state:
                     self.running[i].load_state(state[key])
@@ -222,7 +222,7 @@ class Session:
         files, s = self.inputs.files, self.shared
         replay = [files.replay] if s.replay and files.replay else []
         self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
-        rank = str(max(one.width for one in self.settings))  # a pack pads to it
+        rank = padded(self.settings)
         digests = " ".join([self.base_digest, self.data_digest])
         cut = self.inputs.part.cut
         texts = [
@@ -249,7 +249,7 @@ class Session:
             if not (point := self.running[i]).failed:
                 parts.leave(self.folders[i], i, self.trainee, point, self.own[i])
 
-    def _build(self, device: str) -> None:
+    def _build(self, device: str, start: bool = True) -> None:
         """Make the model with its new E0s on the data's elements, its graphs, and their `Fit`."""
         s = self.shared
         self.full = two_heads(self.base) if s.replay else self.base
@@ -262,7 +262,7 @@ class Session:
         train = graphs(joined(share, self.replayed), self.model)
         valid = graphs(self.valid, self.model)
         cuts = [self.inputs.part.cut.get(x) for x in self.folders]
-        starts = starts_of(self.settings, cuts, self.base, train)
+        starts = starts_of(self.settings, cuts, self.base, train) if start else []
         self.trainee, counted = make_trainee(self.model, self.settings, starts)
         trainee = self.trainee
         trained, decayed, fast = trainee.trained(), trainee.decayed(), trainee.b_factors()

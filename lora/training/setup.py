@@ -75,6 +75,16 @@ def nested(structures: Sequence[Atoms], fraction: float, seed: int) -> Sequence[
     return some(structures, chosen)
 
 
+def padded(settings: list[TrainSettings]) -> str:
+    """Return what a pack pads its points to: the highest rank and, if more, the most columns.
+
+    Args:
+        settings: Of each point.
+    """
+    rank, width = (max(getattr(x, name) for x in settings) for name in ("rank", "width"))
+    return f"{rank} {width}" if width > rank else str(rank)
+
+
 def prepare(model: nn.Module, settings: TrainSettings) -> None:
     """Inject LoRA with its random start, or choose the weights that train; in place."""
     torch.manual_seed(streams(settings.seed).start)

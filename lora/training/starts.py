@@ -14,7 +14,7 @@ from lora.mace.graphs import batches
 from lora.mace.loss import loss_of
 from lora.plan.settings import TrainSettings
 from lora.training.cuts import cut_from
-from lora.training.distributed import average
+from lora.training.distributed import average, rank_and_size
 from lora.training.streams import streams
 
 PASS = 8  # batches that the gradient is taken of
@@ -28,6 +28,9 @@ def starts_of(
     train: Sequence[Any],
 ) -> list[Start | None]:
     """Return of each point what puts its adapters at their start; None for a random one.
+
+    A training that goes on starts so, too, before its checkpoint is read: what can be of use of
+    that is not known earlier.
 
     Args:
         settings: Resolved settings of each point.
@@ -59,11 +62,12 @@ def along_gradient(settings: TrainSettings, train: Sequence[Any]) -> Start:
         loss, terms = loss_of(settings, probes[0]), LOSS_TERMS[settings.loss]
         wanted = {f"compute_{x}": x in terms for x in ("stress", "virials")}
         order = streams(settings.seed).order(1)
-        device = str(probes[0].device)
-        for batch in islice(batches(train, settings.batch_size, device, order), PASS):
+        device, n = str(probes[0].device), settings.batch_size
+        todo = batches(train, n, device, order, 0, rank_and_size(), settings.drop_last)
+        for batch in islice(todo, PASS):
             out = model(batch.to_dict(), training=True, **wanted)
             torch.autograd.backward(loss(pred=out, ref=batch), inputs=probes)
-        gradients = [probe.grad for probe in probes if probe.grad is not None]
+        gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in probes]
         average(gradients)
         for layer, gradient in zip(layers, gradients, strict=True):
             layer.probe = None

@@ -248,6 +248,30 @@ def first_loss(folder: Path) -> float:
     return lines_of(folder)[0]["valid_loss"]
 
 
+def test_what_a_gradient_lacks_stays_random() -> None:
+    """No gradient, or one of rank one, leaves columns that train."""
+    model = started("documented", make_model(), rank=2)
+    for _, layer in lora_layers(model):
+        before = layer.lora_A.detach().clone()
+        layer.start_from(torch.zeros_like(layer.base_weight()))
+        assert torch.equal(layer.lora_A, before) and not layer.lora_B.any()
+    layer = dict(lora_layers(model))["interactions.1.linear_up"]
+    one = {k: torch.ones_like(x) for k, x in layer.host.matrices(layer.base_weight()).items()}
+    random = {k: left[:, 1].clone() for k, (left, _) in layer.factors().items()}
+    layer.start_from(layer.host.assemble(one))
+    for part, (left, _) in layer.factors().items():
+        assert torch.allclose(left[:, 0], torch.ones_like(left[:, 0]))
+        assert torch.equal(left[:, 1], random[part])
+
+
+def test_frozen_columns_have_no_other_start() -> None:
+    (_, layer), *_ = lora_layers(started("pissa", make_model()))
+    with pytest.raises(ValueError, match="injected with pissa"):
+        layer.start_from(layer.base_weight())
+
+
 def test_a_start_that_needs_data_says_so() -> None:
-    with pytest.raises(ValueError, match="gradient needs structures.*along_gradient"):
+    with pytest.raises(
+        ValueError, match="gradient needs structures.*along_gradient.*docs/library.md"
+    ):
         inject_lora(make_model(), rank=1, start="gradient")

@@ -111,9 +111,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The devices on which sessions build their models, as they do."""
     devices, build = [], Session._build
 
-    def counted(self: Session, device: str) -> None:
+    def counted(self: Session, device: str, **more: bool) -> None:
         devices.append(device)
-        build(self, device)
+        build(self, device, **more)
 
     monkeypatch.setattr(Session, "_build", counted)
     return devices
@@ -132,6 +132,21 @@ def breaks(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 
 
 CRASH = "RuntimeError: CUDA error: an illegal memory access"
+
+
+def test_what_had_ended_is_written_down_without_another_start(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that takes a pass over the data could break off again."""
+    pack = Pack(tmp_path, inputs)
+    pack.points = {x: replace(one, start="gradient") for x, one in pack.points.items()}
+    breaks(monkeypatch, epoch=3)
+    with pytest.raises(RuntimeError):
+        pack.train()
+    monkeypatch.setattr(Session, "resume", lambda _: 1 / 0)
+    monkeypatch.setattr("lora.training.starts.loss_of", lambda *_: 1 / 0)
+    pack.train(give_up=True)
+    assert finished(pack.receipt) == ["a"]
 
 
 def test_a_crash_is_written_down_from_the_checkpoint(

@@ -160,7 +160,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "placement": (grid(placement=["al"]), r"grid\.placement\.0: .*; did you mean all\?"),
     "the same layers": (
         grid(placement=["linear", "all"]) | {"train": {"targets": ALL}},
-        r"grid\.placement: linear and all are the same layers, as targets of lora has them; leave",
+        r"grid\.placement: targets of lora adapts the same layers with linear and all; remove one",
     ),
 }
 
@@ -234,12 +234,15 @@ def test_another_kind_has_points_packs_and_settings_of_its_own(tmp_path: Path) -
     }
     assert said["settings"] == ["other", 0.02, 0.9, 3] and said["loaded"]
     assert said["heats"] == {"lora": ["lora_r2_a1"]} and said["cuts"] == ["lora_r2_a1_s3_cut1"]
-    assert "rank_curve: cuts none of other; leave it out, or add to the grid: lora" in said["curve"]
-    assert "race: ranks: cut cuts none of other; take ranks: train" in said["race"]
+    assert (
+        "rank_curve: other adapters cannot be cut; leave it out, or add lora to grid.adapter"
+        in said["curve"]
+    )
+    assert "ranks: cut needs adapters that can be cut, not other; take ranks: train" in said["race"]
     assert "grid.lr: is swept in methods.other.lr, too; leave out one of them" in said["twice"]
     assert said["replay"] == ["lora_replay", "other_replay"]
     lora = ["lora_r1_a1_upstream_s3", "lora_r1_a1_s3"]
     assert said["starts"] == [[*lora, "other_r1_a1_s3"], 3]
-    no = "upstream is no start of other adapters; use documented"
+    no = "other adapters cannot start with upstream; use documented"
     assert f"grid.start: {no}" in said["no start"]
     assert f"methods.other.start: {no}" in said["start of train"]

@@ -283,7 +283,7 @@ def test_method_defaults_and_bounds() -> None:
     assert (full.lr, full.ema_decay, full.clip_grad) == (1e-3, 0.999, 1.0)
     assert TrainSettings(lr=0.5).resolved().lr == 0.5
     bad = {
-        "method": ("dora", "method: 'dora' is not one of lora, full, freeze; did you mean lora?"),
+        "method": ("lorra", "is not one of lora, dora, sparse, full, freeze; did you mean lora?"),
         "rank": (0, "rank: 0 must be at least 1"),
         "lr": (0.0, "lr: 0.0 must be above 0"),
         "ema_decay": (1.0, "ema_decay: 1.0 must be above 0 and below 1"),

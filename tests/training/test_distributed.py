@@ -26,7 +26,8 @@ def test_two_processes_equal_one(
     method: str,
 ) -> None:
     """Batches of 3, 3, 3 and of 4, 4, 1: shares of unequal size, and one too small to share."""
-    points = {"a": {"batch_size": 3, "rank": 1}, "b": {"batch_size": 4, "rank": 2}}
+    along = {"batch_size": 4, "rank": 2, "start": "gradient"}
+    points = {"a": {"batch_size": 3, "rank": 1}, "b": along}
     points = points if method == "lora" else {"a": {"batch_size": 4}}
     command = ["train", *(str(files[x]) for x in ("train_file", "valid_file"))]
     command += ["--foundation", str(files["foundation"]), "--e0s_file", str(files["e0s_file"])]
