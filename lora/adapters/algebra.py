@@ -27,7 +27,7 @@ from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import attach, load_adapter, read_card
 from lora.adapters.sound import check_enabled
 from lora.adapters.spectra import spectrum, thin_svd
-from lora.catalogue.methods import ANCHORED, STARTS
+from lora.catalogue.methods import plain_start
 from lora.errors import UserError
 from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.modules import replace_layer
@@ -268,6 +268,6 @@ def _note_ranks(model: nn.Module, injection: Injection | None, ranks: dict[str, 
     """Note on a model how it is injected now: as before, with these ranks."""
     assert injection is not None
     targets = replace(injection.targets, rank_pattern=ranks)
-    start = STARTS[0] if injection.start in ANCHORED else injection.start
+    start = plain_start(injection.start)
     changed = replace(injection, rank=max(ranks.values()), targets=targets, start=start)
     note(model, "lora_injection", changed)

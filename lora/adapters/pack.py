@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lora.adapters.layer import Adapter
+from lora.adapters.stored import Values
 from lora.errors import UserError
 from lora.mace.modules import replace_layer
 
@@ -158,7 +159,7 @@ class PackedLayer(nn.Module):
         Args:
             layer: An adapter of this layer.
         """
-        return torch.cat([x.flatten() for x in layer.resized(self.template.width).values()])
+        return self._flat(layer, layer.values())
 
     def still(self, layer: Adapter) -> Tensor:
         """Return which of its flat, padded parameters do not train, [size], True or False.
@@ -166,8 +167,11 @@ class PackedLayer(nn.Module):
         Args:
             layer: An adapter of this layer.
         """
-        padded = layer.resized(self.template.width, layer.still())
-        return torch.cat([x.flatten() for x in padded.values()])
+        return self._flat(layer, layer.still())
+
+    def _flat(self, layer: Adapter, values: Values) -> Tensor:
+        """Return values in the shapes of an adapter's parameters, flat and padded, [size]."""
+        return torch.cat([x.flatten() for x in layer.resized(self.template.width, values).values()])
 
     def places(self, point: int) -> Tensor:
         """Return which of the padded parameters are a point's own, [size], True or False.

@@ -100,6 +100,17 @@ BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.me
 SCALINGS = ("mace", "rank_stable")
 STARTS = ("documented", "upstream", "pissa", "gradient")  # of the factors A and B
 ANCHORED = ("pissa",)  # starts at another product than zero, which frozen columns take away
+
+
+def plain_start(start: str) -> str:
+    """Return the start of what is cut or summed from adapters of a start: it has no frozen columns.
+
+    Args:
+        start: A name of `STARTS`.
+    """
+    return STARTS[0] if start in ANCHORED else start
+
+
 # which layers are adapted: the switches of `targets` that each placement turns on
 PLACEMENTS = {"linear": (), "all": ("skip_tp", "symmetric_contraction")}
 PLACEMENT = "linear"  # the default

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from lora.catalogue.bounds import POSITIVE, Bounds
 from lora.catalogue.checks import NAMES
-from lora.catalogue.methods import ANCHORED, STARTS
+from lora.catalogue.methods import plain_start
 from lora.plan.sections import Section
 from lora.plan.settings import TrainSettings
 from lora.plan.values import As, NotNegative, integer, kind_of, number, one_of, said, tuple_of
@@ -39,8 +39,8 @@ class Polish:
         """
         assert whole.lr is not None
         epochs = max(1, round(self.share * whole.max_num_epochs))
-        plain = {"start": STARTS[0]} if whole.start in ANCHORED else {}  # the cut is the start
-        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr, **plain}
+        start = plain_start(whole.start)
+        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr, "start": start}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from lora.catalogue.methods import PLACEMENT
 from lora.plan.config import FEW, Config
 from lora.plan.layout import Layout
-from lora.plan.points import FOUNDATION, Peers, Point, placed
+from lora.plan.points import FOUNDATION, Peers, Point, mark, placed
 from lora.plan.settings import DEFAULTS, TrainSettings
 
 MOST = 4  # points that share a CPU process: more find no room in its caches
@@ -115,8 +115,7 @@ def make_packs(
 
 
 def _stem(config: Config, peers: Peers) -> str:
-    marks = placed(config, peers.placement) + ("_replay" if peers.replay else "")
-    marks += "" if peers.share == 1 else f"_f{peers.share!r}"
+    marks = placed(config, peers.placement) + mark(peers.replay, peers.share)
     return f"{peers.kind}{marks}_s{peers.seed}_"
 
 

@@ -95,7 +95,7 @@ class Point:
     def family(self) -> str:
         """Return the group's name as it would be with all data: a line of a learning curve."""
         share = self.settings.train_fraction if self.settings else 1
-        return self.group.replace(_mark(False, share), "", 1) if share != 1 else self.group
+        return self.group.replace(mark(False, share), "", 1) if share != 1 else self.group
 
     @property
     def replays(self) -> bool:
@@ -182,7 +182,7 @@ def _adapted(config: Config) -> Iterator[Point]:
             own |= {"scaling": grid.scaling, "start": start, **values}
             settings = _settings(config, kind, own | _varied(config, replay, share))
             settings = replace(settings, targets=settings.targets.placed(placement))
-            marks = starts[start] + placed(config, placement) + _mark(replay, share)
+            marks = starts[start] + placed(config, placement) + mark(replay, share)
             group = f"{kind}_r{rank}_a{_number(alpha)}{_values(values)}{marks}"
             yield Point(f"{group}_s{seed}", group, kind_of(kind, replay), settings)
 
@@ -195,7 +195,7 @@ def _baselines(config: Config) -> list[Point]:
             continue
         for swept, seed in itertools.product(_swept(config, name), config.grid.seed):
             own = {"method": method.method, "seed": seed, **swept}
-            group = f"{name}{_values(swept)}{_mark(False, share)}"
+            group = f"{name}{_values(swept)}{mark(False, share)}"
             settings = _settings(config, name, own | _varied(config, method.replays, share))
             points.append(Point(f"{group}_s{seed}", group, name, settings))
     return points
@@ -240,8 +240,13 @@ def _settings(config: Config, method: str, own: dict[str, Any]) -> TrainSettings
     return config.train_settings(method, **own)
 
 
-def _mark(replay: bool, share: float) -> str:
-    """Return what replay and a share of the training set add to a name; the plain ones nothing."""
+def mark(replay: bool, share: float) -> str:
+    """Return what replay and a share of the training set add to a name; the plain ones nothing.
+
+    Args:
+        replay: Whether old structures are replayed.
+        share: The share.
+    """
     return ("_replay" if replay else "") + ("" if share == 1 else f"_f{_number(share)}")
 
 

@@ -201,8 +201,9 @@ class Single(Trainee):
 
     def b_factors(self) -> list[dict[str, Tensor]]:
         """Return the factors B of adapters."""
-        layers = [(f"{n}.{key}", x) for n, x in lora_layers(self.model) for key in x.b_factors]
-        return [{name: x.get_parameter(name.rpartition(".")[2]).new_ones(()) for name, x in layers}]
+        layers = lora_layers(self.model)
+        factors = {f"{n}.{k}": x.get_parameter(k) for n, x in layers for k in x.b_factors}
+        return [{name: factor.new_ones(()) for name, factor in factors.items()}]
 
     def save(
         self,

@@ -28,7 +28,7 @@ from lora.training.state import TrainingState
 from lora.training.trainees import AdapterPack, Single
 from tests.support.models import OUTPUTS, difference, make_model, outputs, perturb, structures
 from tests.support.packs import of_point, settings
-from tests.support.trainings import QUICK, files, inputs, lines_of, same, teacher_data  # noqa: F401
+from tests.support.trainings import QUICK, files, inputs, lines_of, same, stopped, teacher_data  # noqa: F401
 
 EVERYWHERE = {"skip_tp": True, "symmetric_contraction": True}
 
@@ -233,12 +233,7 @@ def test_stopped_and_gone_on(
             raise Paused("a test")
 
     monkeypatch.setattr(Interrupt, "check", every_fourth)
-    for _ in range(30):
-        try:
-            run(tmp_path / "stopped")
-            break
-        except Paused:
-            pass
+    assert stopped(lambda: run(tmp_path / "stopped"))
     assert steps[0] > 8
     for name in "ab":
         assert same(tmp_path / "whole" / name, tmp_path / "stopped" / name)

@@ -1,6 +1,7 @@
 """Data that LoRA can learn, the files of a training, and what it leaves behind."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ase.build import molecule
 
 from lora.adapters.inject import inject_lora
 from lora.data.structures import ENERGY, FORCES, write_structures
+from lora.errors import Paused
 from lora.files.sealed import write_sealed
 from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
@@ -81,6 +83,17 @@ def same(a: Path, b: Path) -> bool:
     ]
     tensors = [(x / "adapter/adapter.safetensors").read_bytes() for x in (a, b)]
     return histories[0] == histories[1] and tensors[0] == tensors[1]
+
+
+def stopped(run: Callable[[], object]) -> int:
+    """Run a training that stops early until it comes to its end; return how often it stopped."""
+    for stops in range(100):
+        try:
+            run()
+            return stops
+        except Paused:
+            pass
+    raise AssertionError("it does not come to its end")
 
 
 def with_files(inputs: dict, **changed: Path) -> dict:

@@ -19,7 +19,7 @@ from lora.steps.train import train, train_pack
 from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
 from tests.support import counts, forkserver
-from tests.support.trainings import QUICK, same
+from tests.support.trainings import QUICK, same, stopped
 
 
 def test_stopped_after_every_step(
@@ -44,14 +44,7 @@ def test_stopped_after_every_step(
             raise Paused("a test")
 
     monkeypatch.setattr(Interrupt, "check", every_second)
-    stops = 0
-    for _ in range(100):
-        try:
-            run(tmp_path / "stopped")
-            break
-        except Paused:
-            stops += 1
-    assert stops > 5
+    assert stopped(lambda: run(tmp_path / "stopped")) > 5
     for name in pack:
         assert same(tmp_path / "whole" / name, tmp_path / "stopped" / name)
     assert not list((tmp_path / "stopped/work").iterdir())  # neither checkpoint nor lock
