@@ -1,7 +1,7 @@
 # make sweep: the quickstart.  make test: lint, then every kind of test, in about 35 minutes on two
 # cores.  make test-long: the campaigns of tests with their full counts; their last result is
-# in docs/faults.md.  make docs: the site, with packages beside the lock.  make bench: against a loop
-# over mace_run_train --lora.  All set up .venv first.
+# in docs/faults.md.  make docs: the site.  make bench: against a loop over mace_run_train --lora.
+# All set up .venv first.
 PYTHON ?= python3
 PYTHONS := 3.11 3.12# of which the lock has files, as requires-python says in pyproject.toml
 BIN := $(CURDIR)/.venv/bin
@@ -26,7 +26,6 @@ lint: .venv/ready
 	snakemake --lint
 
 docs: .venv/ready
-	pip install --quiet --no-build-isolation --editable ".[docs]"
 	mkdocs build --strict
 
 bench: .venv/ready
