@@ -22,6 +22,7 @@ from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import Point
 from lora.plan.queue import Queue
+from lora.plan.sweep import Sweep
 
 # in the order in which a point goes through them
 STATES = ["waiting", "failed", "stopped", "out", "training", "trained", "merged", "evaluated"]
@@ -45,7 +46,11 @@ def status(results: str | Path) -> list[dict[str, Any]]:
     Raises:
         UserError: No sweep has begun there.
     """
-    sweep = read_sweep(results)
+    return _rows(read_sweep(results))
+
+
+def _rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return what `status` does, of a sweep that is read."""
     queue = Queue.read(sweep.layout)
     last = {point.name: (pack, point) for pack in sweep.packs.values() for point in pack.points}
     rows = [{"point": name} | _state(sweep.layout, *x, queue) for name, x in last.items()]
@@ -161,7 +166,7 @@ def _page(results: str | Path, point: str | None) -> Any:
     if point:
         parts = [table_of_point(sweep, point)]
     else:
-        parts = [_table(status(results)), table_of_steps(sweep)]
+        parts = [_table(_rows(sweep)), table_of_steps(sweep)]
     return Group(*parts, as_of(Queue.read(sweep.layout)))
 
 
