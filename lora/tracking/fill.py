@@ -1,5 +1,6 @@
 """Fill an MLflow store from the files of a sweep."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from lora.tracking.parity import TABLE, parity_of
 from lora.tracking.registry import ALIAS, Package, delete_models, example_of, register
 from lora.tracking.run import Judged, Run, datasets, read_run
 from lora.tracking.store import DIGEST, KEY, NOTE, Store, page_of
-from lora.tracking.view import COLOUR, colour_of, compare_page, varied, view_of
+from lora.tracking.view import CHOOSES, COLOUR, colour_of, compare_page, varied, view_of
 from lora.tracking.words import about_model, about_run
 
 
@@ -37,12 +38,13 @@ def fill_store(
     best = sweep.layout.receipt("choose")
     chosen = read_json(best)["point"] if best.is_file() else ""
     known = store.runs()
-    runs, metrics = {}, set()
+    runs, metrics, errors = {}, set(), {}
     for point in sweep.tracked:
         own = (sweep.stopped.get(point, 0), judged.get(point, Judged()))
         run = read_run(sweep.layout, point, point == chosen, *own)
         metrics |= {name for name, *_ in run.metrics}
         runs[point] = _log_point(store, sweep, point, run, known.pop(point, []))
+        errors[point] = next((x for name, x, *_ in run.metrics if name == CHOOSES), math.inf)
     for gone in known.values():  # of points that are no longer in the sweep
         _delete(store, gone)
     logged = None
@@ -50,7 +52,8 @@ def fill_store(
         logged = register(store, _package(store, sweep, model, chosen, loader), runs[chosen])
     for point in runs.keys() - {chosen}:  # what was chosen before
         delete_models(store, runs[point])
-    trained = [run for point, run in runs.items() if sweep.points[point].settings]
+    trained = [point for point in runs if sweep.points[point].settings]
+    compared = {runs[point]: errors[point] for point in trained or runs}
     axes = varied(sweep.points.values())
     page = store.show(view_of(store.sweep, metrics, axes))
     charts = store.show(view_of(store.sweep, metrics, axes, charts=True), "-charts")
@@ -58,7 +61,7 @@ def fill_store(
     ids["model"] = f"models:/{model}@{ALIAS}" if logged else None
     pages = {"page": page, "charts": f"{charts}&compareRunsMode=CHART"}
     pages["parity"] = f"{page}&compareRunsMode=ARTIFACT"
-    pages["compare"] = compare_page(store.experiment_id, trained or [*runs.values()])
+    pages["compare"] = compare_page(store.experiment_id, compared)
     return ids | pages | {"runs": runs}
 
 

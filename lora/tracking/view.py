@@ -1,7 +1,7 @@
 """Describe how a sweep shows in MLflow's UI."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -11,10 +11,12 @@ from lora.plan.points import FOUNDATION, Point
 from lora.tracking.run import FAILED
 
 TEST = "test"  # the set whose errors the table and the charts show, beside the validation set
+CHOOSES = f"{VALID}/{FORCE}"  # test sets only report
 EPOCHS = EPOCH_METRICS[f"valid_{FORCE}"]
 CHECKS = ("check/forgetting", FAILED)
 NAME = "attributes.`Run Name`"
 NAME_WIDTH, HEAD, LETTER = 300, -10, 6  # pixels; a column's id is longer than its heading
+COMPARED = 50  # runs that MLflow's page for comparing them shows within seconds; of 1,000 nothing
 COLOUR = "mlflow.runColor"  # tag of the colour that a person gives to a run in MLflow's UI
 
 
@@ -65,20 +67,19 @@ def view_of(
     place = shown.index(f"params.`{ranks[-1]}`") + 1
     own = [f"params.`{x}`" for x in axes]
     shown[place:place] = [x for x in own if x not in shown]
-    forces = f"{VALID}/{FORCE}"  # what chooses; test sets only report
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": True}
     cards: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
             "selectedParams": [*ranks, *axes],
-            "selectedMetrics": [forces],
+            "selectedMetrics": [CHOOSES],
             "showAllRuns": False,
         },
-        {"type": "BAR", "metricKey": forces},
+        {"type": "BAR", "metricKey": CHOOSES},
         {
             "type": "SCATTER",
             "xaxis": {"key": BY_KEY["trainable_parameters"].metric, "type": "METRIC"},
-            "yaxis": {"key": forces, "type": "METRIC"},
+            "yaxis": {"key": CHOOSES, "type": "METRIC"},
         },
         {
             "type": "LINE",
@@ -98,7 +99,7 @@ def view_of(
     trained = f" and params.method != '{FOUNDATION.kind}'" if charts else ""
     return {
         "searchFilter": f"tags.sweep_id = '{sweep}'{trained}",
-        "orderByKey": f"metrics.`{forces}`",
+        "orderByKey": f"metrics.`{CHOOSES}`",
         "orderByAsc": True,
         "selectedColumns": shown,
         "columnOrder": [NAME, *shown],
@@ -110,9 +111,15 @@ def view_of(
     }
 
 
-def compare_page(experiment_id: str, runs: list[str]) -> str:
-    """Return the page that compares runs, from the server's address on."""
-    chosen = quote(json.dumps(runs, separators=(",", ":")))
+def compare_page(experiment_id: str, runs: Mapping[str, float]) -> str:
+    """Return the page that compares runs, from the server's address on.
+
+    Args:
+        experiment_id: MLflow's id of their experiment.
+        runs: {run id: what chooses, lower is better}; of more than `COMPARED` the best are shown.
+    """
+    best = sorted(runs, key=lambda run: runs[run])[:COMPARED]
+    chosen = quote(json.dumps([run for run in runs if run in best], separators=(",", ":")))
     experiments = quote(json.dumps([experiment_id]))
     query = f"?runs={chosen}&experiments={experiments}&workflowType=machine_learning"
     return f"/#/compare-runs{query}"

@@ -5,11 +5,13 @@ Against a real store each time: an SQLite file, or a server that is started, kil
 
 import json
 import logging
+import math
 import os
 import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ from lora.tracking import live as live_module
 from lora.tracking.live import Live
 from lora.tracking.run import COUNTS, read_run
 from lora.tracking.store import Store, store_uri
-from lora.tracking.view import COLUMNS
+from lora.tracking.view import COLUMNS, compare_page
 from tests.support import counts, forkserver
 from tests.support.models import make_model
 from tests.support.results import epoch, make_sweep, train, write_results
@@ -330,6 +332,18 @@ def test_mlflows_table_shows_what_the_catalogue_says() -> None:
         *("metrics.`trainable_parameters`", "metrics.`seconds`"),
     ]
     assert shown == COLUMNS
+
+
+def test_of_many_runs_the_best_are_compared() -> None:
+    def compared(runs: dict[str, float]) -> list[str]:
+        query = parse_qs(urlsplit(compare_page("7", runs)[2:]).query)
+        return json.loads(query["runs"][0])
+
+    errors = {f"run{i}": float(i * 37 % 120) for i in range(120)}  # 37 and 120 share no factor
+    found = compared(errors)
+    assert sorted(errors[run] for run in found) == list(range(50))
+    assert found == [run for run in errors if run in found]  # the sweep's order
+    assert compared({"b": 2.0, "a": math.inf}) == ["b", "a"]  # with one that failed
 
 
 @pytest.mark.slow
