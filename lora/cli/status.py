@@ -14,6 +14,7 @@ from lora.catalogue.columns import ENERGY, FORCE
 from lora.catalogue.endings import Ending
 from lora.cli.failure import failure
 from lora.cli.stages import as_of, read_sweep, table_of_point, table_of_steps
+from lora.files.clock import file_time
 from lora.files.history import read_history
 from lora.files.lock import is_held
 from lora.files.sealed import read_json
@@ -51,9 +52,9 @@ def status(results: str | Path) -> list[dict[str, Any]]:
 
 def _rows(sweep: Sweep) -> list[dict[str, Any]]:
     """Return what `status` does, of a sweep that is read."""
-    queue = Queue.read(sweep.layout)
+    queue, now = Queue.read(sweep.layout), file_time(sweep.layout.results)
     last = {point.name: (pack, point) for pack in sweep.packs.values() for point in pack.points}
-    rows = [{"point": name} | _state(sweep.layout, *x, queue) for name, x in last.items()]
+    rows = [{"point": name} | _state(sweep.layout, *x, queue, now) for name, x in last.items()]
     stopped = {x: rung for x, rung in sweep.stopped.items() if rung}
     for row in rows:
         if row["point"] in stopped and row["state"] not in ("failed", "training"):
@@ -61,7 +62,7 @@ def _rows(sweep: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def _state(layout: Layout, pack: Pack, point: Point, queue: Queue) -> dict[str, Any]:
+def _state(layout: Layout, pack: Pack, point: Point, queue: Queue, now: float) -> dict[str, Any]:
     """Return what the files say of a point in a pack: of a race, of the last it has come to."""
     rung = pack.leg.number if pack.leg and pack.leg.until is not None else 0
     folder, work = layout.training(point.name, rung), layout.work(pack.name)
@@ -69,10 +70,12 @@ def _state(layout: Layout, pack: Pack, point: Point, queue: Queue) -> dict[str, 
     result = read_json(folder / "train.json") if (folder / "train.json").is_file() else {}
     row: dict[str, Any] = {"epoch": None, "epochs": None, "seconds_left": None, "note": ""}
     if history:
-        row |= _progress(history, result, point.settings.max_num_epochs if point.settings else None)
+        epochs = point.settings.max_num_epochs if point.settings else None
+        since = now - (folder / "metrics.jsonl").stat().st_mtime
+        row |= _progress(history, result, epochs, since)
     made = [state for step, state in DONE.items() if _is_done(layout, pack, step)]
     state, note = "waiting", ""
-    if is_held(work / "lock") and not _waits(queue, pack, work / "lock"):
+    if is_held(work / "lock", now) and not _waits(queue, pack, work / "lock"):
         state = "training"
     elif result.get("ended_by") == Ending.FAILED:
         state, note = "failed", result["reason"]
@@ -109,16 +112,18 @@ def _is_done(layout: Layout, pack: Pack, step: str) -> bool:
 
 
 def _progress(
-    history: list[dict[str, Any]], result: dict[str, Any], epochs: int | None
+    history: list[dict[str, Any]], result: dict[str, Any], epochs: int | None, since: float
 ) -> dict[str, Any]:
-    """Return how far a training is, and its errors: of the best epoch, once that is known."""
+    """Return how far a training is, and its errors: of the best epoch, once that is known.
+
+    `since` are the seconds since the last epoch.
+    """
     last = history[-1]
     best = result.get("best_epoch", len(history))  # of the training before, while one runs anew
     shown = history[best] if best < len(history) else last
     left = None
     if epochs and last["epoch"]:
-        pace = _pace(history)
-        left = max(0.0, pace * (epochs - last["epoch"]) - (time.time() - last["timestamp"]))
+        left = max(0.0, _pace(history) * (epochs - last["epoch"]) - since)
     errors = {name: shown[f"valid_{name}"] for name in (ENERGY, FORCE)}
     return {"epoch": last["epoch"], "epochs": epochs, "seconds_left": left} | errors
 

@@ -136,14 +136,15 @@ class Lock:
                 log.warning("%s: no heartbeat (%s)", self.path, error)
 
 
-def is_held(path: Path) -> bool:
+def is_held(path: Path, now: float) -> bool:
     """Return True while a process keeps a lock alive, as far as its date and this machine say.
 
     Args:
         path: The lock file.
+        now: The time by the clock that dates it (`lora.files.clock.file_time`).
     """
     try:
-        age = time.time() - path.stat().st_mtime
+        age = now - path.stat().st_mtime
     except OSError:
         return False
     return age < STALE and not _is_gone(path, _read(path))

@@ -3,10 +3,10 @@
 Who reads asks no cluster, and may be elsewhere.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from lora.files.clock import file_time
 from lora.files.sealed import read_json, write_sealed
 from lora.plan.layout import Layout
 
@@ -53,13 +53,15 @@ class Queue:
     """All that were given by the last start, and the last ones of the starts before.
 
     jobs:    by number
-    at:      when the cluster was asked, in seconds since 1970
+    at:      when the cluster was asked, in seconds since 1970, by the clock that dates files
+    now:     when this was read, by the same clock
     watched: True while a snakemake looks at them
     """
 
     jobs: Mapping[str, Submission] = field(default_factory=dict)
     at: float = 0.0
     watched: bool = False
+    now: float = 0.0
 
     @classmethod
     def read(cls, layout: Layout) -> "Queue":
@@ -70,19 +72,20 @@ class Queue:
         """
         if not layout.queue.is_file():
             return cls()
-        found = read_json(layout.queue)
+        found, now = read_json(layout.queue), file_time(layout.queue.parent)
         jobs = [Submission(**x | {"jobs": tuple(x["jobs"])}) for x in found["jobs"]]
-        return cls({x.number: x for x in jobs}, found["at"], found["watched"])
+        return cls({x.number: x for x in jobs}, found["at"], found["watched"], now)
 
     def write(self, layout: Layout) -> None:
         """Write them, as of now."""
         jobs = [asdict(x) for x in self.jobs.values()]
-        write_sealed(layout.queue, {"at": time.time(), "watched": self.watched, "jobs": jobs})
+        at = file_time(layout.queue.parent)
+        write_sealed(layout.queue, {"at": at, "watched": self.watched, "jobs": jobs})
 
     @property
     def is_known(self) -> bool:
         """Return True where the states are those of now; False after a kill."""
-        return self.watched and time.time() - self.at < LATE
+        return self.watched and self.now - self.at < LATE
 
     def last(self, keys: Iterable[str]) -> Submission | None:
         """Return the one that runs one of some jobs, the last that goes on, or the last of all.
