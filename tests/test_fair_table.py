@@ -25,7 +25,7 @@ import collect
 import make_base
 import run
 import tables
-from cells import LADDER, PARTS, RATES, SEEDS, TABLE, TITLES, Cell
+from cells import FIRST, PARTS, RATES, SEEDS, TABLE, TITLES, Cell
 
 FOLDER = table_cells.HERE
 CELL = Cell("small", "ethanol", 50, "estimated")
@@ -43,7 +43,7 @@ def merged(below: dict, above: dict) -> dict:
 
 
 def planned(cell: Cell, stage: str, part: table_cells.Part, work: Path, rate: float) -> Sweep:
-    rates = dict.fromkeys(cell.methods, LADDER if stage == RATES else (rate,))
+    rates = FIRST if stage == RATES else dict.fromkeys(cell.methods, (rate,))
     common = yaml.safe_load((FOLDER / "common.yaml").read_text())
     overlay = yaml.safe_load(yaml.safe_dump(cell.overlay(stage, part, rates, work)))
     return Sweep.from_config(Config.model_validate(merged(common, overlay)))
@@ -65,11 +65,20 @@ def test_every_method_gets_the_same(cell: Cell, tmp_path: Path) -> None:
             assert (one.ema_decay, one.clip_grad) == (0.99, 10)
             assert one.placement == ("all" if part.name == "all" else "linear")
             assert one.start == ("gradient" if part.name == "gradient" else "documented")
-    wanted = [(RATES, lr, 0) for lr in LADDER] + [(TABLE, 0.01, seed) for seed in (1, 2, 3)]
-    assert {x: sorted(found) for x, found in settings.items()} == dict.fromkeys(
-        cell.methods, sorted(wanted)
-    )
-    assert trained == cell.trainings
+    for method, found in settings.items():
+        assert len(FIRST[method]) == 3
+        rates = [(RATES, lr, 0) for lr in FIRST[method]]
+        assert sorted(found) == rates + [(TABLE, 0.01, seed) for seed in (1, 2, 3)]
+    assert set(settings) == set(cell.methods) and trained == cell.trainings
+
+
+def test_the_best_rate_lies_between_two_others() -> None:
+    tried = {"full": (0.001, 0.003, 0.01), "lora": (0.003, 0.01, 0.03), "dora": (0.01, 0.03, 0.1)}
+    more = table_cells.between(tried, {"full": 0.001, "lora": 0.01, "dora": 0.1})
+    assert more == tried | {"full": (0.0003, 0.001, 0.003, 0.01)}  # there is none above 0.1
+    assert table_cells.between(more, dict.fromkeys(more, 0.003) | {"dora": 0.03}) == more | {
+        "lora": (0.001, 0.003, 0.01, 0.03)
+    }
 
 
 def test_a_training_sees_as_many_structures_whatever_their_number() -> None:
@@ -144,7 +153,7 @@ def test_a_cell_becomes_rows(finished: Path, tmp_path: Path) -> None:
 
 
 def test_late_gain() -> None:
-    assert collect.late_gain([10.0] * 90 + [9.0] * 11) == pytest.approx(0.1)
+    assert collect.late_gain([10.0] * 91 + [9.0] * 10) == pytest.approx(0.1)
     assert collect.late_gain([20.0] * 50 + [9.0] * 51) == 0
     assert collect.thinned(200)[0] == 0 and collect.thinned(200)[-1] == 200
 
@@ -190,7 +199,7 @@ def test_the_page_is_filled_with_what_is_measured(tmp_path: Path) -> None:
     tables.main(["--results", str(results), "--page", str(page)])
     text = page.read_text()
     assert "1 of 60 cells are finished" in text and tables.NOTHING not in text
-    assert "| LoRA | 0.03* |" in text and "3 of 3 | 0 of 3 |" in text
+    assert "| LoRA | 0.03 of 1 |" in text and "3 of 3 | 0 of 3 |" in text
     for name in ("e0s", "forces", "training"):
         assert f"]({name}.svg)" in text and (tmp_path / f"{name}.svg").stat().st_size < 60_000
 

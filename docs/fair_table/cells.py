@@ -1,8 +1,9 @@
 """Say what the fair table consists of: bases, molecules, methods, rates, cells, and their configs.
 
 A cell is one base, one molecule, one number of training structures and one kind of E0s.  In each,
-every method trains twice: at every learning rate with one seed (the stage rates), and at the rate
-with the lowest validation error with three others (the stage table).
+every method trains twice: at some learning rates with one seed, until the rate with the lowest
+validation error lies between two others (the stage rates), and at that rate with three other seeds
+(the stage table).
 """
 
 import itertools
@@ -28,7 +29,10 @@ MOLECULES = {"aspirin": 21, "ethanol": 9, "malonaldehyde": 9, "toluene": 15, "ur
 SIZES, E0S = (50, 10, 100), ("estimated", "average")
 EPOCHS = {10: 1000, 50: 200, 100: 100}  # by training structures: 2,000 steps of 5 structures each
 SEEDS = {RATES: (0,), TABLE: (1, 2, 3)}
-LADDER = (0.001, 0.003, 0.01, 0.03)  # the learning rates that every method tries
+LADDER = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # of learning rates
+LOW, HIGH = LADDER[2:5], LADDER[3:6]  # which a method tries first
+FIRST = dict.fromkeys(("full", "freeze", "sparse"), LOW) | dict.fromkeys(("lora", "dora"), HIGH)
+FIRST |= dict.fromkeys(("lora_all", "lora_gradient"), HIGH)
 TITLES = {
     "full": "full fine-tuning",
     "freeze": "freezing",
@@ -40,6 +44,7 @@ TITLES = {
 }
 FEW = ("full", "lora", "lora_gradient")  # the methods at other sizes than the first
 FOUNDATION = "foundation"
+Rates = tuple[float, ...]
 SETS = ("train", "valid", "test")
 SOURCE = "rMD17, doi 10.24435/materialscloud:wy-kn"
 
@@ -116,9 +121,8 @@ class Cell:
 
     @property
     def trainings(self) -> int:
-        """Return how many trainings it takes, of both stages."""
-        each = len(LADDER) * len(SEEDS[RATES]) + len(SEEDS[TABLE])
-        return len(self.methods) * each
+        """Return how many trainings it takes at least, of both stages."""
+        return sum(len(FIRST[x]) + len(SEEDS[TABLE]) for x in self.methods)
 
     @property
     def work(self) -> float:
@@ -126,7 +130,7 @@ class Cell:
         return self.trainings * self.length * MOLECULES[self.molecule] * (self.n + 50 / 3)
 
     def overlay(
-        self, stage: str, part: Part, rates: Mapping[str, Iterable[float]], work: Path
+        self, stage: str, part: Part, rates: Mapping[str, Rates], work: Path
     ) -> dict[str, Any]:
         """Return what a sweep has beside `COMMON`.
 
@@ -169,6 +173,22 @@ def cells(
     """Return cells in the order in which they are run: the last varies first."""
     every = itertools.product(bases, sizes, e0s, molecules)
     return [Cell(base, molecule, n, kind) for base, n, kind, molecule in every]
+
+
+def between(tried: Mapping[str, Rates], best: Mapping[str, float]) -> dict[str, Rates]:
+    """Return the learning rates to try, with the next one where the best lies at an end.
+
+    Args:
+        tried: The rates of each method so far, ascending.
+        best: The best of them.
+    """
+    more = {}
+    for method, rates in tried.items():
+        low, high = LADDER.index(rates[0]), LADDER.index(rates[-1])
+        low -= best[method] == rates[0] and low > 0
+        high += best[method] == rates[-1] and high < len(LADDER) - 1
+        more[method] = LADDER[low : high + 1]
+    return more
 
 
 def data_of(work: Path, molecule: str, n: int) -> dict[str, Path]:

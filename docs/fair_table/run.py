@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -27,8 +27,8 @@ from cells import (
     BASES,
     COMMON,
     E0S,
+    FIRST,
     HERE,
-    LADDER,
     MOLECULES,
     RATES,
     ROOT,
@@ -36,6 +36,8 @@ from cells import (
     SOURCE,
     TABLE,
     Cell,
+    Rates,
+    between,
     cells,
     prepare,
 )
@@ -46,7 +48,7 @@ from lora.files.sealed import write_text
 
 LAST_STEP = {RATES: "train", TABLE: "choose"}  # no report, no MLflow
 SCRIPT = "python docs/fair_table/make_base.py"
-SECONDS = {"small": 2.0e-4}  # of one core, by unit of `Cell.work`, where no cell is finished
+SECONDS = {"small": 1.8e-3}  # of one core, by unit of `Cell.work`, where no cell is finished
 
 
 def options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -106,17 +108,20 @@ def run(cell: Cell, source: Path, work: Path, cores: int) -> None:
     if not BASES[cell.base].is_file():
         raise UserError(f"{BASES[cell.base]}: is not there; {SCRIPT} sample && {SCRIPT} train")
     prepare(source, work, cell.molecule, cell.n)
-    sweeps(cell, RATES, dict.fromkeys(cell.methods, LADDER), work, cores)
-    best = best_rates(cell, work)
-    if lost := [x for x in cell.methods if x not in best]:
-        raise UserError(f"{', '.join(lost)}: failed at every learning rate; see {work / cell.name}")
+    tried: dict[str, Rates] = {}
+    wanted = {x: FIRST[x] for x in cell.methods}
+    while wanted != tried:  # what has trained stays: the grid only grows
+        tried = wanted
+        sweeps(cell, RATES, tried, work, cores)
+        best = best_rates(cell, work)
+        if lost := [x for x in cell.methods if x not in best]:
+            raise UserError(f"{', '.join(lost)}: every rate failed; see {work / cell.name}")
+        wanted = between(tried, best)
     print(f"{cell.name}: rates {', '.join(f'{x} {lr:g}' for x, lr in best.items())}", flush=True)
     sweeps(cell, TABLE, {x: (lr,) for x, lr in best.items()}, work, cores)
 
 
-def sweeps(
-    cell: Cell, stage: str, rates: Mapping[str, Iterable[float]], work: Path, cores: int
-) -> None:
+def sweeps(cell: Cell, stage: str, rates: Mapping[str, Rates], work: Path, cores: int) -> None:
     """Run the sweeps of a stage, one after the other, each by snakemake.
 
     Raises:
@@ -127,13 +132,13 @@ def sweeps(
         write_text(overlay, yaml.safe_dump(cell.overlay(stage, part, rates, work)))
         log = overlay.with_suffix(".log")
         print(f"{cell.name}: {stage}, {', '.join(part.methods.values())}; {log}", flush=True)
-        with log.open("w") as said:
-            code = snakemake(overlay, LAST_STEP[stage], work, cores, said)
+        with log.open("w") as out:
+            code = snakemake(overlay, LAST_STEP[stage], work, cores, out)
         if code:
             raise UserError(f"{stage} of {part.name} failed; the reason is in {log}")
 
 
-def snakemake(overlay: Path, until: str, work: Path, cores: int, said: TextIO) -> int:
+def snakemake(overlay: Path, until: str, work: Path, cores: int, out: TextIO) -> int:
     """Run a sweep up to a step; return the exit code.  Where this is stopped, so is that."""
     # each results folder has a lock of its own, which a kill leaves open
     command = [sys.executable, "-m", "snakemake", "--nolock", "--cores", str(cores)]
@@ -141,11 +146,13 @@ def snakemake(overlay: Path, until: str, work: Path, cores: int, said: TextIO) -
     command += ["--configfile", str(COMMON), str(overlay)]
     path = [str(Path(sys.executable).parent), os.environ["PATH"]]  # of the commands of its jobs
     environment = os.environ | {"PATH": os.pathsep.join(path)}
-    process = subprocess.Popen(command, cwd=work, env=environment, stdout=said, stderr=said)
+    process = subprocess.Popen(
+        command, cwd=work, env=environment, stdout=out, stderr=out, start_new_session=True
+    )
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
+    except KeyboardInterrupt:  # as Ctrl-C in a terminal, to its jobs, too
+        os.killpg(process.pid, signal.SIGINT)
         process.wait()
         raise
 
@@ -153,24 +160,22 @@ def snakemake(overlay: Path, until: str, work: Path, cores: int, said: TextIO) -
 def plan(wanted: list[Cell], results: Path, cores: int) -> list[str]:
     """Return a line a cell, and what all that are not finished take."""
     todo = [x for x in wanted if not (results / f"{x.name}.csv").is_file()]
-    lines = [
-        f"{x.name}: {x.trainings} trainings of {x.length} epochs, {hours(x, results, cores)}"
-        if x in todo
-        else f"{x.name}: finished"
-        for x in wanted
-    ]
+    lines = [f"{x.name}: {said(x, results, cores) if x in todo else 'finished'}" for x in wanted]
     every = [seconds(x, results) for x in todo]
     known = sum(x for x in every if x) / cores / 3600
     more = f", and {every.count(None)} cells of a base without one" if None in every else ""
     total = sum(x.trainings for x in todo)
-    lines.append(f"{len(todo)} cells, {total} trainings, {known:.1f} hours on {cores} cores{more}")
+    lines.append(
+        f"{len(todo)} cells, {total} trainings or more, {known:.1f} hours on {cores} cores{more}"
+    )
     return lines
 
 
-def hours(cell: Cell, results: Path, cores: int) -> str:
-    """Return in words how long a cell takes."""
+def said(cell: Cell, results: Path, cores: int) -> str:
+    """Return in words what a cell takes."""
     found = seconds(cell, results)
-    return f"{found / cores / 3600:.1f} hours" if found else "hours known when one is finished"
+    hours = f"{found / cores / 3600:.1f} hours" if found else "hours known when one is finished"
+    return f"{cell.trainings} trainings or more of {cell.length} epochs, {hours}"
 
 
 def seconds(cell: Cell, results: Path) -> float | None:

@@ -20,7 +20,6 @@ from cells import (
     E0S,
     FOUNDATION,
     HERE,
-    LADDER,
     MOLECULES,
     RATES,
     SIZES,
@@ -129,14 +128,14 @@ def e0s(table: pd.DataFrame) -> str:
 
 
 def rates(part: pd.DataFrame) -> str:
-    """Return the learning rate of each method that was found; * at an end of the ladder."""
+    """Return the learning rate of each method that was found, of how many that were tried."""
     methods, molecules = known(part)
     lines = [f"| | {' | '.join(molecules)} |", f"|---|{'---|' * len(molecules)}"]
     best = part.sort_values(f"valid_{FORCE}").drop_duplicates(["method", "molecule"])
     lr = best.set_index(["method", "molecule"])["lr"].to_dict()
     for method in methods:
-        row = [f"{lr[method, x]:g}" if (method, x) in lr else "-" for x in molecules]
-        row = [f"{x}*" if x in (f"{LADDER[0]:g}", f"{LADDER[-1]:g}") else x for x in row]
+        tried = part[part["method"] == method].groupby("molecule")["lr"].nunique()
+        row = [f"{lr[method, x]:g} of {tried[x]}" if x in tried else "-" for x in molecules]
         lines.append(f"| {TITLES[method]} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
