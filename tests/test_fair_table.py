@@ -152,6 +152,13 @@ def test_a_cell_becomes_rows(finished: Path, tmp_path: Path) -> None:
     assert run.seconds(Cell("larger", "aspirin", 50, "estimated"), tmp_path) is None
 
 
+def test_other_epochs_are_a_cell_of_their_own() -> None:
+    assert (
+        Cell("small", "ethanol", 50, "average", 400).name == "small_ethanol_n50_average_400epochs"
+    )
+    assert Cell("small", "ethanol", 50, "average", 200).name == "small_ethanol_n50_average"
+
+
 def test_late_gain() -> None:
     assert collect.late_gain([10.0] * 91 + [9.0] * 10) == pytest.approx(0.1)
     assert collect.late_gain([20.0] * 50 + [9.0] * 51) == 0
@@ -165,6 +172,7 @@ def made_up(shift: dict[str, float], molecules: list[str], n: int = 50) -> pd.Da
             for seed in (1, 2, 3):
                 error = 40.0 * shift.get(method, 1.0) + seed
                 row = {"base": "small", "molecule": molecule, "n": n, "e0s": "estimated"}
+                row |= {"length": 200}
                 row |= {"stage": TABLE, "method": method, "lr": 0.03, "seed": seed}
                 for column in ("valid_rmse_f_mev_per_a", "test_rmse_f_mev_per_a"):
                     row |= {column: error, column.replace("f_mev_per_a", "e_mev_per_atom"): 1.0}
@@ -184,8 +192,8 @@ def test_no_winner_inside_of_the_noise(tmp_path: Path) -> None:
     assert row["sparse"].count("↑") == 3
     assert "↑" not in row["DoRA"] and "↓" not in row["DoRA"]
     said = tables.said(table)
-    assert "LoRA has lower force errors than full fine-tuning on 3 of 3 molecules" in said
-    assert "DoRA has lower force errors than full fine-tuning on 0 of 3 molecules" in said
+    assert "| LoRA | 3 lower |" in said and "| DoRA | 3 level |" in said
+    assert "| sparse | 3 higher |" in said
 
 
 def test_the_page_is_filled_with_what_is_measured(tmp_path: Path) -> None:
@@ -196,9 +204,12 @@ def test_the_page_is_filled_with_what_is_measured(tmp_path: Path) -> None:
     assert "0 of 60 cells are finished" in page.read_text()
     assert page.read_text().count(tables.NOTHING.strip()) == len(tables.MAKERS)
     made_up({"lora": 0.5}, ["ethanol"]).to_csv(results / "one.csv", index=False)
+    longer = made_up({}, ["ethanol"]).assign(length=400)
+    longer.to_csv(results / "longer.csv", index=False)
     tables.main(["--results", str(results), "--page", str(page)])
     text = page.read_text()
     assert "1 of 60 cells are finished" in text and tables.NOTHING not in text
+    assert "small base, 50 structures, E0s estimated, 400 epochs:" in text
     assert "| LoRA | 0.03 of 1 |" in text and "3 of 3 | 0 of 3 |" in text
     for name in ("e0s", "forces", "training"):
         assert f"]({name}.svg)" in text and (tmp_path / f"{name}.svg").stat().st_size < 60_000

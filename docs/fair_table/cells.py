@@ -90,7 +90,7 @@ class Cell:
         molecule: The molecule.
         n: The number of training structures.
         e0s: The method of `e0s` in the config.
-        epochs: The epochs of each training; 0 for those of `EPOCHS`.
+        epochs: The epochs of each training; 0 for the usual ones, of `EPOCHS`.
     """
 
     base: str
@@ -102,7 +102,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Return its name, of its CSV and its folder."""
-        return f"{self.base}_{self.molecule}_n{self.n}_{self.e0s}"
+        longer = f"_{self.epochs}epochs" if self.length != EPOCHS[self.n] else ""
+        return f"{self.base}_{self.molecule}_n{self.n}_{self.e0s}{longer}"
 
     @property
     def length(self) -> int:
@@ -205,8 +206,8 @@ def holdout_of(work: Path) -> Path:
 def prepare(source: Path, work: Path, molecule: str, n: int) -> None:
     """Write the data of a cell: of training structures the first n, all without their box.
 
-    Without the periodic box of 20 Å, in which no atom has a neighbour beyond its own molecule, the
-    checks take them for what they are.  All else stays as it stands in the files.
+    Without the periodic box of 20 Å, in which images are 11 Å apart at least, the checks take them
+    for molecules.  All else stays as it stands in the files.
 
     Args:
         source: The folder with {molecule}/{train,valid,test}.xyz.

@@ -71,6 +71,7 @@ def rows(cell: Cell, stage: str, part: Part, work: Path) -> Iterator[dict[str, A
     for name, point in sweep.points.items():
         one = point.settings
         row: dict[str, Any] = {"base": cell.base, "molecule": cell.molecule, "n": cell.n}
+        row |= {"length": cell.length}
         row |= {"e0s": cell.e0s, "stage": stage, "method": part.method_of(point)}
         row |= {"lr": one.lr if one else None, "seed": one.seed if one else None}
         row |= _errors(trained.get(name, {}), found.evaluated.get(name))

@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame, folder: Path) -> dict[str, str]:
     }
     made = {}
     for name, (about, make) in makers.items():
-        figure = make(table[table["stage"] == TABLE]) if len(table) else None
+        figure = make(table[table["stage"] == TABLE])
         if figure:
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)

@@ -6,6 +6,7 @@ What is not measured stays out, and the page says which cells are missing.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 from cells import (
     BASES,
     E0S,
+    EPOCHS,
     FOUNDATION,
     HERE,
     MOLECULES,
@@ -35,7 +37,8 @@ from lora.files.sealed import write_text
 from lora.plan.reference import filled
 from lora.report.comparison import CHANCE, Spread, compare
 
-KEYS = ["base", "n", "e0s"]  # of a slice of the table, which has every molecule
+Found = dict[tuple[str, str], Spread]  # by method and molecule
+KEYS = ["base", "molecule", "n", "e0s"]  # of a cell
 MARKS = {"better": " ↓", "worse": " ↑"}  # beyond the noise of the seeds
 IMPROVED = 0.01  # a gain in the last tenth of the epochs that counts
 NOTHING = "Nothing is measured yet.\n"
@@ -44,19 +47,25 @@ NOTHING = "Nothing is measured yet.\n"
 def read(results: Path) -> pd.DataFrame:
     """Return the rows of all finished cells."""
     found = [pd.read_csv(path, keep_default_na=True) for path in sorted(results.glob("*.csv"))]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*KEYS, "stage"])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=KEYS)
 
 
 def slices(table: pd.DataFrame, stage: str = TABLE) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the title and the rows of each slice that has any, of one stage."""
     rows = table[table["stage"] == stage]
-    for base, n, e0s in ((b, n, e) for b in BASES for n in SIZES for e in E0S):
+    for base, n, e0s in itertools.product(BASES, SIZES, E0S):
         part = rows[(rows["base"] == base) & (rows["n"] == n) & (rows["e0s"] == e0s)]
-        if len(part):
-            yield f"{base} base, {n} structures, E0s {e0s}", part
+        for length in sorted(set(part["length"]), key=lambda x, n=n: (x != EPOCHS[n], x)):
+            more = f", {length} epochs" if length != EPOCHS[n] else ""
+            yield f"{base} base, {n} structures, E0s {e0s}{more}", part[part["length"] == length]
 
 
-def spreads(part: pd.DataFrame, column: str) -> dict[tuple[str, str], Spread]:
+def usual(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the cells with the usual numbers of epochs."""
+    return table[table["length"] == table["n"].map(EPOCHS)]
+
+
+def spreads(part: pd.DataFrame, column: str) -> Found:
     """Return a number over the seeds, by method and molecule."""
     grouped = part.dropna(subset=[column, "seed"]).groupby(["method", "molecule"])[column]
     return {(str(m), str(x)): Spread.of(v.tolist()) for (m, x), v in grouped}
@@ -86,7 +95,7 @@ def against_full(part: pd.DataFrame, column: str, digits: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def over_full(found: dict[tuple[str, str], Spread], method: str) -> str:
+def over_full(found: Found, method: str) -> str:
     """Return a method's number over that of full fine-tuning, as a mean over the molecules.
 
     The mean is geometric; with three molecules or more its 95 % interval is that of Student's t.
@@ -112,7 +121,7 @@ def e0s(table: pd.DataFrame) -> str:
     """Return what the E0s do to full fine-tuning and to LoRA, and to the error at the start."""
     head = "| base | molecule | E0s | energy error before | full | LoRA | LoRA against full |"
     lines = [head, "|---|---|---|---|---|---|---|"]
-    for _, part in slices(table[table["n"] == SIZES[0]]):
+    for _, part in slices(usual(table[table["n"] == SIZES[0]])):
         forces = spreads(part, f"test_{FORCE}")
         start = part[part["method"] == FOUNDATION].set_index("molecule")[f"test_{ENERGY}"]
         for molecule in known(part)[1]:
@@ -170,28 +179,32 @@ def checks(part: pd.DataFrame) -> str:
 
 
 def said(table: pd.DataFrame) -> str:
-    """Return a sentence a method: on how many molecules its forces differ from full's."""
-    lines = []
+    """Return on how many molecules each method's forces differ from full fine-tuning's."""
+    heads, columns = [], []
     for title, part in slices(table):
         found, (methods, molecules) = spreads(part, f"test_{FORCE}"), known(part)
-        for method in methods[1:]:
-            both = [x for x in molecules if {(method, x), ("full", x)} <= {*found}]
-            pairs = [(found[method, x], found["full", x]) for x in both]
-            seen = [compare(*pair, len(methods) - 1) for pair in pairs]
-            lines.append(
-                f"- {title}: {TITLES[method]} has lower force errors than full fine-tuning on "
-                f"{seen.count('better')} of {len(both)} molecules, higher ones on "
-                f"{seen.count('worse')}, and cannot be told apart on {seen.count('equal')}."
-            )
-    return "\n".join(lines) + "\n" if lines else NOTHING
+        heads.append(title)
+        columns.append({x: _verdicts(found, x, molecules, len(methods) - 1) for x in methods})
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for method in [x for x in TITLES if x != "full" and any(x in one for one in columns)]:
+        row = [one.get(method, "") for one in columns]
+        lines.append(f"| {TITLES[method]} | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n" if heads else NOTHING
+
+
+def _verdicts(found: Found, method: str, molecules: list[str], comparisons: int) -> str:
+    both = [x for x in molecules if {(method, x), ("full", x)} <= {*found}]
+    seen = [compare(found[method, x], found["full", x], comparisons) for x in both]
+    counts = {"lower": "better", "level": "equal", "higher": "worse"}
+    return ", ".join(f"{seen.count(x)} {word}" for word, x in counts.items() if x in seen)
 
 
 def missing(table: pd.DataFrame) -> str:
     """Return which cells of the whole table are not finished."""
-    done = {tuple(x) for x in table[["base", "molecule", "n", "e0s"]].drop_duplicates().to_numpy()}
+    done = {tuple(x) for x in table[KEYS].drop_duplicates().to_numpy()}
     every = cells(BASES, SIZES, E0S, MOLECULES)
     lines = []
-    for base, n, kind in ((b, n, e) for b in BASES for n in SIZES for e in E0S):
+    for base, n, kind in itertools.product(BASES, SIZES, E0S):
         same = [x for x in every if (x.base, x.n, x.e0s) == (base, n, kind)]
         left = [x.molecule for x in same if (x.base, x.molecule, x.n, x.e0s) not in done]
         if left:
@@ -210,7 +223,7 @@ def blocks(table: pd.DataFrame, pictures: dict[str, str]) -> dict[str, str]:
         made = {name: make(table) for name, make in MAKERS.items()}
     shown = {x: f"![{about}]({x}.svg)\n\n" for x, about in pictures.items()}
     return {name: shown.get(name, "") + text for name, text in made.items()} | {
-        "missing": missing(table.reindex(columns=[*KEYS, "molecule"]))
+        "missing": missing(usual(table) if len(table) else table)
     }
 
 
@@ -238,7 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     table = read(given.results)
     page: Path = given.page
-    pictures = figures.draw(table, page.parent)
+    pictures = figures.draw(usual(table), page.parent) if len(table) else {}
     write_text(page, filled(page.read_text(), blocks(table, pictures)))
     print(f"{page}: {len(table)} points")
 
