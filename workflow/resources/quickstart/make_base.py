@@ -69,14 +69,15 @@ def trajectory(name: str, temperature: float, frames: int, rng: np.random.Genera
     return out
 
 
-def sample() -> None:
+def sample(names: list[str] | None = None, here: Path = HERE) -> None:
+    """Sample and label; of other molecules and in another folder for another base."""
     rng = np.random.default_rng(SEED)
     sets: dict[str, list[Atoms]] = {name: [] for name in FRAMES}
     for symbol in ATOM_SPIN:
         atoms = Atoms(symbol)
         atoms.calc = xtb(atoms)
         sets["train"].append(labelled(atoms, "IsolatedAtom"))
-    for name in molecules():
+    for name in molecules() if names is None else names:
         for temperature in TEMPERATURES:
             for which, frames in FRAMES.items():
                 try:
@@ -85,14 +86,14 @@ def sample() -> None:
                     warnings.warn(f"{name} at {temperature} K left out: {error}", stacklevel=1)
         print(f"{name}: {len(sets['train'])} structures so far", flush=True)
     for which, structures in sets.items():
-        write(HERE / f"base_{which}.xyz", structures)
+        write(here / f"base_{which}.xyz", structures)
 
 
 TRAIN = """
-mace_run_train --name=base --work_dir={work} --model=MACE
+mace_run_train --name=base --work_dir={here}/base_work --model=MACE
     --train_file={here}/base_train.xyz --valid_file={here}/base_valid.xyz
     --test_file={here}/base_holdout.xyz --E0s=IsolatedAtom
-    --num_interactions=2 --num_channels=32 --max_L=1 --correlation=2
+    --num_interactions=2 --num_channels={channels} --max_L=1 --correlation=2
     --r_max=4.5 --num_radial_basis=8 --MLP_irreps=16x0e
     --energy_weight=1 --forces_weight=100 --loss=weighted
     --batch_size=16 --valid_batch_size=64 --max_num_epochs={epochs}
@@ -104,13 +105,14 @@ mace_run_train --name=base --work_dir={work} --model=MACE
 """
 
 
-def train(epochs: int = 34) -> None:
+def train(
+    epochs: int = 34, channels: int = 32, here: Path = HERE, model: Path = HERE / "base.model"
+) -> None:
     """Stage one learns forces; stage two, the last quarter, weighs energies up."""
-    work = HERE / "base_work"
     gamma = 0.01 ** (1 / epochs)  # the learning rate falls to a hundredth
     values = {"epochs": epochs, "gamma": gamma, "stage_two": epochs * 3 // 4}
-    subprocess.run(TRAIN.format(here=HERE, work=work, **values).split(), check=True)
-    (work / "base_stagetwo.model").replace(HERE / "base.model")
+    subprocess.run(TRAIN.format(here=here, channels=channels, **values).split(), check=True)
+    (here / "base_work/base_stagetwo.model").replace(model)
 
 
 if __name__ == "__main__":
