@@ -47,7 +47,7 @@ ROWS = (
         "heated",
         "frames of short molecular dynamics of the foundation model at the temperatures, one half "
         "of the runs from structures of the training set, the other from mixed and changed ones",
-        "lora.data.heated:heated",
+        "lora.calculators.heated:heated",
     ),
 )
 BY_NAME = {row.name: row for row in ROWS}

@@ -75,7 +75,7 @@ def strained(around: Around) -> list[Atoms]:
     for atoms in found:
         shear = around.rng.uniform(-STRAIN, STRAIN, size=(3, 3)) / 2
         change = np.eye(3) * (1 + around.rng.uniform(-STRAIN, STRAIN)) + (shear + shear.T) / 2
-        atoms.set_cell(atoms.cell.array @ change)
+        atoms.cell = atoms.cell.array @ change
         atoms.positions = atoms.positions @ change
     return found
 
@@ -103,15 +103,16 @@ def changed(around: Around) -> list[Atoms]:
     """
     numbers, rng = elements_of(around.structures), around.rng
     found = []
-    for atoms in around.some():
+    for source in around.some():
+        atoms = source
         for _ in range(rng.integers(1, STEPS + 1)):
             what, i = rng.integers(3), int(rng.integers(len(atoms)))
             if what == 0:
                 _exchange(atoms, i, int(rng.choice(numbers)), rng)
             elif what == 1 and len(atoms) > 2:
-                del atoms[i]
+                atoms = atoms[np.arange(len(atoms)) != i]
             else:
-                _add(atoms, i, int(rng.choice(numbers)), rng)
+                atoms = _with_one_more(atoms, i, int(rng.choice(numbers)), rng)
         found.append(_with_parity(atoms))
     return found
 
@@ -125,7 +126,8 @@ def fits(atoms: Atoms) -> bool:
     if len(atoms) < 2 or not np.isfinite(atoms.positions).all():
         return False
     radii = covalent_radii[atoms.numbers]
-    i, j, d = neighbor_list("ijd", atoms, 2 * APART * radii.max())
+    cutoff = 2 * APART * radii.max()
+    i, j, d = neighbor_list("ijd", atoms, cutoff)  # type: ignore[no-untyped-call]
     return bool((d >= APART * (radii[i] + radii[j])).all())
 
 
@@ -156,19 +158,27 @@ def _part(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 def _spliced(one: Atoms, other: Atoms, rng: np.random.Generator) -> Atoms:
     """Return a crystal, a slice of which along a periodic direction is another's."""
     axis = int(rng.choice(np.flatnonzero(one.pbc)))
-    own, others = (atoms.get_scaled_positions()[:, axis] for atoms in (one, other))
+    own, others = _fractions(one)[:, axis], _fractions(other)[:, axis]
     start, width = own[rng.integers(len(own))], rng.uniform(*SLICE)
     out: Atoms = one[(own - start) % 1.0 >= width]
     slice_of: Atoms = other[(others - start) % 1.0 < width]
-    slice_of.positions = slice_of.get_scaled_positions(wrap=False) @ one.cell.complete().array
-    out.extend(slice_of)
-    return out
+    slice_of.positions = _fractions(slice_of) @ one.cell.complete().array
+    joined: Atoms = out + slice_of
+    return joined
+
+
+def _fractions(atoms: Atoms) -> np.ndarray:
+    """Return positions as multiples of the vectors of the cell, [n_atoms, 3]."""
+    return np.asarray(atoms.positions @ np.linalg.inv(atoms.cell.complete().array))
 
 
 def _exchange(atoms: Atoms, i: int, number: int, rng: np.random.Generator) -> None:
     """Give an atom another element, and its nearest neighbour the distance that this asks for."""
     others = [j for j in range(len(atoms)) if j != i]
-    bonds = atoms.get_distances(i, others, mic=bool(atoms.pbc.any()), vector=True)
+    periodic = bool(atoms.pbc.any())
+    bonds = atoms.get_distances(  # type: ignore[no-untyped-call]
+        i, others, mic=periodic, vector=True
+    )
     j = int(np.linalg.norm(bonds, axis=1).argmin())
     long, old = bonds[j], atoms.numbers[i]
     near = covalent_radii[atoms.numbers[others[j]]]
@@ -177,12 +187,13 @@ def _exchange(atoms: Atoms, i: int, number: int, rng: np.random.Generator) -> No
     atoms.numbers[i] = number
 
 
-def _add(atoms: Atoms, i: int, number: int, rng: np.random.Generator) -> None:
-    """Add an atom in a random direction from another, at the distance of a bond."""
+def _with_one_more(atoms: Atoms, i: int, number: int, rng: np.random.Generator) -> Atoms:
+    """Return a structure with an atom in a random direction from another, at a bond's length."""
     away = rng.normal(size=3)
     bond = covalent_radii[atoms.numbers[i]] + covalent_radii[number]
     away *= bond * rng.uniform(*BONDS) / np.linalg.norm(away)
-    atoms.extend(Atoms([number], [atoms.positions[i] + away]))
+    out: Atoms = atoms + Atoms([number], [atoms.positions[i] + away])
+    return out
 
 
 def _with_parity(atoms: Atoms) -> Atoms:

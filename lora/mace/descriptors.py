@@ -41,7 +41,8 @@ def structure_descriptors(
 
 def _invariant(model: Untyped) -> list[int]:
     """Return the columns of a model's features of nodes that are scalars."""
-    found, start = [], 0
+    found: list[int] = []
+    start = 0
     for product in model.products:
         irreps = o3.Irreps(str(product.linear.irreps_out))
         for place, (_, ir) in zip(irreps.slices(), irreps, strict=True):

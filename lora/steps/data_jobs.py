@@ -3,16 +3,12 @@
 `lora.steps.jobs` calls them; each is one step of the DAG.
 """
 
-from typing import TYPE_CHECKING
-
 from lora.plan.commands import Base
 from lora.plan.job import FOUNDATION_ROLE
-
-if TYPE_CHECKING:
-    from lora.steps.jobs import Call
+from lora.steps.call import Call
 
 
-def run_foundation(call: "Call") -> None:
+def run_foundation(call: Call) -> None:
     """Keep the foundation model, and describe it."""
     from lora.steps.foundation import foundation
 
@@ -22,7 +18,7 @@ def run_foundation(call: "Call") -> None:
     foundation(Base(config.model, config.head), kept, config.licence, call.run, replay)
 
 
-def run_split(call: "Call") -> None:
+def run_split(call: Call) -> None:
     """Divide the data."""
     from lora.data.grouping import SplitSettings
     from lora.steps.split import split
@@ -39,7 +35,7 @@ def run_split(call: "Call") -> None:
     split(config.data.file, settings, layout.split("train").parent, call.receipt)
 
 
-def run_replay(call: "Call") -> None:
+def run_replay(call: Call) -> None:
     """Choose and label structures for replay."""
     from lora.steps.replay import ReplaySettings, replay
 
@@ -48,7 +44,7 @@ def run_replay(call: "Call") -> None:
     replay(str(config.file), call.base, call.sweep.layout.replayed, settings, call.run)
 
 
-def run_audit(call: "Call") -> None:
+def run_audit(call: Call) -> None:
     """Compare labels with the foundation model's own predictions."""
     from lora.steps.audit import audit
 
@@ -59,7 +55,7 @@ def run_audit(call: "Call") -> None:
     audit(files, call.base, call.keys, config.audit, call.run, weights, engines)
 
 
-def run_e0s(call: "Call") -> None:
+def run_e0s(call: Call) -> None:
     """Estimate the E0s."""
     from lora.steps.e0s import E0sSettings, e0s
 
@@ -69,7 +65,7 @@ def run_e0s(call: "Call") -> None:
     e0s(call.sweep.layout.split("train"), call.base, call.receipt.path, settings, call.run)
 
 
-def run_keep(call: "Call") -> None:
+def run_keep(call: Call) -> None:
     """Make structures around the training set."""
     from lora.steps.keep import KeepSettings, keep
 

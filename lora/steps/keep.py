@@ -97,11 +97,9 @@ def keep(
     sources = _sources(train_file, rng)
     whole = load_foundation(base.model, base.head, torch.float64)
     model = with_e0s(whole, elements_of(sources), read_json(e0s_file)["E0s"])
-    made: dict[str, list[Atoms]] = {}
-    for kind in settings.kinds:
-        count = -(-CANDIDATES * settings.num_samples // len(settings.kinds))
-        around = Around(sources, count, settings.temperatures, _forces_of(model), rng)
-        made[kind] = resolve(BY_NAME[kind].function)(around)
+    count = -(-CANDIDATES * settings.num_samples // len(settings.kinds))
+    around = Around(sources, count, settings.temperatures, _forces_of(model), rng)
+    made = {kind: resolve(BY_NAME[kind].function)(around) for kind in settings.kinds}
     sound = {kind: _sound(found, model, kind) for kind, found in made.items()}
     candidates = [atoms for found in sound.values() for atoms in found]
     if not candidates:

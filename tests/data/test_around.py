@@ -104,14 +104,14 @@ def test_spins_fit_the_electrons() -> None:
 
 
 def test_a_run_ends_where_it_explodes() -> None:
-    blown = resolve("lora.data.heated:heated")
+    blown = resolve("lora.calculators.heated:heated")
     assert blown(around(SOURCES["molecules"], forces=lambda a: np.full((len(a), 3), 1e3))) == []
     assert blown(around(SOURCES["molecules"], forces=lambda a: np.full((len(a), 3), np.nan))) == []
 
 
 def test_hotter_runs_go_farther() -> None:
     """The temperatures count: the same runs at 10 K and at 2000 K."""
-    from lora.data.heated import heated
+    from lora.calculators.heated import heated
 
     still = molecule("CH3CHO")
     moved = {}
