@@ -92,3 +92,22 @@ rule e0s:
         plan=PLAN,
     shell:
         "mace-lora e0s {params.plan:q} --threads {threads} 2> {log:q}"
+
+
+rule keep:
+    # structures made around the training set, labelled by the foundation model with the new E0s
+    input:
+        mark("keep"),
+        needs("keep"),
+    output:
+        LAYOUT.receipt("keep"),
+        LAYOUT.kept,
+    log:
+        LAYOUT.log("keep"),
+    conda:
+        ENV
+    threads: 2
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora keep {params.plan:q} --threads {threads} 2> {log:q}"

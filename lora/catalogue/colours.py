@@ -7,10 +7,13 @@ CHOSEN = COLOURS[5]
 METHODS = {  # each method has its colour in every figure, in the dashboard and in MLflow
     "lora": COLOURS[0],
     "lora_replay": COLOURS[4],
+    "lora_keep": "#332288",  # these three are Tol's, as the last of the adapters
     "dora": COLOURS[2],
     "dora_replay": "#66C5AB",  # as of lora, the same hue and lighter
+    "dora_keep": "#117733",
     "sparse": "#882255",  # this and the last are Tol's, to go with the others
     "sparse_replay": "#C77B9F",
+    "sparse_keep": "#AA4499",
     "full": "#000000",
     "full_replay": COLOURS[1],
     "freeze": COLOURS[3],

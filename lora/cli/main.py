@@ -183,6 +183,13 @@ def _e0s(**args: Any) -> None:
     e0s(args["train_file"], _base(args), args["out"], settings, _run_of(args))
 
 
+def _keep(**args: Any) -> None:
+    from lora.steps.keep import KeepSettings, keep
+
+    settings = KeepSettings(**{f.name: args[f.name] for f in fields(KeepSettings)})
+    keep(args["train_file"], args["e0s_file"], _base(args), args["out"], settings, _run_of(args))
+
+
 def _train(**args: Any) -> None:
     names = [f.name for f in fields(TrainSettings)]
     chosen = {name: args.pop(name) for name in names}
@@ -194,7 +201,7 @@ def _train(**args: Any) -> None:
     points = {folder: one.resolved() for folder, one in points.items()}
     from lora.steps.train import Base, Limits, Run, TrainFiles, train_pack
 
-    files = TrainFiles(*(args[x] for x in ("train_file", "valid_file", "e0s_file", "replay_file")))
+    files = TrainFiles(**{f.name: args[f"{f.name}_file"] for f in fields(TrainFiles)})
     base, work = Base(args["foundation"], args["head"]), Path(args["work"] or out)
     run = Run(args["threads"], args["receipt"])
     train_pack(points, base, files, work, run, Limits(args["time_limit"], bool(args["give_up"])))
@@ -305,6 +312,7 @@ _STEPS = {
     "replay": _replay,
     "audit": _audit,
     "e0s": _e0s,
+    "keep": _keep,
     "train": _train,
     "truncate": _truncate,
     "merge": _merge,

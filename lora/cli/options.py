@@ -13,6 +13,7 @@ from lora.errors import UserError
 from lora.files.provenance import version_of
 from lora.plan.config import Config, Export, Replay, Tracking
 from lora.plan.config_data import LABELS, Audit, Data, E0s, Foundation, Split
+from lora.plan.config_keep import Keep
 from lora.plan.home import PACKAGE
 from lora.plan.settings import DEFAULTS, OPTIONS
 from lora.plan.words import did_you_mean
@@ -24,6 +25,7 @@ JOBS: tuple[str, ...] = (
     "replay",
     "audit",
     "e0s",
+    "keep",
     "train",
     "probe",
     "rung",
@@ -162,12 +164,27 @@ def _e0s(p: argparse.ArgumentParser) -> None:
     shared.threads(p)
 
 
+def _keep(p: argparse.ArgumentParser) -> None:
+    p.add_argument("train_file", help="train.xyz of the split")
+    shared.foundation(p)
+    p.add_argument("--e0s_file", required=True, help="e0s.json")
+    for name, kind in (("kinds", str), ("temperatures", float)):
+        field = Keep.model_fields[name]
+        said = f"{field.description} (default {' '.join(map(str, field.default))})"
+        said = said.replace("%", "%%")
+        p.add_argument(f"--{name}", nargs="+", type=kind, default=field.default, help=said)
+    shared.keys(p, Keep, "num_samples", "seed", kind=int)
+    p.add_argument("--out", required=True, help="keep.xyz")
+    shared.threads(p)
+
+
 def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("train_file", help="train.xyz of the split")
     p.add_argument("valid_file", help="valid.xyz of the split")
     shared.foundation(p)
     p.add_argument("--e0s_file", required=True, help="e0s.json")
     p.add_argument("--replay_file", help="replay.xyz, for replay")
+    p.add_argument("--keep_file", help="keep.xyz, for keep")
     p.add_argument("--out", required=True, help="folder of the point, or of all points")
     p.add_argument("--points", help="a pack: JSON, {name: {setting: value}} over the settings here")
     p.add_argument("--work", help="folder of the checkpoint; default --out")
@@ -291,6 +308,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "replay": ("structures that remind of the foundation model, labelled", _replay),
     "audit": ("labels against the foundation model's own predictions: units, signs, ...", _audit),
     "e0s": ("atomic reference energies of the new level of theory", _e0s),
+    "keep": ("structures around the training set, labelled by the foundation model", _keep),
     "train": ("fine-tune: LoRA, full or freeze", _train),
     "truncate": ("cut an adapter to a lower rank, exactly", _truncate),
     "merge": ("write an adapter into its foundation model, with proof", _merge),

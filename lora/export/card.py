@@ -87,7 +87,7 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
     adapters = [folder / "adapter/adapter.safetensors" for folder in folders]
     weights = next((path for path in adapters if path.is_file()), None)
     settings = train.get("settings", {})
-    told = ("method", "rank", "alpha", "scaling", "replay", "seed", "lr")
+    told = ("method", "rank", "alpha", "scaling", "replay", "keep", "seed", "lr")
     return {
         "base": _base(layout, config.foundation, train.get("base_fingerprint")),
         "data": {"file": config.data.file, "digest": train.get("data_digest")},

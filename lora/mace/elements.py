@@ -84,6 +84,22 @@ def set_e0s(model: Untyped, e0s: dict[str, float]) -> None:
         values[known.index(atomic_numbers[symbol])] = energy
 
 
+def with_e0s(model: nn.Module, numbers: list[int], e0s: dict[str, float]) -> nn.Module:
+    """Return a copy that knows only some elements, with new E0s for those that have any.
+
+    Args:
+        model: A MACE model.
+        numbers: The atomic numbers to keep.
+        e0s: The E0s (eV) by chemical symbol; what is not kept is passed over.
+
+    Raises:
+        UserError: The model does not know an element.
+    """
+    made = trim_elements(model, numbers)
+    set_e0s(made, {x: energy for x, energy in e0s.items() if x in get_e0s(made)})
+    return made
+
+
 def trim_elements(model: nn.Module, numbers: list[int]) -> nn.Module:
     """Return a copy that knows only the elements `numbers`, and computes the same on those.
 

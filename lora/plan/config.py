@@ -13,6 +13,7 @@ from lora.catalogue.bounds import Bounds
 from lora.catalogue.methods import ADAPTERS, BASELINES, BY_NAME, DTYPES
 from lora.plan.config_data import Audit, Data, E0s, Foundation, Split
 from lora.plan.config_grid import Grid
+from lora.plan.config_keep import Keep
 from lora.plan.config_race import RACE, Polish, Race, Rules
 from lora.plan.sections import SWEPT, CheckSettings, Limits, Methods, Section, Training
 from lora.plan.settings import DEFAULTS, OPTIONS, TrainSettings
@@ -205,6 +206,7 @@ class Config(Section):
     train: Annotated[Section, As(Training)] = Field(default_factory=Training)
     methods: Annotated[Section, As(Methods)] = Field(default_factory=Methods)
     replay: Replay = Field(default_factory=Replay)
+    keep: Keep = Field(default_factory=Keep)
     checks: Checks = Field(default_factory=Checks)
     select: Select = Field(default_factory=Select)
     tracking: Tracking = Field(default_factory=Tracking)

@@ -55,6 +55,12 @@ class Grid(Section):
         "a second head (MACE's multihead fine-tuning), of which only the new head is shipped. "
         "[false, true] compares both. It needs replay.file.",
     )
+    keep: Annotated[tuple[bool, ...], As(_grid("keep"))] = Field(
+        default=(DEFAULTS["keep"],),
+        description="Whether to train on structures made around the training set, too, that the "
+        "foundation model itself labels with the new E0s (section keep), so that it forgets less "
+        "without any old data and without a second head. [false, true] compares both.",
+    )
     train_fraction: Annotated[tuple[float, ...], As(_grid("train_fraction"))] = Field(
         default=(int(DEFAULTS["train_fraction"]),),
         description="The shares of the training set, each with the whole grid and the baselines, "

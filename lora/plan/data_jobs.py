@@ -6,6 +6,7 @@ from typing import Any
 
 from lora.catalogue.atoms import EDITION
 from lora.catalogue.findings import ROWS as FINDINGS
+from lora.catalogue.made import BY_NAME as KINDS
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.job import FOUNDATION_ROLE, Job
@@ -43,7 +44,7 @@ class DataJobs:
         """
         given = self.given_model()
         parts = {"files": {"model": given} if given else {}}
-        replay = any(x.replays for x in self.points.values())
+        replay = any(x.protocol.replay for x in self.points.values())
         settings = self.base() | {"licence": self.config.foundation.licence, "replay": replay}
         copies = {self.layout.foundation_model: given}
         return self.job("foundation", settings=settings, copies=copies, **parts)
@@ -93,6 +94,14 @@ class DataJobs:
             files |= {"free atoms": Path(own.isolated_file)}
         parts = {"settings": settings, "files": files, "after": ("audit",)}
         return self.job("e0s", **parts, needs=("split",))
+
+    def keep(self) -> Job:
+        """Return the job that makes structures around the training set and labels them."""
+        settings = plain(self.config.keep) | self.base()
+        settings.pop("weight")  # which stands in the settings of the points
+        code = ("lora.steps.keep", *(KINDS[x].function for x in self.config.keep.kinds))
+        parts = {"settings": settings, "code": code, "files": self.base_file()}
+        return self.job("keep", **parts, needs=("split", "e0s"))
 
     def labels(self) -> dict[str, Any]:
         """Return how the labels of the data are read: their names, and weights where there are."""

@@ -149,7 +149,7 @@ def judge(
     return verdicts
 
 
-KEPT = ("split", "replay", "e0s", "train", "probe", "rung", "truncate")
+KEPT = ("split", "replay", "e0s", "keep", "train", "probe", "rung", "truncate")
 
 
 def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdict:

@@ -21,7 +21,7 @@ from lora.plan.data_jobs import DataJobs, plain
 from lora.plan.job import Job, key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack
-from lora.plan.points import FOUNDATION, Point
+from lora.plan.points import FOUNDATION, PLAIN, Point
 from lora.plan.race import Heat
 from lora.plan.settings import DEFAULTS
 
@@ -50,6 +50,8 @@ class _Maker(DataJobs):
             yield self.replay()
         yield self.audit()
         yield self.e0s()
+        if any(x.protocol.keep for x in self.points.values()):
+            yield self.keep()
         yield from (self.train(x) for x in self.packs.values() if x.trains and not x.leg)
         yield from self.race()
         cuts = (x for x in self.points.values() if x.cut_from and not x.polished)
@@ -71,7 +73,7 @@ class _Maker(DataJobs):
         }
         settings |= {"until": leg.until} if leg else {}
         parts = {"settings": settings, "files": self.base_file(), "after": ("audit",)}
-        needs = ["split", "e0s", *(["replay"] if pack.replays else [])]
+        needs = ["split", "e0s", *pack.protocol.names]
         needs += [key_of("rung", str(leg.number - 1))] if leg and leg.number > 1 else []
         needs += self.ends(leg) if leg and leg.polishes else []
         return self.job("train", pack.name, needs=tuple(needs), **parts)
@@ -299,9 +301,11 @@ class _Maker(DataJobs):
 
     @property
     def committee(self) -> list[Point]:
-        """Return the LoRA points on all data without replay; one alone has no spread."""
+        """Return the LoRA points on all data and on nothing else; one alone has no spread."""
         found = [
-            x for x in self.points.values() if x.is_lora and not x.replays and x.peers.share == 1
+            x
+            for x in self.points.values()
+            if x.is_lora and x.protocol == PLAIN and x.peers.share == 1
         ]
         return found if len(found) > 1 else []
 

@@ -18,6 +18,7 @@ RECEIPTS = {
     "replay": "replay/replay.json",
     "audit": "audit/audit.json",
     "e0s": "e0s/e0s.json",
+    "keep": "keep/keep.json",
     "shortlist": "check/shortlist.json",
     "thorough": "check/thorough/receipt.json",
     "choose": "report/best.json",
@@ -98,6 +99,11 @@ class Layout:
     def replayed(self) -> Path:
         """Return the labelled structures that trainings replay."""
         return self._at("replay", "replay.xyz")
+
+    @property
+    def kept(self) -> Path:
+        """Return the structures made around the training set, labelled, that trainings keep."""
+        return self._at("keep", "keep.xyz")
 
     def training(self, point: str, rung: int = 0) -> Path:
         """Return the folder of a training: train.json, metrics.jsonl, adapter/.

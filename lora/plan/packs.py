@@ -16,7 +16,7 @@ from typing import Any
 from lora.catalogue.methods import PLACEMENT
 from lora.plan.config import FEW, Config
 from lora.plan.layout import Layout
-from lora.plan.points import FOUNDATION, Peers, Point, mark, placed
+from lora.plan.points import FOUNDATION, Peers, Point, Protocol, mark, placed
 from lora.plan.settings import DEFAULTS, TrainSettings
 
 MOST = 4  # points that share a CPU process: more find no room in its caches
@@ -36,6 +36,7 @@ class Leg:
     replays: whether they replay old structures
     polishes: whether its points are cut from those that come to the end, and trained a little more
     placement: the layers of its points that have adapters
+    keeps: whether they train on structures made around the training set, too
     """
 
     heat: str
@@ -47,6 +48,12 @@ class Leg:
     replays: bool
     polishes: bool = False
     placement: str = PLACEMENT
+    keeps: bool = False
+
+    @property
+    def protocol(self) -> Protocol:
+        """Return what its points are reminded of the foundation model with."""
+        return Protocol(self.replays, self.keeps)
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,9 @@ class Pack:
         return self.leg is None or self.leg.until is None
 
     @property
-    def replays(self) -> bool:
-        """Return True where old structures are replayed beside the new data."""
-        return self.leg.replays if self.leg else self.points[0].replays
+    def protocol(self) -> Protocol:
+        """Return what its points are reminded of the foundation model with."""
+        return self.leg.protocol if self.leg else self.points[0].protocol
 
     @property
     def places(self) -> int:
@@ -115,7 +122,7 @@ def make_packs(
 
 
 def _stem(config: Config, peers: Peers) -> str:
-    marks = placed(config, peers.placement) + mark(peers.replay, peers.share)
+    marks = placed(config, peers.placement) + mark(peers.protocol, peers.share)
     return f"{peers.kind}{marks}_s{peers.seed}_"
 
 

@@ -17,10 +17,35 @@ from lora.plan.settings import TrainSettings
 MARKS = {"lr": "lr", "ema_decay": "ema", "clip_grad": "clip"}  # of swept settings, in names
 
 
+class Protocol(NamedTuple):
+    """What a training is reminded of the foundation model with, beside the new data.
+
+    replay: whether old structures are replayed, with a head of their own
+    keep:   whether it trains on structures that are made around its training set, too
+    """
+
+    replay: bool = False
+    keep: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of what it is reminded with."""
+        return tuple(x for x in self._fields if getattr(self, x))
+
+    @property
+    def mark(self) -> str:
+        """Return what it adds to names; a training on the new data alone adds nothing."""
+        return "".join(f"_{x}" for x in self.names)
+
+
+PLAIN = Protocol()
+PROTOCOLS = tuple(Protocol(replay, keep) for keep in (False, True) for replay in (False, True))
+
+
 class Peers(NamedTuple):
     """What points with adapters share that train together: they see the same batches."""
 
-    replay: bool
+    protocol: Protocol
     share: float
     seed: int
     kind: str
@@ -33,8 +58,8 @@ class Point:
 
     name:      of its files and runs, lora_r4_a8_s3
     group:     what it shares with the points that differ by seed, lora_r4_a8
-    kind:      in one word for tables: lora or another kind of adapter, the same with _replay, cut,
-               full, full_replay, freeze, foundation
+    kind:      in one word for tables: lora or another kind of adapter, the same with _replay,
+               _keep or both, cut, full, full_replay, freeze, foundation
     settings:  of its training; of a cut those of the training that was cut, with the lower rank;
                None for the foundation model, which is not trained
     cut_from:  the name of the training that it was cut from
@@ -84,33 +109,33 @@ class Point:
         """Return what points that train together share."""
         assert self.settings is not None
         one = self.settings
-        return Peers(one.replay, one.train_fraction, one.seed, one.method, one.placement)
+        return Peers(self.protocol, one.train_fraction, one.seed, one.method, one.placement)
 
     @property
     def plain(self) -> str:
-        """Return the group's name as it would be without replay."""
-        return self.group.replace("_replay", "", 1) if self.replays else self.group
+        """Return the group's name as it would be on the new data alone."""
+        return self.group.replace(self.protocol.mark, "", 1)
 
     @property
     def family(self) -> str:
         """Return the group's name as it would be with all data: a line of a learning curve."""
         share = self.settings.train_fraction if self.settings else 1
-        return self.group.replace(mark(False, share), "", 1) if share != 1 else self.group
+        return self.group.replace(mark(PLAIN, share), "", 1) if share != 1 else self.group
 
     @property
-    def replays(self) -> bool:
-        """Return True where old structures are replayed beside the new data."""
-        return self.settings is not None and self.settings.replay
+    def protocol(self) -> Protocol:
+        """Return what its training is reminded of the foundation model with."""
+        return Protocol(self.settings.replay, self.settings.keep) if self.settings else PLAIN
 
 
-def kind_of(adapter: str, replay: bool) -> str:
+def kind_of(adapter: str, protocol: Protocol) -> str:
     """Return the kind of points with adapters.
 
     Args:
         adapter: The kind of their adapters.
-        replay: Whether old structures are replayed beside the new data.
+        protocol: What they are reminded of the foundation model with.
     """
-    return f"{adapter}_replay" if replay else adapter
+    return f"{adapter}{protocol.mark}"
 
 
 def said_cut(source: str, epochs: int = 0) -> str:
@@ -142,7 +167,7 @@ def count_points(config: Config) -> int:
         config: The config.
     """
     grid = config.grid
-    each = math.prod(map(len, (grid.replay, grid.rank, grid.alpha, grid.placement)))
+    each = math.prod(map(len, (grid.replay, grid.keep, grid.rank, grid.alpha, grid.placement)))
     methods = {x: each * len(config.starts_of(x)) for x in grid.adapter}
     methods |= {x: 1 for x in config.baselines if BY_NAME[x].method}
     swept = {x: math.prod(map(len, config.swept(x).values())) for x in methods}
@@ -172,7 +197,8 @@ def placed(config: Config, placement: str) -> str:
 def _adapted(config: Config) -> Iterator[Point]:
     """Yield the points with adapters, but for those that are cut."""
     grid = config.grid
-    for kind, replay, share in itertools.product(grid.adapter, grid.replay, grid.train_fraction):
+    protocols = [Protocol(*x) for x in itertools.product(grid.replay, grid.keep)]
+    for kind, protocol, share in itertools.product(grid.adapter, protocols, grid.train_fraction):
         ranks = (max(grid.rank),) if config.polish and kind in cut_kinds(config) else grid.rank
         starts, swept = config.starts_of(kind), _swept(config, kind)
         for rank, alpha, values, start, placement, seed in itertools.product(
@@ -180,11 +206,11 @@ def _adapted(config: Config) -> Iterator[Point]:
         ):
             own: dict[str, Any] = {"method": kind, "rank": rank, "alpha": alpha, "seed": seed}
             own |= {"scaling": grid.scaling, "start": start, **values}
-            settings = _settings(config, kind, own | _varied(config, replay, share))
+            settings = _settings(config, kind, own | _varied(config, protocol, share))
             settings = replace(settings, targets=settings.targets.placed(placement))
-            marks = starts[start] + placed(config, placement) + mark(replay, share)
+            marks = starts[start] + placed(config, placement) + mark(protocol, share)
             group = f"{kind}_r{rank}_a{_number(alpha)}{_values(values)}{marks}"
-            yield Point(f"{group}_s{seed}", group, kind_of(kind, replay), settings)
+            yield Point(f"{group}_s{seed}", group, kind_of(kind, protocol), settings)
 
 
 def _baselines(config: Config) -> list[Point]:
@@ -195,8 +221,9 @@ def _baselines(config: Config) -> list[Point]:
             continue
         for swept, seed in itertools.product(_swept(config, name), config.grid.seed):
             own = {"method": method.method, "seed": seed, **swept}
-            group = f"{name}{_values(swept)}{mark(False, share)}"
-            settings = _settings(config, name, own | _varied(config, method.replays, share))
+            group = f"{name}{_values(swept)}{mark(PLAIN, share)}"
+            varied = _varied(config, Protocol(method.replays), share)
+            settings = _settings(config, name, own | varied)
             points.append(Point(f"{group}_s{seed}", group, name, settings))
     return points
 
@@ -240,19 +267,23 @@ def _settings(config: Config, method: str, own: dict[str, Any]) -> TrainSettings
     return config.train_settings(method, **own)
 
 
-def mark(replay: bool, share: float) -> str:
-    """Return what replay and a share of the training set add to a name; the plain ones nothing.
+def mark(protocol: Protocol, share: float) -> str:
+    """Return what a protocol and a share of the training set add to a name; the plain ones nothing.
 
     Args:
-        replay: Whether old structures are replayed.
+        protocol: The protocol.
         share: The share.
     """
-    return ("_replay" if replay else "") + ("" if share == 1 else f"_f{_number(share)}")
+    return protocol.mark + ("" if share == 1 else f"_f{_number(share)}")
 
 
-def _varied(config: Config, replay: bool, share: float) -> dict[str, Any]:
-    weight = {"replay": True, "replay_weight": config.replay.weight} if replay else {}
-    return weight | ({} if share == 1 else {"train_fraction": share})
+def _varied(config: Config, protocol: Protocol, share: float) -> dict[str, Any]:
+    varied: dict[str, Any] = {} if share == 1 else {"train_fraction": share}
+    if protocol.replay:
+        varied |= {"replay": True, "replay_weight": config.replay.weight}
+    if protocol.keep:
+        varied |= {"keep": True, "keep_weight": config.keep.weight}
+    return varied
 
 
 def _number(value: float) -> str:

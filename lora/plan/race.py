@@ -205,7 +205,8 @@ def _packs_of(config: Config, heat: Heat, room: Room, cores: int) -> Iterable[Pa
     until = None if last else heat.epoch(number)
     first = [seeds[seed] for seeds in groups.values()] if number == 1 else []
     stem = f"{heat.name}{placed(config, placement)}_{'end' if last else f'rung{number}'}_s{seed}"
-    leg = Leg(heat.name, number, heat.epoch(number - 1), until, seed, size, example.replays)
+    replays, keeps = example.protocol
+    leg = Leg(heat.name, number, heat.epoch(number - 1), until, seed, size, replays, keeps=keeps)
     for i, start in enumerate(range(0, n, size), start=1):
         own = replace(leg, places=min(size, n - start), placement=placement)
         yield Pack(f"{stem}_{i}", tuple(first[start : start + size]), leg=own)
@@ -214,9 +215,9 @@ def _packs_of(config: Config, heat: Heat, room: Room, cores: int) -> Iterable[Pa
 def _packs_of_cuts(config: Config, heat: Heat, room: Room, cores: int) -> Iterable[Pack]:
     """Yield the packs of one seed and placement that polish what is cut from the finalists."""
     seed, n = room.seed, room.points * (heat.ranks - 1)
-    replays = next(iter(heat.groups.values()))[seed].replays
+    replays, keeps = next(iter(heat.groups.values()))[seed].protocol
     size = size_of(config, n, cores)
-    leg = Leg(heat.name, heat.legs, 0, None, seed, size, replays, True, room.placement)
+    leg = Leg(heat.name, heat.legs, 0, None, seed, size, replays, True, room.placement, keeps)
     stem = f"{heat.name}{placed(config, room.placement)}_cut_s{seed}"
     for i, start in enumerate(range(0, n, size), start=1):
         own = replace(leg, places=min(size, n - start))

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lora.catalogue import checks, engines, findings, foundations, mace_options, methods
+from lora.catalogue import checks, engines, findings, foundations, mace_options, made, methods
 from lora.plan.config import Config
 from lora.plan.from_mace import MISSING, default_of, leaf, relation
 from lora.plan.settings import METHOD_DEFAULTS
@@ -110,6 +110,9 @@ def _tables() -> dict[str, str]:
     tables["finding_rows"] = _table(
         ["name", "label", "finding", "what to do"],
         [[f"`{x.name}`", x.label, x.meaning, x.remedy] for x in told],
+    )
+    tables["made_rows"] = _table(
+        ["kind", "what it makes"], [[f"`{x.name}`", x.what] for x in made.ROWS]
     )
     names = [
         [

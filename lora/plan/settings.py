@@ -119,6 +119,20 @@ class TrainSettings:
         bounds=SEED,
         home="grid",
     )
+    keep: bool = option_field(
+        False,
+        "Train on structures made around the training set, too, labelled by the foundation model "
+        "with the new E0s.",
+        bool,
+        home="point",
+    )
+    keep_weight: float = option_field(
+        1.0,
+        "The weight of a made structure in the loss; a structure of the data has 1.",
+        float,
+        bounds=NOT_NEGATIVE,
+        home="point",
+    )
     train_fraction: float = option_field(
         1.0,
         "The share of the training set that is trained on; a smaller share lies within a larger.",

@@ -48,6 +48,12 @@ def _e0s(found: Content) -> str:
     return "" if after is None else f"energies now off by {after:.1f} meV/atom"
 
 
+def _keep(found: Content) -> str:
+    chosen = {name: n["chosen"] for name, n in found["kinds"].items() if n["chosen"]}
+    parts = ", ".join(f"{n} {name}" for name, n in chosen.items())
+    return f"{found['n_structures']} structures: {parts}"
+
+
 def _train(found: Content) -> str:
     failed = [x for x, one in found.items() if one["ended_by"] == Ending.FAILED]
     said = [f"{len(failed)} failed"] if failed else []
@@ -122,6 +128,7 @@ _OUTCOMES: dict[str, Callable[[Content], str]] = {
     "split": _split,
     "audit": _audit,
     "e0s": _e0s,
+    "keep": _keep,
     "train": _train,
     "merge": _merge,
     "evaluate": _evaluate,

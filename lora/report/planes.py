@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lora.catalogue.columns import BY_KEY, VALID
 from lora.catalogue.methods import ADAPTERS
-from lora.plan.points import kind_of
+from lora.plan.points import PROTOCOLS, kind_of
 from lora.report.comparison import Errors
 from lora.selection.table import axes_of
 
@@ -26,7 +26,7 @@ class Plane:
 
 
 def adapted(errors: Errors) -> list[str]:
-    """Return the groups with adapters, on all data and without replay, the lowest error first.
+    """Return the groups with adapters, on all data and on nothing else, the lowest error first.
 
     Args:
         errors: The errors of every group.
@@ -43,7 +43,7 @@ def other_kinds(errors: Errors, group: str) -> list[str]:
         group: A group with adapters; of any other, all kinds are returned.
     """
     own = errors.kind_of(group)
-    return [x for x in ADAPTERS if own not in (kind_of(x, False), kind_of(x, True))]
+    return [x for x in ADAPTERS if own not in {kind_of(x, protocol) for protocol in PROTOCOLS}]
 
 
 def planes_of(errors: Errors) -> list[Plane]:

@@ -9,18 +9,21 @@ than the other's, and neither side was still improving when its trainings ended.
 from collections.abc import Sequence
 
 from lora.catalogue.columns import BY_KEY
-from lora.plan.points import FOUNDATION
+from lora.catalogue.methods import ADAPTERS
+from lora.plan.points import FOUNDATION, PROTOCOLS, kind_of
 from lora.report.comparison import Errors, Spread, compare
 from lora.selection.choose import Choice, Verdicts
 
-WORTH = 0.8  # of the forgetting that replay has to get below, to be worth an error
+WORTH = 0.8  # of the forgetting that a protocol has to get below, to be worth an error
 TITLES = {
     "foundation": "the foundation model",
     "full": "full fine-tuning",
     "full_replay": "full fine-tuning with replay",
     "freeze": "freezing",
 }
-LORA = {"lora": "LoRA", "lora_replay": "LoRA"}  # other kinds of adapters have their own names
+# other kinds of adapters have their own names
+LORA = {kind_of("lora", protocol): "LoRA" for protocol in PROTOCOLS}
+PROTOCOL_OF = {kind_of(x, protocol): protocol for x in ADAPTERS for protocol in PROTOCOLS}
 UNPROVED = {"better": "lower", "worse": "higher"}  # what is left of a verdict that is not fair
 
 
@@ -103,10 +106,10 @@ def forgetting(errors: Errors, choice: Choice, groups: Sequence[str]) -> list[st
     return lines
 
 
-def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
-    """Say whether replay pays for the best LoRA settings, by what it keeps and what it costs.
+def protocols_and_lora(errors: Errors, choice: Choice) -> list[str]:
+    """Say whether replay, or keep, pays for the best LoRA settings: what it saves and costs.
 
-    MACE's guidance advises against the two together; here the numbers of the sweep speak.
+    MACE's guidance advises against replay with LoRA; here the numbers of the sweep speak.
 
     Args:
         errors: The errors of every group.
@@ -114,20 +117,25 @@ def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
     """
     table = errors.table
     plain = table.loc[table["point"] == choice.lora, "plain"]
-    pair = table[table["plain"].isin(plain) & table["group"].isin(errors.groups)]
-    groups = {*pair["group"]}
-    if len(groups) < 2:
+    same = table[table["plain"].isin(plain) & table["group"].isin(errors.groups)]
+    groups = list(dict.fromkeys(same["group"]))
+    if not {*plain} <= {*groups}:
         return []
     without = str(plain.iloc[0])
-    (with_it,) = groups - {without}
+    return [_protocol(errors, choice, x, without) for x in groups if x != without]
+
+
+def _protocol(errors: Errors, choice: Choice, with_it: str, without: str) -> str:
+    """Say what a group forgot and costs, against the same settings on the new data alone."""
     ((test_set, *_), metric), found = errors.measured, _forgotten(errors, choice.verdicts)
     costs = (errors.of(with_it, test_set, metric), errors.of(without, test_set, metric))
     cost, what = " against ".join(x.text(1) for x in costs), BY_KEY[metric]
     name = side(errors, without)
-    line = f"Replay with {name}, {with_it} against {without}: {test_set} {what.label}"
+    said = " and ".join(PROTOCOL_OF[errors.kind_of(with_it)].names).capitalize()
+    line = f"{said} with {name}, {with_it} against {without}: {test_set} {what.label}"
     line += f" {cost} {what.unit}"
     if not {with_it, without} <= {*found}:
-        return [f"{line}; forgetting was not measured (it needs checks.holdout_file)."]
+        return f"{line}; forgetting was not measured (it needs checks.holdout_file)."
     after, before = found[with_it], found[without]
     line += (
         f", forgetting {after.text(1)} against {before.text(1)} times the foundation model's error."
@@ -135,8 +143,8 @@ def replay_and_lora(errors: Errors, choice: Choice) -> list[str]:
     seen = compare(*costs)
     worse = seen == "worse" or (not seen and costs[0].mean > costs[1].mean)
     if worse and after.mean > before.mean * WORTH:
-        line += f" Replay costs accuracy and keeps little: with {name} it does not pay here."
-    return [line]
+        line += f" The error is higher and little is kept: with {name} it does not pay here."
+    return line
 
 
 def _comparisons(errors: Errors, one: str, other: str) -> int:

@@ -17,7 +17,7 @@ from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.report.planes import other_kinds
 from lora.report.race_page import sentences as about_race
-from lora.report.rivals import forgetting, replay_and_lora
+from lora.report.rivals import forgetting, protocols_and_lora
 from lora.report.words import Words
 from lora.selection.choose import Choice, Verdicts, read_choice
 from lora.selection.raced import read_races
@@ -97,7 +97,7 @@ def _forgetting(errors: Errors, choice: Choice) -> list[str]:
     shown = [errors.group_of[x] for x in (choice.point, choice.lora) if x]
     others = other_kinds(errors, shown[-1]) if choice.lora else []
     shown += [group for kind in (*others, *BASELINES) for group in errors.of_kind(kind)[:1]]
-    return forgetting(errors, choice, shown) + replay_and_lora(errors, choice)
+    return forgetting(errors, choice, shown) + protocols_and_lora(errors, choice)
 
 
 def groups_table(errors: Errors, reasons: Verdicts) -> pd.DataFrame:

@@ -23,12 +23,12 @@ from lora.catalogue.columns import (
 from lora.catalogue.endings import NO_MODEL
 from lora.catalogue.methods import ADAPTERS
 from lora.files.sealed import write_text
-from lora.plan.points import FOUNDATION, Point, kind_of
+from lora.plan.points import FOUNDATION, PROTOCOLS, Point, kind_of
 from lora.plan.sweep import Sweep
 from lora.selection.results import Results
 
 # the kinds of points, in the order of the table
-LORA = tuple(kind_of(x, replay) for x in ADAPTERS for replay in (False, True))  # all adapters
+LORA = tuple(kind_of(x, protocol) for x in ADAPTERS for protocol in PROTOCOLS)  # all adapters
 BASELINES = ("full", "full_replay", "freeze")  # that are trained
 ORDER = (*LORA, "cut", *BASELINES, "foundation")
 QUANTITIES = {name: BY_KEY[name].heading for name in (ENERGY, FORCE)}

@@ -5,80 +5,26 @@ reads and writes, by the paths of the layout.  The functions that it calls know 
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora.data.labels import Keys
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
 from lora.plan.bundles import bundles_of
-from lora.plan.commands import Base, Limits, Part, Run
+from lora.plan.commands import Limits, Part
 from lora.plan.freshness import Files, Why, stamp
-from lora.plan.job import FOUNDATION_ROLE, Job, key_of
+from lora.plan.job import key_of
 from lora.plan.layout import BY_PACK
 from lora.plan.packs import Pack
 from lora.plan.sweep import Sweep
-from lora.steps.models import at_hand, drop_models, write_models
+from lora.steps import data_jobs
+from lora.steps.call import Call, Given
+from lora.steps.models import drop_models, write_models
 
 if TYPE_CHECKING:
     from lora.steps.check import CheckFiles
 
-
-@dataclass(frozen=True)
-class Given:
-    """What snakemake gives a job beside its name.
-
-    threads: CPU threads, None for torch's choice
-    minutes: after which a training stops with a checkpoint, None for no limit
-    attempt: which try it is, from 1; 0 by hand
-    """
-
-    threads: int | None = None
-    minutes: float | None = None
-    attempt: int = 0
-
-
-@dataclass(frozen=True)
-class Call:
-    """One job with all that its step needs."""
-
-    sweep: Sweep
-    job: Job
-    given: Given
-    receipt: Receipt
-
-    @property
-    def run(self) -> Run:
-        """Return threads and receipt."""
-        return Run(self.given.threads, self.receipt)
-
-    @property
-    def base(self) -> Base:
-        """Return the foundation model, as the step `foundation` has kept it."""
-        foundation = self.sweep.config.foundation
-        return Base(self.sweep.layout.foundation_model, foundation.head, foundation.model)
-
-    @property
-    def points(self) -> list[str]:
-        """Return the points of the job's bundle, without those whose training failed."""
-        return self.sweep.sound(self.job.name)
-
-    def at_hand(self, points: Sequence[str]) -> None:
-        """Merge again those of some points whose models were not kept."""
-        at_hand(self.sweep, self.base, points, self.given.threads)
-
-    @property
-    def chosen(self) -> list[str]:
-        """Return the chosen point, once there is one."""
-        choice = self.sweep.layout.receipt("choose")
-        return [read_json(choice)["point"]] if choice.is_file() else []
-
-    @property
-    def keys(self) -> Keys:
-        """Return what the user's files call their labels."""
-        return Keys.of(self.sweep.config.data.model_dump())
+__all__ = ["STEPS", "Call", "Given", "run"]
 
 
 def run(step: str, plan: str | Path, name: str, given: Given) -> None:
@@ -102,58 +48,6 @@ def run(step: str, plan: str | Path, name: str, given: Given) -> None:
     STEPS[step](Call(sweep, job, given, Receipt(job.receipt, made_of)))
 
 
-def _foundation(call: Call) -> None:
-    from lora.steps.foundation import foundation
-
-    config = call.sweep.config.foundation
-    kept = call.sweep.layout.foundation_model
-    replay = call.job.settings["replay"]
-    foundation(Base(config.model, config.head), kept, config.licence, call.run, replay)
-
-
-def _split(call: Call) -> None:
-    from lora.data.grouping import SplitSettings
-    from lora.steps.split import split
-
-    config, layout = call.sweep.config, call.sweep.layout
-    own = {k: v for k, v in config.split.model_dump().items() if not k.endswith("_file")}
-    settings = SplitSettings(
-        **own,
-        keys=call.keys,
-        given=config.split.given_files(),
-        config_type_weights=dict(config.data.config_type_weights),
-        test_files={x.name: x.file for x in config.data.test_sets},
-    )
-    split(config.data.file, settings, layout.split("train").parent, call.receipt)
-
-
-def _replay(call: Call) -> None:
-    from lora.steps.replay import ReplaySettings, replay
-
-    config = call.sweep.config.replay
-    settings = ReplaySettings(config.labels, config.num_samples, config.seed, keys=call.keys)
-    replay(str(config.file), call.base, call.sweep.layout.replayed, settings, call.run)
-
-
-def _audit(call: Call) -> None:
-    from lora.steps.audit import audit
-
-    files = {role: str(path) for role, path in call.job.files.items() if role != FOUNDATION_ROLE}
-    config = call.sweep.config
-    weights = config.data.config_type_weights
-    engines = config.export.engines
-    audit(files, call.base, call.keys, config.audit, call.run, weights, engines)
-
-
-def _e0s(call: Call) -> None:
-    from lora.steps.e0s import E0sSettings, e0s
-
-    config = call.sweep.config.e0s
-    own = (config.method, config.isolated_file, config.max_error, config.stop)
-    settings = E0sSettings(*own, call.keys)
-    e0s(call.sweep.layout.split("train"), call.base, call.receipt.path, settings, call.run)
-
-
 def _train(call: Call) -> None:
     from lora.steps.train import TrainFiles, train_pack
     from lora.tracking.live import Live
@@ -164,9 +58,10 @@ def _train(call: Call) -> None:
     rung = part.rung if part else 0
     there = [x for x in pack.points if not x.polished or sweep.is_sound(sweep.points[x.cut_from])]
     points = {layout.training(x.name, rung): x.settings for x in there if x.settings}
-    replayed = layout.replayed if pack.replays else None
     files = TrainFiles(
-        layout.split("train"), layout.split("valid"), layout.receipt("e0s"), replayed
+        *(layout.split("train"), layout.split("valid"), layout.receipt("e0s")),
+        replay=layout.replayed if pack.protocol.replay else None,
+        keep=layout.kept if pack.protocol.keep else None,
     )
     last = bool(call.given.attempt) and call.given.attempt >= sweep.tries
     limits = Limits(call.given.minutes or None, last, part)
@@ -329,11 +224,12 @@ def _track(call: Call) -> None:
 
 
 STEPS = {
-    "foundation": _foundation,
-    "split": _split,
-    "replay": _replay,
-    "audit": _audit,
-    "e0s": _e0s,
+    "foundation": data_jobs.run_foundation,
+    "split": data_jobs.run_split,
+    "replay": data_jobs.run_replay,
+    "audit": data_jobs.run_audit,
+    "e0s": data_jobs.run_e0s,
+    "keep": data_jobs.run_keep,
     "train": _train,
     "probe": _probe,
     "rung": _rung,

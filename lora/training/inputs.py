@@ -21,12 +21,14 @@ class TrainFiles:
         valid: Validation set of a split; free atoms in it are left out.
         e0s: e0s.json.
         replay: Labelled structures of the foundation model's own kind, where points replay.
+        keep: Structures made around the training set, labelled, where points keep.
     """
 
     train: str | Path
     valid: str | Path
     e0s: str | Path
     replay: str | Path | None = None
+    keep: str | Path | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
-from torch import nn
 
 from lora.catalogue.columns import SYSTEM
 from lora.catalogue.endings import Ending
@@ -29,11 +28,11 @@ from lora.files.provenance import facts
 from lora.files.sealed import digest, read_json
 from lora.mace.conditions import say_conditions
 from lora.mace.device import check_device
-from lora.mace.elements import get_e0s, set_e0s, trim_elements
+from lora.mace.elements import with_e0s
 from lora.mace.fast.convolution import message_width
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
-from lora.mace.heads import mark_replay, two_heads
+from lora.mace.heads import two_heads
 from lora.mace.kernels import to_kernel
 from lora.mace.modules import count_parameters
 from lora.training import parts
@@ -46,6 +45,7 @@ from lora.training.inputs import Inputs
 from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
 from lora.training.progress import Progress
+from lora.training.reminders import Reminders
 from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
 from lora.training.setup import common, nested, padded
 from lora.training.starts import starts_of
@@ -101,11 +101,7 @@ class Session:
         self.base_digest = fingerprint(self.base)
         for line in say_conditions(self.base, self.seen):
             log.warning(line)
-        self.replayed: Sequence[Atoms] = []
-        if s.replay:
-            if not files.replay:
-                raise UserError("replay: true needs structures to replay; set replay.file")
-            self.replayed = mark_replay(load_structures(files.replay), s.replay_weight)
+        self.reminders = Reminders.of(s, files)
         self._set_keys()
         return self
 
@@ -219,9 +215,8 @@ class Session:
 
     def _set_keys(self) -> None:
         """Make digests of what each training is of: settings, foundation model, data."""
-        files, s = self.inputs.files, self.shared
-        replay = [files.replay] if s.replay and files.replay else []
-        self.data_digest = digest(files.train, files.valid, files.e0s, *replay)
+        files = self.inputs.files
+        self.data_digest = digest(files.train, files.valid, files.e0s, *self.reminders.files)
         rank = padded(self.settings)
         digests = " ".join([self.base_digest, self.data_digest])
         cut = self.inputs.part.cut
@@ -253,13 +248,15 @@ class Session:
         """Make the model with its new E0s on the data's elements, its graphs, and their `Fit`."""
         s = self.shared
         self.full = two_heads(self.base) if s.replay else self.base
-        self.model = _trimmed(self.full, joined(self.seen, self.replayed), self.inputs.files.e0s)
+        everything = joined(self.seen, self.reminders.every)
+        e0s = read_json(self.inputs.files.e0s)["E0s"]
+        self.model = with_e0s(self.full, elements_of(everything), e0s)
         if s.enable_cueq:
             self.model = to_kernel(self.model, "cueq", device)
         self.model.to(device)
         before = count_parameters(self.model)[1]
         share = nested(self.train, s.train_fraction, s.seed)
-        train = graphs(joined(share, self.replayed), self.model)
+        train = graphs(joined(share, self.reminders.every), self.model)
         valid = graphs(self.valid, self.model)
         cuts = [self.inputs.part.cut.get(x) for x in self.folders]
         starts = starts_of(self.settings, cuts, self.base, train) if start else []
@@ -276,7 +273,8 @@ class Session:
             "parameters": counted,
             "n_train": len(share),
             "n_valid": len(self.valid),
-            "n_replay": len(self.replayed),
+            "n_replay": len(self.reminders.replayed),
+            "n_keep": len(self.reminders.kept),
         }
 
     def _each_step(self) -> None:
@@ -338,11 +336,3 @@ def _digest(text: str) -> str:
 def _without_atoms(path: str | Path) -> Sequence[Atoms]:
     """Return the structures of a set, without its free atoms."""
     return only(load_structures(path), lambda atoms: not is_isolated_atom(atoms))
-
-
-def _trimmed(base: nn.Module, structures: Sequence[Atoms], e0s_file: str | Path) -> nn.Module:
-    """Return a copy of a model for the elements of some structures, with the new E0s (eV)."""
-    model = trim_elements(base, elements_of(structures))
-    e0s = read_json(e0s_file)["E0s"]
-    set_e0s(model, {x: energy for x, energy in e0s.items() if x in get_e0s(model)})
-    return model

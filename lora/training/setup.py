@@ -26,6 +26,8 @@ ALIKE: tuple[str, ...] = (
     "method",
     "replay",
     "replay_weight",
+    "keep",
+    "keep_weight",
     "train_fraction",
     "default_dtype",
     "device",

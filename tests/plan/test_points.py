@@ -46,6 +46,13 @@ def test_names_say_what_a_point_is(tmp_path: Path) -> None:
         "full_replay_f0.25_s3",
         "full_replay_s3",
     ]
+    kept = {"grid": {"rank": [4], "keep": [False, True], "train_fraction": [0.25, 1]}}
+    assert names(tmp_path, **kept, baselines=[]) == [
+        "lora_r4_a1_f0.25_s3",
+        "lora_r4_a1_s3",
+        "lora_r4_a1_keep_f0.25_s3",
+        "lora_r4_a1_keep_s3",
+    ]
 
 
 def test_numbers_keep_their_last_digit(tmp_path: Path) -> None:

@@ -76,25 +76,43 @@ def test_where_all_are_refused_it_is_said() -> None:
     assert lines[0].startswith("No point passes all checks. Of all points, lora_a_s0 has the low")
 
 
+@pytest.mark.parametrize("protocol", ["replay", "keep"])
 @pytest.mark.parametrize(
     ("error", "kept", "little"), [(70.0, 450.0, True), (70.0, 200.0, False), (55.0, 450.0, False)]
 )
-def test_replay_with_lora_is_judged_by_the_sweep(error: float, kept: float, little: bool) -> None:
-    table = seeds_of({"lora_r4": (60.0, 0.0), "lora_r4_replay": (error, 0.0)}, 1)
-    values = {"foundation": 100.0, "lora_r4_s0": 500.0, "lora_r4_replay_s0": kept}
+def test_replay_and_keep_with_lora_are_judged_by_the_sweep(
+    error: float, kept: float, little: bool, protocol: str
+) -> None:
+    table = seeds_of({"lora_r4": (60.0, 0.0), f"lora_r4_{protocol}": (error, 0.0)}, 1)
+    values = {"foundation": 100.0, "lora_r4_s0": 500.0, f"lora_r4_{protocol}_s0": kept}
     verdicts = verdicts_of({point: {"forgetting": value} for point, value in values.items()})
     errors = comparison.Errors(table, METRIC)
-    (line,) = rivals.replay_and_lora(errors, choose(table, METRIC, verdicts))
-    assert line.startswith("Replay with LoRA, lora_r4_replay against lora_r4: test force RMSE")
+    (line,) = rivals.protocols_and_lora(errors, choose(table, METRIC, verdicts))
+    title = f"{protocol.capitalize()} with LoRA, lora_r4_{protocol} against lora_r4: test force"
+    assert line.startswith(title)
     assert f"forgetting {kept / 100:.1f} against 5.0 times" in line
     assert ("it does not pay here" in line) == little
-    (line,) = rivals.replay_and_lora(errors, choose(table, METRIC, {}))
+    (line,) = rivals.protocols_and_lora(errors, choose(table, METRIC, {}))
     assert line.endswith("forgetting was not measured (it needs checks.holdout_file).")
     alone = seeds_of({"lora_r4": (60.0, 0.0)}, 1)
     assert (
-        rivals.replay_and_lora(comparison.Errors(alone, METRIC), choose(alone, METRIC, verdicts))
+        rivals.protocols_and_lora(comparison.Errors(alone, METRIC), choose(alone, METRIC, verdicts))
         == []
     )
+
+
+def test_each_protocol_of_a_sweep_has_a_sentence() -> None:
+    marks = ("", "_replay", "_keep", "_replay_keep")
+    table = seeds_of({f"lora_r4{x}": (60.0 + i, 0.0) for i, x in enumerate(marks)}, 1)
+    values = {f"lora_r4{x}_s0": {"forgetting": 500.0 - i} for i, x in enumerate(marks)}
+    verdicts = verdicts_of(values | {"foundation": {"forgetting": 100.0}})
+    lines = rivals.protocols_and_lora(
+        comparison.Errors(table, METRIC), choose(table, METRIC, verdicts)
+    )
+    assert [x.partition(" with LoRA, ")[0] for x in lines] == ["Replay", "Keep", "Replay and keep"]
+    without = table[table["group"] != "lora_r4"]  # nothing to compare with
+    errors = comparison.Errors(without, METRIC)
+    assert rivals.protocols_and_lora(errors, choose(without, METRIC, verdicts)) == []
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,16 @@ def test_every_column_of_the_catalogue_is_there_but_errors_that_nobody_has(sweep
 
 def test_names_come_from_the_plan(tmp_path: Path) -> None:
     grid = {"rank": [2, 4], "alpha": [8], "seed": [3, 12], "train_fraction": [0.5, 1]}
-    grid["replay"] = [False, True]
+    grid |= {"replay": [False, True], "keep": [False, True]}
     replay = {"file": "replay.xyz"}
     made = make_sweep(tmp_path, grid=grid, replay=replay, rank_curve=True)
     write_results(made, {name: 60.0 + i for i, name in enumerate(made.points)})
     names = table_of(made).drop_duplicates("point").set_index("point")[NAMES]
     assert names.loc["lora_r4_a8_replay_f0.5_s12"].tolist() == [
         *("lora_r4_a8_replay_f0.5", "lora_r4_a8_f0.5", "lora_r4_a8_replay")
+    ]
+    assert names.loc["lora_r4_a8_replay_keep_s3"].tolist() == [
+        *("lora_r4_a8_replay_keep", "lora_r4_a8", "lora_r4_a8_replay_keep")
     ]
     assert names.loc["lora_r4_a8_s3_cut2"].tolist() == ["lora_r4_a8_cut2"] * 3
     assert names.loc["full_f0.5_s3"].tolist() == ["full_f0.5", "full_f0.5", "full"]

@@ -49,8 +49,9 @@ def test_jobs_load_the_kept_foundation_model_and_never_the_network(
         tmp_path,
         foundation={"model": "small"},
         split={"valid_fraction": 0.25, "test_fraction": 0.25},
-        grid={"rank": [1, 2], "alpha": [1], "replay": [True]},
+        grid={"rank": [1, 2], "alpha": [1], "replay": [True], "keep": [True]},
         replay={"file": str(tmp_path / "like.xyz"), "labels": "foundation"},
+        keep={"num_samples": 4},
         rank_curve=True,
         checks={"quick": ["gradients"], "standard": [], "thorough": []},
         train={"max_num_epochs": 1},
@@ -80,4 +81,4 @@ def test_jobs_load_the_kept_foundation_model_and_never_the_network(
         elif job.step in ("split", "choose"):
             run(job.step, sweep.layout.plan, job.name, Given())
     computing = {x.step for x in sweep.jobs.values() if x.computes} - {"foundation", "thorough"}
-    assert {"audit", "e0s", "train"} < set(done) == computing
+    assert {"audit", "e0s", "keep", "train"} < set(done) == computing

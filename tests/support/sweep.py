@@ -22,7 +22,7 @@ CLONE = ("Snakefile", "rules", "workflow", "lora", "snakemake_logger_plugin_mace
 CLONE += ("envs", "profiles", "config")
 # two threads of one job wait for each other where other tests run: ten times slower
 CORES = ["--cores", "2", "--set-threads"]
-CORES += [f"{rule}=1" for rule in ("audit", "e0s", "replay", "thorough")]
+CORES += [f"{rule}=1" for rule in ("audit", "e0s", "keep", "replay", "thorough")]
 
 
 def unwrapped(text: str) -> str:

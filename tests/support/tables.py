@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lora.catalogue.columns import ROWS
+from lora.plan.points import Protocol
 from lora.selection.choose import Verdicts
 from lora.selection.verdict import judge
 
@@ -16,7 +17,7 @@ def seeds_of(groups: Mapping[str, tuple[float, float]], n: int) -> pd.DataFrame:
     """Return a table of n seeds a group on two sets.
 
     Args:
-        groups: {group: (mean, spread) of the force RMSE}; _replay and _f0.5 mean what they say,
+        groups: {group: (mean, spread) of the force RMSE}; _replay, _keep, _f0.5 mean what they say,
             and what comes first is the kind.
         n: The number of seeds; the foundation model has none.
     """
@@ -28,8 +29,9 @@ def seeds_of(groups: Mapping[str, tuple[float, float]], n: int) -> pd.DataFrame:
             row |= {"point": f"{group}_s{i}", "group": group, "ended_by": "patience"}
             if kind == "foundation":
                 row |= {"point": group, "ended_by": None}
-            row["method"] = f"{kind}_replay" if "replay" in marks else kind
-            row["plain"] = group.replace("_replay", "")
+            protocol = Protocol("replay" in marks, "keep" in marks)
+            row["method"] = f"{kind}{protocol.mark}"
+            row["plain"] = group.replace(protocol.mark, "")
             row["family"] = group.replace("_f0.5", "")
             row |= {"rank": 4, "alpha": 8.0, "trainable_parameters": 10, "seed": i}
             row["reason"] = None

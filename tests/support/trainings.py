@@ -97,5 +97,5 @@ def stopped(run: Callable[[], object]) -> int:
 
 
 def with_files(inputs: dict, **changed: Path) -> dict:
-    """The inputs of a training with other files: train, valid, e0s or replay."""
+    """The inputs of a training with other files: train, valid, e0s, replay or keep."""
     return inputs | {"files": replace(inputs["files"], **changed)}
