@@ -5,80 +5,26 @@ reads and writes, by the paths of the layout.  The functions that it calls know 
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora.data.labels import Keys
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
 from lora.plan.bundles import bundles_of
-from lora.plan.commands import Base, Limits, Part, Run
+from lora.plan.commands import Base, Limits, Part
 from lora.plan.freshness import Files, Why, stamp
-from lora.plan.job import FOUNDATION_ROLE, Job, key_of
+from lora.plan.job import FOUNDATION_ROLE, key_of
 from lora.plan.layout import BY_PACK
 from lora.plan.packs import Pack
 from lora.plan.sweep import Sweep
-from lora.steps.models import at_hand, drop_models, write_models
+from lora.selection.results import with_model
+from lora.steps.call import Call, Given
+from lora.steps.models import drop_models, write_models
 
 if TYPE_CHECKING:
     from lora.steps.check import CheckFiles
 
-
-@dataclass(frozen=True)
-class Given:
-    """What snakemake gives a job beside its name.
-
-    threads: CPU threads, None for torch's choice
-    minutes: after which a training stops with a checkpoint, None for no limit
-    attempt: which try it is, from 1; 0 by hand
-    """
-
-    threads: int | None = None
-    minutes: float | None = None
-    attempt: int = 0
-
-
-@dataclass(frozen=True)
-class Call:
-    """One job with all that its step needs."""
-
-    sweep: Sweep
-    job: Job
-    given: Given
-    receipt: Receipt
-
-    @property
-    def run(self) -> Run:
-        """Return threads and receipt."""
-        return Run(self.given.threads, self.receipt)
-
-    @property
-    def base(self) -> Base:
-        """Return the foundation model, as the step `foundation` has kept it."""
-        foundation = self.sweep.config.foundation
-        return Base(self.sweep.layout.foundation_model, foundation.head, foundation.model)
-
-    @property
-    def points(self) -> list[str]:
-        """Return the points of the job's bundle, without those whose training failed."""
-        return self.sweep.sound(self.job.name)
-
-    def at_hand(self, points: Sequence[str]) -> None:
-        """Merge again those of some points whose models were not kept."""
-        at_hand(self.sweep, self.base, points, self.given.threads)
-
-    @property
-    def chosen(self) -> list[str]:
-        """Return the chosen point, once there is one."""
-        choice = self.sweep.layout.receipt("choose")
-        return [read_json(choice)["point"]] if choice.is_file() else []
-
-    @property
-    def keys(self) -> Keys:
-        """Return what the user's files call their labels."""
-        return Keys.of(self.sweep.config.data.model_dump())
+__all__ = ["Call", "Given", "run"]
 
 
 def run(step: str, plan: str | Path, name: str, given: Given) -> None:
@@ -305,6 +251,24 @@ def _choose(call: Call) -> None:
     call.at_hand(call.chosen)  # where no long check has asked for it
 
 
+def _trust(call: Call) -> None:
+    from lora.steps.trust import TrustFiles, trust
+
+    layout, settings, (point,) = call.sweep.layout, call.job.settings, call.chosen
+    call.at_hand([point])
+    members = with_model(call.sweep, call.job.key, settings["committee"])
+    files = TrustFiles(
+        layout.model(point),
+        layout.parity(point),
+        train=layout.split("train"),
+        valid=layout.split("valid"),
+        test=layout.split("test"),
+        out=layout.calibration(point),
+        committee=[layout.parity(x) for x in members],
+    )
+    trust(point, files, settings["coverage"], settings["batch_size"], call.run)
+
+
 def _report(call: Call) -> None:
     from lora.steps.report import report
 
@@ -344,6 +308,7 @@ STEPS = {
     "shortlist": _shortlist,
     "thorough": _thorough,
     "choose": _choose,
+    "trust": _trust,
     "report": _report,
     "export": _export,
     "track": _track,
