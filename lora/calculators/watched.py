@@ -12,7 +12,7 @@ from ase.md.md import MolecularDynamics
 from lora.calculators.bounds import Bounds
 from lora.errors import UserError
 from lora.files.sealed import check_file
-from lora.mace.door import upstream
+from lora.mace.calculator import mace_calculator
 
 log = logging.getLogger(__name__)
 BOUND, LARGEST = "forces_bound", "largest_force_bound"
@@ -36,7 +36,6 @@ class Watched(Calculator):
         calibration: str | Path,
         device: str = "cpu",
         default_dtype: str = "",
-        **kwargs: Any,
     ) -> None:
         """Load a model that was exported.
 
@@ -45,7 +44,6 @@ class Watched(Calculator):
             calibration: The .trust.json beside it.
             device: The device: cpu or cuda.
             default_dtype: float32 or float64; "" means that of the model.
-            **kwargs: What else MACE's calculator takes.
 
         Raises:
             UserError: A file is missing or damaged, or the calibration is of another model.
@@ -54,9 +52,8 @@ class Watched(Calculator):
         if not Path(model).is_file():
             raise UserError(f"{model}: no such file; give the .model file of an export")
         check_file(model)
-        mace = upstream("mace.calculators").MACECalculator
-        self.mace = mace(str(model), device=device, default_dtype=default_dtype, **kwargs)
-        self.bounds = Bounds(self.mace.models[0], calibration)
+        self.mace, inside = mace_calculator(model, device, default_dtype)
+        self.bounds = Bounds(inside, calibration)
         self.implemented_properties = [*self.mace.implemented_properties]
 
     def calculate(
