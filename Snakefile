@@ -1,7 +1,7 @@
 # From one labelled dataset and one MACE foundation model to the best LoRA-fine-tuned potential.
 #
 #     foundation, split -> audit -> e0s -> train (every point of the grid) -> merge -> evaluate,
-#           check -> choose -> report, export, track
+#           check -> choose -> trust -> report, export, track
 #
 # Settings: config/config.yaml; their reference: config/README.md; the plan: lora/plan.
 

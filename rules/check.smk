@@ -69,3 +69,21 @@ rule choose:
         plan=PLAN,
     shell:
         "mace-lora choose {params.plan:q} 2> {log:q}"
+
+
+rule trust:
+    # bounds of the chosen model's force errors, and whether they hold on the test sets
+    input:
+        mark("trust"),
+        needs("trust"),
+    output:
+        LAYOUT.receipt("trust"),
+    log:
+        LAYOUT.log("trust"),
+    conda:
+        ENV
+    threads: 1
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora trust {params.plan:q} --threads {threads} 2> {log:q}"

@@ -85,6 +85,30 @@ rule audit_page:
         "mace-lora report {params.plan:q} audit_page 2> {log:q}"
 
 
+rule trust_page:
+    # how well the bounds of force errors hold
+    input:
+        mark("report", "trust_page"),
+        needs("report", "trust_page"),
+    output:
+        LAYOUT.receipt("report", "trust_page"),
+        report(
+            LAYOUT.report("trust.html"),
+            caption="../workflow/report/trust.rst",
+            category="Errors",
+            labels={"what": "do the bounds of force errors hold?"},
+        ),
+    log:
+        LAYOUT.log("report", "trust_page"),
+    localrule: True
+    conda:
+        ENV
+    params:
+        plan=PLAN,
+    shell:
+        "mace-lora report {params.plan:q} trust_page 2> {log:q}"
+
+
 rule tables:
     # what it cost, the new E0s, the split
     input:

@@ -34,7 +34,7 @@ JOBS: tuple[str, ...] = (
     "evaluate",
     "check",
 )
-JOBS += ("shortlist", "thorough", "choose", "report", "export", "track")
+JOBS += ("shortlist", "thorough", "choose", "trust", "report", "export", "track")
 PLAN = "plan.json"
 RESULTS = Config.model_fields["results"].default
 FOLDER = f"results folder of the sweep (default {RESULTS})"

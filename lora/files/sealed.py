@@ -24,7 +24,7 @@ STAMPED = SEAL | {"stamp", "stamp_digest"}
 # JSON files that hold the digests of files beside them
 SEALED = (
     *("foundation.json", "split.json", "replay.json", "train.json", "merge.json"),
-    *("keep.json", "adapter.json", "card.json"),
+    *("keep.json", "adapter.json", "card.json", "trust.json"),
 )
 # functions that know which receipt belongs to a file; `lora.plan.layout` adds its own, because
 # this room lies below the plan and knows no results folder

@@ -27,6 +27,7 @@ from lora.plan.values import (
     integer,
     matching,
     name_or,
+    number,
     one_of,
     tuple_of,
 )
@@ -126,6 +127,16 @@ class Select(Section):
     )
 
 
+class Trust(Section):
+    """Bounds of the chosen model's force errors, calibrated on the validation set."""
+
+    coverage: Annotated[float, As(number(Bounds(ge=0.5, le=0.99)))] = Field(
+        default=0.9,
+        description="The share of force components, and of structures by their largest force "
+        "error, that the bounds are made to hold for.",
+    )
+
+
 class Tracking(Section):
     """The MLflow store that the runs of the sweep are written to."""
 
@@ -209,6 +220,7 @@ class Config(Section):
     keep: Keep = Field(default_factory=Keep)
     checks: Checks = Field(default_factory=Checks)
     select: Select = Field(default_factory=Select)
+    trust: Trust = Field(default_factory=Trust)
     tracking: Tracking = Field(default_factory=Tracking)
     export: Export = Field(default_factory=Export)
     keep_models: Annotated[str, As(one_of(("auto", "all", "finalists")))] = Field(

@@ -57,7 +57,7 @@ class _Maker(DataJobs):
         cuts = (x for x in self.points.values() if x.cut_from and not x.polished)
         yield from (self.truncate(point) for point in cuts)
         yield from (x for name in self.bundles for x in self.judging(name))
-        yield from (self.shortlist(), self.thorough(), self.choose())
+        yield from (self.shortlist(), self.thorough(), self.choose(), self.trust())
         yield from self.pages()
         yield from (self.export(), self.card(), self.track())
 
@@ -227,6 +227,16 @@ class _Maker(DataJobs):
         needs = (*self.trained, *self.every("evaluate", "check"), *long)
         return self.job("choose", settings=self.judged(), needs=needs)
 
+    def trust(self) -> Job:
+        """Return the job that calibrates bounds of the chosen model's force errors."""
+        settings = {
+            "coverage": self.config.trust.coverage,
+            "batch_size": self.of_all("valid_batch_size"),
+            "committee": [x.name for x in self.committee],
+        }
+        needs = ("split", *self.trained, *self.every("evaluate"), "choose")
+        return self.job("trust", settings=settings, needs=needs)
+
     def pages(self) -> Iterator[Job]:
         """Yield the jobs of the report, a page each."""
         points = {"points": list(self.points)}
@@ -235,10 +245,11 @@ class _Maker(DataJobs):
             yield self.page("committee", settings, (*self.trained, *self.every("evaluate")))
         committee = [key_of("report", "committee")] if self.committee else []
         decided = (*self.trained, *self.every("evaluate", "check"), "choose", *committee)
-        needs = ("split", "audit", "e0s", *decided)
+        needs = ("split", "audit", "e0s", *decided, "trust")
         exports = {"exports": bool(self.config.export.engines)}
         yield self.page("summary", self.judged() | self.terms() | exports, needs)
         yield self.page("audit_page", {}, ("audit",))
+        yield self.page("trust_page", {}, ("trust",))
         yield self.page("tables", points, ("choose", "split", "e0s"))
         drawn = (*self.trained, *self.every("evaluate"), "choose")
         yield self.page("figures", points, drawn)
@@ -266,7 +277,7 @@ class _Maker(DataJobs):
         named = dict.fromkeys(entry for x in rows for entry in (x.driver, x.writer))
         code = ("lora.steps.export", *named)
         parts = {"settings": settings, "code": code, "files": self.base_file()}
-        return self.job("export", **parts, needs=("choose", "split", "audit", "e0s"))
+        return self.job("export", **parts, needs=("choose", "trust", "split", "audit", "e0s"))
 
     def card(self) -> Job:
         """Return the job of the page on the exported model."""

@@ -22,6 +22,7 @@ RECEIPTS = {
     "shortlist": "check/shortlist.json",
     "thorough": "check/thorough/receipt.json",
     "choose": "report/best.json",
+    "trust": "trust/trust.json",
     "export": "export/export.json",
     "track": "track/runs.json",
 }
@@ -147,6 +148,10 @@ class Layout:
     def checks(self, point: str) -> Path:
         """Return what the checks found of a point."""
         return self._at("check", f"{point}.json")
+
+    def calibration(self, point: str) -> Path:
+        """Return the calibrated bounds of the force errors of a point."""
+        return self._at("trust", f"{point}.json")
 
     def export(self, point: str) -> Path:
         """Return the folder of a point's files for simulation engines."""

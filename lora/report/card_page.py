@@ -7,12 +7,21 @@ import pandas as pd
 
 from lora.catalogue.columns import BY_KEY, ENERGY, FORCE
 from lora.catalogue.engines import BY_NAME
+from lora.data.calibration import Trial
 from lora.files.sealed import read_json, write_text
 from lora.plan.sweep import Sweep
 from lora.report.page import listing, page, paragraph, rows_of
+from lora.report.trust_page import sentence
 
 PRECISION = {"float32": "single", "float64": "double"}
 UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "drift": "meV/atom/ps"}
+
+WATCHED = """\
+from lora.calculators.watched import Watched
+
+atoms.calc = Watched("{model}", "{trust}")
+atoms.get_forces()
+print(atoms.calc.results["forces_bound"])  # of each component of the force on each atom, eV/Å"""
 
 
 def write(sweep: Sweep) -> list[Path]:
@@ -39,10 +48,21 @@ def write(sweep: Sweep) -> list[Path]:
         for engine in file["engines"]:
             code = BY_NAME[engine].snippet.format(path=folder / name, **values)
             parts.append(listing(engine, code))
+    if "trust" in card:
+        trust, model = card["trust"], _model_of(card)
+        parts.append(paragraph(sentence(Trial.from_dict(trust))))
+        files = {"model": folder / model, "trust": folder / trust["file"]}
+        parts += [listing("with bounds of force errors", WATCHED.format(**files))] if model else []
     parts.append(paragraph(f"To cite: {'; '.join(card['cite'])}.", note=True))
     path = sweep.layout.report("card.html")
     write_text(path, page("The chosen model, exported", *parts))
     return [path]
+
+
+def _model_of(card: dict[str, Any]) -> str:
+    """Return the file that ASE opens; "" where there is none."""
+    files = card["files"].items()
+    return next((name for name, file in files if "ase" in file["engines"]), "")
 
 
 def card_rows(card: dict[str, Any]) -> pd.DataFrame:

@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lora.catalogue.columns import VALID
-from lora.catalogue.endings import NO_MODEL
+from lora.data.spread import components
 from lora.files.sealed import write_sealed
 from lora.plan.sweep import Sweep
 from lora.report.style import COLOURS, legend, panels, plain, save, shown
-from lora.selection.results import intact, read_trained
+from lora.selection.results import intact, with_model
 
 ENOUGH = 0.5  # rank correlation that has to be exceeded, to be called an uncertainty
 RESAMPLED = 200  # bootstrap samples of structures
@@ -44,9 +44,7 @@ def write(sweep: Sweep) -> list[Path]:
 
 def sound(sweep: Sweep) -> list[str]:
     """Return the members of the committee: the points of its job that have a model."""
-    trained = read_trained(sweep, JOB)
-    members: list[str] = sweep.jobs[JOB].settings["points"]
-    return [x for x in members if x in trained and trained[x]["ended_by"] not in NO_MODEL]
+    return with_model(sweep, JOB, sweep.jobs[JOB].settings["points"])
 
 
 NONE = pd.DataFrame(columns=["test_set", "structure", "quantity", "atom", "spread", "error"])
@@ -64,11 +62,8 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     Returns:
         A row an atom (force, eV/Å) and a row a structure (energy, eV/atom).
     """
-    tables = [pd.read_parquet(intact(path)) for path in paths]
-    first = tables[0][tables[0]["quantity"] != "stress"].copy()
-    predicted = np.stack([t.loc[t["quantity"] != "stress", "predicted"] for t in tables])  # [K, n]
-    first["error"] = (predicted.mean(axis=0) - first["reference"]) ** 2
-    first["spread"] = predicted.var(axis=0, ddof=1)
+    first = components([pd.read_parquet(intact(path)) for path in paths])
+    first["error"], first["spread"] = first["difference"] ** 2, first["variance"]
     first = first.dropna(subset="reference")
     rows = first.groupby(["test_set", "structure", "quantity"], sort=False).cumcount()
     first["atom"] = np.where(first["quantity"] == "force", rows // 3, 0)

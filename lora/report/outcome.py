@@ -114,6 +114,14 @@ def _choose(found: Content) -> str:
     return str(found["point"])
 
 
+def _trust(found: Content) -> str:
+    if not found["sources"]:
+        return ""
+    sets = found["sources"]["features"]["sets"].items()
+    shares = [f"{100 * x['components']['value']:.0f} % on {name}" for name, x in sets]
+    return f"bounds hold for {', '.join(shares)}" if shares else "bounds, on no test set"
+
+
 def _export(found: Content) -> str:
     passed = [row["engine"] for row in found["verified"] if row["verdict"] == "passed"]
     return f"the same in {', '.join(passed)}" if passed else ""
@@ -138,6 +146,7 @@ _OUTCOMES: dict[str, Callable[[Content], str]] = {
     "rung": _rung,
     "shortlist": _shortlist,
     "choose": _choose,
+    "trust": _trust,
     "export": _export,
     "track": _track,
 }

@@ -18,6 +18,7 @@ from lora.report.page import page, paragraph, rows_of
 from lora.report.planes import other_kinds
 from lora.report.race_page import sentences as about_race
 from lora.report.rivals import forgetting, protocols_and_lora
+from lora.report.trust_page import sentences as about_trust
 from lora.report.words import Words
 from lora.selection.choose import Choice, Verdicts, read_choice
 from lora.selection.raced import read_races
@@ -43,8 +44,8 @@ def write(sweep: Sweep) -> list[Path]:
     results = read_results(sweep, "choose")
     errors = Errors.of_sweep(sweep, results, choice.metric)
     said, forgotten = Words.of(errors, choice), _forgetting(errors, choice)
-    rest = _of_the_data(sweep, errors)
-    sentences = said.in_order(forgotten) + rest
+    rest, trust = _of_the_data(sweep, errors), about_trust(read_json(layout.receipt("trust")))
+    sentences = said.in_order(forgotten) + trust + rest
     note = paragraph(NOTE, note=True)
     groups = groups_table(errors, choice.reasons)
     chosen = errors.group_of[choice.point]
@@ -53,7 +54,7 @@ def write(sweep: Sweep) -> list[Path]:
         model=said.model,
         rivals=said.rivals,
         forgotten=forgotten,
-        mind=[*said.diverged, *to_mind(errors, chosen, tuned)],
+        mind=[*said.diverged, *to_mind(errors, chosen, tuned), *trust],
         to_do=[*said.failed, *to_do(errors, chosen, said.improving)],
         rest=rest,
     )

@@ -1,5 +1,6 @@
 """Read what the steps of a sweep found of each point, from the receipts of their jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,21 @@ def read_trained(sweep: Sweep, job: str) -> Found:
             why = rungs[rung][point.kind]["stopped"][point.group]
             trained[name] |= {"ended_by": Ending.STOPPED, "reason": why}
     return trained
+
+
+def with_model(sweep: Sweep, job: str, points: Sequence[str]) -> list[str]:
+    """Return those of some points that have a model: whose training neither failed nor stopped.
+
+    Args:
+        sweep: The sweep.
+        job: The key of a job that needs their trainings.
+        points: Their names.
+
+    Raises:
+        UserError: A receipt is missing or damaged.
+    """
+    trained = read_trained(sweep, job)
+    return [x for x in points if x in trained and trained[x]["ended_by"] not in NO_MODEL]
 
 
 def read_receipts(sweep: Sweep, job: str, step: str) -> Found:

@@ -66,7 +66,7 @@ def evaluate(
     """
     set_threads(run.threads)
     check_device(device)
-    sets = _read_sets(valid_file, test_file)
+    sets = read_sets(valid_file, test_file)
     everything = [atoms for members in sets.values() for atoms in members]
     made: dict[tuple[Any, ...], dict[str, Sequence[Any]]] = {}  # graphs by what they depend on
     results = []
@@ -96,8 +96,16 @@ def evaluate(
     return results
 
 
-def _read_sets(valid_file: str | Path, test_file: str | Path) -> Sets:
-    """Return the structures of each set by its name, free atoms left out."""
+def read_sets(valid_file: str | Path, test_file: str | Path) -> Sets:
+    """Return the structures of each set by its name, free atoms left out.
+
+    Args:
+        valid_file: valid.xyz of the split.
+        test_file: test.xyz of the split.
+
+    Raises:
+        UserError: They are not those of a split.
+    """
     tests, members = load_structures(test_file), dict[str, list[int]]()
     for i, atoms in enumerate(tests):
         if "test_set" not in atoms.info:

@@ -14,6 +14,7 @@ from ase import Atoms
 from rich.console import Console
 
 from lora.catalogue.engines import NAMES, ROWS
+from lora.data.calibration import TRUST, Calibration
 from lora.data.structures import load_structures
 from lora.errors import UserError
 from lora.export.card import Licences, make_card, untuned
@@ -112,9 +113,10 @@ def export(
 
     folder = Path(settings.out) if settings.out else _folder(found)
     files, unwritten = write(model, folder, found.point, names)
+    bounds = _bounds(card, found, folder)
     card["files"] = {
         path.name: {"engines": [n for n in files if files[n] == path], "sha256": sha256(path)}
-        for path in dict.fromkeys(files.values())
+        for path in (*dict.fromkeys(files.values()), *bounds)
     }
     write_sealed(folder / "card.json", card, [folder / name for name in card["files"]])
     log.info("%s: %s", folder, ", ".join(card["files"]))
@@ -163,6 +165,23 @@ def _card(
     for warning in card["warnings"]:
         log.warning("%s: %s", source.point, warning)
     return card
+
+
+def _bounds(card: dict[str, Any], source: Source, folder: Path) -> list[Path]:
+    """Write the calibrated bounds of the model's force errors, where it has some, and card them."""
+    made = source.layout.calibration(source.point) if source.layout else None
+    path = folder / f"{source.point}{TRUST}"
+    if made is None or not made.is_file():
+        path.unlink(missing_ok=True)  # of an earlier export
+        return []
+    calibration = Calibration.read(made)
+    if calibration.fingerprint != card["fingerprint"]:
+        path.unlink(missing_ok=True)
+        card["warnings"].append("its bounds of force errors are of another training, and left out")
+        return []
+    calibration.write(path)
+    card["trust"] = {"file": path.name, **calibration.trial.to_dict()}
+    return [path]
 
 
 def _folder(source: Source) -> Path:

@@ -17,6 +17,7 @@ from lora.plan.job import key_of
 from lora.plan.layout import BY_PACK
 from lora.plan.packs import Pack
 from lora.plan.sweep import Sweep
+from lora.selection.results import with_model
 from lora.steps import data_jobs
 from lora.steps.call import Call, Given
 from lora.steps.models import drop_models, write_models
@@ -200,6 +201,24 @@ def _choose(call: Call) -> None:
     call.at_hand(call.chosen)  # where no long check has asked for it
 
 
+def _trust(call: Call) -> None:
+    from lora.steps.trust import TrustFiles, trust
+
+    layout, settings, (point,) = call.sweep.layout, call.job.settings, call.chosen
+    call.at_hand([point])
+    members = with_model(call.sweep, call.job.key, settings["committee"])
+    files = TrustFiles(
+        layout.model(point),
+        layout.parity(point),
+        train=layout.split("train"),
+        valid=layout.split("valid"),
+        test=layout.split("test"),
+        out=layout.calibration(point),
+        committee=[layout.parity(x) for x in members],
+    )
+    trust(point, files, settings["coverage"], settings["batch_size"], call.run)
+
+
 def _report(call: Call) -> None:
     from lora.steps.report import report
 
@@ -240,6 +259,7 @@ STEPS = {
     "shortlist": _shortlist,
     "thorough": _thorough,
     "choose": _choose,
+    "trust": _trust,
     "report": _report,
     "export": _export,
     "track": _track,

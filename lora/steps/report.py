@@ -18,8 +18,8 @@ def report(sweep: Sweep, page: str, receipt: Receipt) -> None:
 
     Args:
         sweep: The sweep.
-        page: The name: summary, tables, figures, dashboard, committee, rank_curve, data_size or
-            card_page.
+        page: The name: summary, tables, figures, dashboard, committee, rank_curve, data_size,
+            trust_page or card_page.
         receipt: Where to write the names of the files, with their digests.
 
     Raises:

@@ -12,6 +12,9 @@ from ase.build import bulk, fcc111, molecule
 from torch import nn
 
 from lora.catalogue.engines import BY_NAME, DEFAULT, NAMES
+from lora.data.calibration import Calibration, Trial
+from lora.data.conformal import Bound
+from lora.data.rigidity import Rigidity
 from lora.data.structures import write_structures
 from lora.errors import UserError
 from lora.export.card import Licences, make_card, warnings_of
@@ -19,14 +22,17 @@ from lora.export.engines.base import name_of
 from lora.export.engines.lammps import Lammps
 from lora.export.formats import plain, write_format
 from lora.export.verify import BOUNDS, Proof, choose, driver_of, verify
-from lora.files.sealed import Receipt, read_json, write_sealed
+from lora.files.sealed import Receipt, read_json, read_seal, sha256, write_sealed
 from lora.mace.elements import set_e0s
 from lora.mace.foundation import fingerprint
+from lora.mace.graphs import graphs
+from lora.mace.last_layer import features
 from lora.plan.commands import Run
 from lora.plan.config import Config
 from lora.plan.freshness import Files
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
+from lora.report.card_page import WATCHED
 from lora.steps.export import ExportSettings, export, find
 from tests.support import counts
 from tests.support.docs import fenced
@@ -269,6 +275,37 @@ def test_card(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert any("has C, never fine-tuned" in x for x in structures["card"]["warnings"])
 
 
+def test_bounds_of_force_errors_travel_with_the_export(tmp_path: Path) -> None:
+    point, model = "lora_r2_a1_s3", make_model()
+    results = sweep_of(tmp_path, model, "base.model")
+    folder, made = results / "export" / point, Layout(results).calibration(point)
+    calibration = calibrated(model)
+    calibration.write(made)
+    for dtype in ("float64", "float32"):
+        card = export(results, ExportSettings(("ase",), dtype))["card"]
+        assert list(card["files"]) == [f"{point}.model", f"{point}.trust.json"]
+        assert card["trust"] == {"file": f"{point}.trust.json"} | calibration.trial.to_dict()
+        files = folder / f"{point}.model", folder / f"{point}.trust.json"
+        assert card["files"][files[1].name]["sha256"] == sha256(files[1])
+        assert files[1].name in read_seal(folder / "card.json")["files"]
+        atoms = systems()[0]
+        code = WATCHED.format(model=files[0], trust=files[1])  # of the card's page
+        exec(compile(code, "card", "exec"), {"atoms": atoms})
+        assert atoms.calc.results["forces_bound"].shape == (len(atoms),)
+        assert atoms.calc.results["forces_bound"].min() > 0
+    calibrated(make_model(replace(BASE, seed=1))).write(made)  # of another training
+    card = export(results, ExportSettings(("ase",)))["card"]
+    assert list(card["files"]) == [f"{point}.model"] and "trust" not in card
+    assert any("are of another training, and left out" in x for x in card["warnings"])
+    assert not (folder / f"{point}.trust.json").exists()
+
+
+def calibrated(model: nn.Module) -> Calibration:
+    """Bounds of a model's force errors, calibrated on nothing."""
+    rigidity = Rigidity.of(features(model, graphs(systems(), model)))
+    return Calibration("p", fingerprint(model), Trial(Bound(0.9, 2.0, 3.0, 20), {}), rigidity)
+
+
 def test_the_card_says_where_e0s_are_from(tmp_path: Path) -> None:
     results = sweep_of(tmp_path, make_model(), "base.model")
     card = export(results, ExportSettings(("ase",)))["card"]
@@ -396,7 +433,7 @@ def test_every_snippet_of_the_page_on_simulations_runs(
     """From the end of a sweep to MD in each engine."""
     page = "docs/simulation.md"
     snippets = fenced(page, "python")
-    assert len(snippets) == 4
+    assert len(snippets) == 6
     names = set(re.findall(r"results/export/(\S+?)/", (ROOT / page).read_text()))
     assert len(names) == 1
     point = names.pop()
@@ -404,6 +441,7 @@ def test_every_snippet_of_the_page_on_simulations_runs(
     model = plain(merged, None, None)
     for row in (BY_NAME["ase"], BY_NAME["lammps"]):
         write_format(model, folder / f"{point}{row.suffix}", row)
+    calibrated(model).write(folder / f"{point}.trust.json")
     write_structures(tmp_path / "start.xyz", [molecule("CH3OH")])
     monkeypatch.chdir(tmp_path)
     for snippet in snippets:

@@ -117,6 +117,7 @@ CHANGED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "gate": ({"e0s": {"max_error": 100}}, {"e0s"}),
     "near duplicates": ({"split": {"near_duplicate": 0.1}}, {"split"}),
     "engines": ({"export": {"engines": ["ase"]}}, {"audit"}),  # and so the export
+    "coverage": ({"trust": {"coverage": 0.8}}, {"trust"}),
     "experiment": ({"tracking": {"experiment": "other"}}, {"track"}),
 }
 

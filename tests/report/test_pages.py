@@ -17,7 +17,7 @@ from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.steps.choose import choose
 from lora.steps.report import report
-from tests.support.results import E0S, OPEN, make_sweep, write_results
+from tests.support.results import E0S, OPEN, TRUST, make_sweep, trial, write_results
 
 GRID = {"rank": [2, 4], "alpha": [8, 32], "seed": [3, 4], "train_fraction": [0.5, 1]}
 GRID["replay"] = [False, True]
@@ -36,6 +36,7 @@ def figures(*names: str) -> set[str]:
 FILES = {
     "summary": {"choice.html", "sweep.html", "checks.html", "checks.csv", "summary.txt"},
     "audit_page": {"audit.html", "audit.csv"},
+    "trust_page": {"trust.html", "trust.csv"},
     "tables": {f"{x}.{end}" for x in ("cost", "e0s", "split") for end in ("html", "csv")},
     "figures": figures(
         *("heatmap", "methods", "parameters", "forgetting"),
@@ -199,7 +200,8 @@ def test_lines_of_the_learning_curve_join_shares_and_seeds(tmp_path: Path) -> No
 def test_figures_leave_out_what_failed(tmp_path: Path) -> None:
     lost = "lora_r2_a8_s3"
     sweep = make(tmp_path, (lost, "full_s3"))
-    pages = ("committee", "summary", "audit_page", "tables", "figures", "errors_page", "dashboard")
+    pages = ("committee", "summary", "audit_page", "trust_page", "tables", "figures")
+    pages += ("errors_page", "dashboard")
     assert write_all(sweep) == {x: FILES[x] for x in pages}
     for name in FILES["figures"] | FILES["committee"] | FILES["errors_page"] | {"checks.csv"}:
         assert lost not in sweep.layout.report(name).read_text(), name
@@ -215,6 +217,48 @@ def test_a_committee_of_one_is_none(tmp_path: Path) -> None:
     found = read_json(sweep.layout.report("committee.json"))
     assert found["members"] == 1 and found["sets"] == {}
     assert "There is no committee" in sweep.layout.report("summary.txt").read_text()
+
+
+def test_bounds_are_called_an_uncertainty_only_where_they_hold(tmp_path: Path) -> None:
+    sweep = make(tmp_path)
+    write_all(sweep, "committee", "summary", "trust_page")
+    line = (
+        "Bounds of force errors (from the last layer, calibrated on 30 validation structures) are "
+        "an uncertainty on test, where 91.0 % (89.0 to 93.0) of components keep them, but not on "
+        "hot, where 70.0 % (68.0 to 72.0) of components keep them; 90 % nominal."
+    )
+    for name in ("choice.html", "summary.txt", "trust.html"):
+        assert sweep.layout.report(name).read_text().count(line) == 1, name
+    assert line in sweep.layout.report("summary.txt").read_text().splitlines()
+    table = pd.read_csv(sweep.layout.report("trust.csv"))
+    told = table.set_index(["source", "test_set"])["uncertainty"].to_dict()
+    assert told == {
+        ("features", "test"): True,
+        ("features", "hot"): False,
+        ("committee", "test"): False,
+        ("committee", "hot"): False,
+    }
+    assert (table["median_bound_mev_per_a"] == 50).all()
+
+
+NO_BOUNDS: dict[str, tuple[dict, str]] = {
+    "nowhere": (trial(test=0.7), "calibrated on 30 validation structures) are not an uncertainty"),
+    "everywhere": (trial(test=0.9, hot=0.89), "are an uncertainty on test, where 90.0 % (88.0"),
+    "unseen": (trial(), "are not called an uncertainty: no test set has forces"),
+    "none": ({}, "There are no bounds of force errors: 5 structures are too few."),
+}
+
+
+@pytest.mark.parametrize(("found", "words"), NO_BOUNDS.values(), ids=NO_BOUNDS)
+def test_what_is_said_of_bounds(tmp_path: Path, found: dict, words: str) -> None:
+    sweep = make(tmp_path)
+    sources = {"features": found} if found else {}
+    told = {"why": "" if found else "5 structures are too few", "sources": sources}
+    write_sealed(sweep.layout.receipt("trust"), TRUST | told)
+    write_all(sweep, "committee", "summary", "trust_page")
+    for name in ("choice.html", "summary.txt", "trust.html"):
+        text = sweep.layout.report(name).read_text()
+        assert words in text and "but not" not in text, name
 
 
 def test_the_committee_is_of_the_points_of_its_job(tmp_path: Path) -> None:
@@ -324,6 +368,23 @@ def test_the_card_says_how_to_load_a_file_in_every_engine(tmp_path: Path, engine
         "To cite: a paper.",
     ):
         assert words in text, words
+    assert "{" not in text.split("</style>")[1]
+
+
+def test_the_card_says_how_to_load_the_model_with_its_bounds(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path)
+    files = {
+        "p.model": {"engines": ["ase"], "sha256": "5" * 64},
+        "p.trust.json": {"engines": [], "sha256": "6" * 64},
+    }
+    trust = {"trust": {"file": "p.trust.json"} | trial(test=0.91)}
+    exported = {"folder": "somewhere", "card": CARD | trust | {"files": files}, "verified": []}
+    write_sealed(sweep.layout.receipt("export"), exported)
+    sweep.layout.table.parent.mkdir()
+    (path,) = card_page.write(sweep)
+    text = path.read_text()
+    assert "Watched(&#34;somewhere/p.model&#34;, &#34;somewhere/p.trust.json&#34;)" in text
+    assert "are an uncertainty on test" in text and "6" * 64 in text
     assert "{" not in text.split("</style>")[1]
 
 

@@ -14,7 +14,7 @@ TENS = list(range(1, 11))
 
 
 def test_submissions_of_1010_points(tmp_path: Path) -> None:
-    """What follows a training is one job, not three: 278 submissions where there were 544."""
+    """What follows a training is one job, not three: 279 submissions where there were 544."""
     sweep = SlurmSweep(tmp_path / "clone")
     sweep.config["grid"] = {"rank": TENS, "alpha": TENS, "seed": TENS}
     sweep.config |= {"baselines": ["full"], "rank_curve": False, "pack": {"size": 8}}
@@ -28,8 +28,8 @@ def test_submissions_of_1010_points(tmp_path: Path) -> None:
     alone = Counter(re.findall(r"^rule (\w+):", printed, re.MULTILINE))  # those in groups: indented
     for rule in ("all", *(name for name, body in rules if "localrule: True" in body)):
         alone.pop(rule, None)
-    once = dict.fromkeys(("split", "audit", "e0s", "thorough", "export"), 1)
+    once = dict.fromkeys(("split", "audit", "e0s", "thorough", "trust", "export"), 1)
     assert alone == {"train": 140} | once
     groups = re.findall(r"Group job judge .*?\n\n", printed, re.DOTALL)
     assert len(groups) == 133
-    assert alone.total() + len(groups) == 278
+    assert alone.total() + len(groups) == 279

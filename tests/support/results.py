@@ -11,6 +11,8 @@ from ase import Atoms
 
 from lora.catalogue.checks import BY_NAME
 from lora.catalogue.columns import ROWS
+from lora.data.calibration import Trial
+from lora.data.conformal import Bound, Covered, Share
 from lora.data.origin import Origin, set_origin
 from lora.data.structures import write_structures
 from lora.files.sealed import Receipt, write_sealed, write_text
@@ -76,6 +78,7 @@ def write_results(
     for step, content in {"e0s": E0S, "split": SPLIT, "audit": AUDIT}.items():
         write_sealed(sweep.layout.receipt(step), content)
     Receipt(sweep.layout.receipt("thorough")).write({})
+    write_sealed(sweep.layout.receipt("trust"), TRUST)
     for name in SETS:
         write_structures(sweep.layout.split(name), frames(name))
 
@@ -216,6 +219,21 @@ DETAILS: dict[str, dict[str, Any]] = {  # the curves of the checks that have som
 }
 
 
+def trial(**shares: float) -> dict[str, Any]:
+    """Return bounds as the step trust writes them, and {set: the share that they hold for}."""
+    found = {
+        name: Covered(Share(x, x - 0.02, x + 0.02), Share(x, x - 0.06, x + 0.06), 0.05, 20)
+        for name, x in shares.items()
+    }
+    return Trial(Bound(0.9, 2.0, 4.0, 30), found).to_dict()
+
+
+TRUST = {
+    "point": "lora_r2_a8_s3",
+    "coverage": 0.9,
+    "why": "",
+    "sources": {"features": trial(test=0.91, hot=0.7), "committee": trial(test=0.85, hot=0.5)},
+}
 OPEN = "The compositions of the training set determine 1 of 2 E0s"
 E0S = {
     "method": "auto",

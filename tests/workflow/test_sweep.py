@@ -24,7 +24,7 @@ from lora.steps.evaluate import evaluate
 from tests.support.models import make_model
 from tests.support.published import HEADS
 from tests.support.store import Server, all_of
-from tests.support.sweep import Sweep, ran
+from tests.support.sweep import Sweep, ran, unwrapped
 from tests.support.trainings import teacher_data
 
 pytestmark = pytest.mark.slow
@@ -144,6 +144,8 @@ def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
         assert numbers["force"]["rho"] == pytest.approx(rho, abs=1e-3)
         assert numbers["force"]["rho_low"] <= rho <= numbers["force"]["rho_high"]
     assert "Committee of the 2 LoRA points" in sweep.printed
+    words = "There are no bounds of force errors: the validation set has 3 structures with forces"
+    assert words in unwrapped(sweep.printed)
 
 
 def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
