@@ -105,10 +105,9 @@ def run(step: str, plan: str | Path, name: str, given: Given) -> None:
 def _foundation(call: Call) -> None:
     from lora.steps.foundation import foundation
 
-    config = call.sweep.config.foundation
-    kept = call.sweep.layout.foundation_model
-    replay = call.job.settings["replay"]
-    foundation(Base(config.model, config.head), kept, config.licence, call.run, replay)
+    config, kept = call.sweep.config.foundation, call.sweep.layout.foundation_model
+    base = Base(config.model, config.head, under=config.base)
+    foundation(base, kept, config.licence, call.run, call.job.settings["replay"])
 
 
 def _split(call: Call) -> None:
