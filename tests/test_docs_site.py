@@ -23,8 +23,9 @@ from snakemake.cli import get_argument_parser
 
 import lora
 from lora import inject_lora, save_adapter
+from lora.cli.main import main
 from lora.cli.options import read
-from lora.data.structures import write_structures
+from lora.data.structures import load_structures, read_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt
 from lora.mace.kernels import to_kernel
@@ -46,6 +47,7 @@ PAGES = {page: path.relative_to(ROOT).as_posix() for page, path in SITE.items()}
 WITH_PYTHON = {
     "docs/deploy.md": "tests/workflow/test_module.py",
     "docs/library.md": "below",
+    "docs/loop.md": "below",
     "docs/results.md": "tests/tracking/test_model.py",
     "docs/simulation.md": "tests/export/test_export.py",
     "docs/tutorial.md": "below",
@@ -132,6 +134,8 @@ def command(line: str) -> None:
         # imported, a script that has a main does nothing yet
         if words[0] == "python" and "__main__" in (ROOT / words[1]).read_text():
             runpy.run_path(str(ROOT / words[1]), run_name="imported")
+    elif words[0] == "cat":
+        assert all(x.endswith(".xyz") or x == ">" for x in words[1:])
     else:
         assert line in ("source .venv/bin/activate", "export TMPDIR=/scratch/$USER"), line
 
@@ -208,6 +212,38 @@ def test_the_library_as_its_page_has_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert names["atoms"].calc.results["forces_spread"].max() > 0
     assert type(names["model"]) is type(make_model())
     assert names["to_kernel"] is to_kernel
+
+
+@pytest.mark.slow
+def test_the_loop_as_its_page_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the MD to the training set that has grown; of the MD fewer steps."""
+    page = "docs/loop.md"
+    monkeypatch.chdir(tmp_path)
+    write_structures(tmp_path / "start.xyz", [molecule("CH3CHO")])
+    write_structures(tmp_path / "results/data/train.xyz", teacher_data(4, seed=0))
+    for place in ("foundation/foundation", "merge/lora_r8_a32_s1/lora_r8_a32_s1"):
+        path = Path(f"results/{place}.model")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(make_model(), path)
+    for seed in (1, 2, 3):
+        model = make_model()
+        inject_lora(model, rank=2)
+        perturb(model, seed=seed)
+        save_adapter(model, Path(f"results/train/lora_r8_a32_s{seed}/adapter"))
+    (block,) = fenced(page, "python")
+    assert "md.run(4000)" in block
+    run(page, block.replace("interval=40", "interval=5").replace("md.run(4000)", "md.run(120)"))
+    assert len(load_structures("pool.xyz")) == 25
+    labels = "x.info['REF_energy'], x.arrays['REF_forces'] = -1.0, 0.1 * x.positions"
+    code = f"import sys, ase.io\nall = ase.io.read(sys.argv[1], ':')\nfor x in all:\n    {labels}\n"
+    Path("dft.py").write_text(code + "ase.io.write(sys.argv[2], all, format='extxyz')\n")
+    select, label, by_hand, add, *_ = "".join(fenced(page, "bash")).splitlines()
+    for line in (select, label, by_hand):
+        assert main(shlex.split(line)) == 0, line
+    assert len(list(Path("work").glob("*/input.xyz"))) == 20
+    bash(add, tmp_path, dict(os.environ))
+    found = read_structures(add.split("> ")[1])
+    assert [x.info["REF_energy"] for x in found][4:] == [-1.0] * 20
 
 
 def test_the_figure_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

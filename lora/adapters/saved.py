@@ -35,12 +35,12 @@ from lora.files.sealed import check_file, read_json, write_bytes, write_sealed
 from lora.mace.elements import elements, get_e0s, restore_elements, set_e0s
 from lora.mace.heads import two_heads
 from lora.mace.origin import Origin, changed, digests, fingerprint, noted, origin_of
+from lora.plan.earlier import CARD, TENSORS
 from lora.plan.targets import Targets
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-TENSORS, CARD = "adapter.safetensors", "adapter.json"
 WEIGHTS = "weights"  # the method of a card whose tensors are whole weights
 SOFTWARE = ("mace-lora-sweep", "mace-torch", "e3nn", "torch")
 

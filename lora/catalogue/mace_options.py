@@ -20,7 +20,7 @@ __all__ = ["BY_NAME", "GROUPS", "ROWS", "MaceOption"]
 _ = MaceOption
 _STAGE_TWO = (
     "There is no stage two. Raise `train.energy_weight`, or run a second sweep with other weights "
-    "on the merged model of the first: `foundation.model: results/merge/POINT.model`."
+    "on the merged model of the first: `foundation.model: results/merge/POINT/POINT.model`."
 )
 _CHECKPOINTS = "The best epoch is kept, and the last one until a training has ended."
 _MLFLOW = "MLflow has all runs; see `tracking`."

@@ -23,7 +23,7 @@ class Method:
         rates: The learning rates of a sweep whose config names none, so that a baseline is tuned.
         adapter: Whether it trains adapters, of the kind of its name in `lora/adapters/kinds.py`.
         can_be_cut: Whether lower ranks can be cut from its adapters, as the kind says.
-        starts: The names of `STARTS` that its adapters have; none named means all.
+        starts: The names of `ALL_STARTS` that its adapters have; none named means all.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Method:
         """Return True for a start that its adapters have.
 
         Args:
-            start: A name of `STARTS`.
+            start: A name of `ALL_STARTS`.
         """
         return not self.starts or start in self.starts
 
@@ -69,7 +69,7 @@ ROWS = (
         *("sparse", "sparse", "a few entries of the weights of the adapted layers"),
         *(1e-2, 0.99, 10.0),
         adapter=True,
-        starts=("documented",),
+        starts=("documented", "adapter"),
     ),
     Method(
         *("full", "full", "all weights"),
@@ -99,6 +99,8 @@ TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the secti
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
 STARTS = ("documented", "upstream", "pissa", "gradient")  # of the factors A and B
+EARLIER = "adapter"  # starts where an adapter that was trained before ended
+ALL_STARTS = (*STARTS, EARLIER)  # of a training
 ANCHORED = ("pissa",)  # starts at another product than zero, which frozen columns take away
 
 
@@ -106,9 +108,18 @@ def plain_start(start: str) -> str:
     """Return the start of what is cut or summed from adapters of a start: it has no frozen columns.
 
     Args:
-        start: A name of `STARTS`.
+        start: A name of `ALL_STARTS`.
     """
-    return STARTS[0] if start in ANCHORED else start
+    return STARTS[0] if start in (*ANCHORED, EARLIER) else start
+
+
+def own_start(start: str) -> str:
+    """Return the start that the layers of a training are made with, before it puts them elsewhere.
+
+    Args:
+        start: A name of `ALL_STARTS`.
+    """
+    return STARTS[0] if start == EARLIER else start
 
 
 # which layers are adapted: the switches of `targets` that each placement turns on

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from lora.cli.grow import label, select
 from lora.cli.options import read
 from lora.cli.verify import verify_sweep
 from lora.cli.warm import ask
@@ -116,14 +117,15 @@ def _config(file: Path) -> None:
     print(*loaded.warnings, f"{file}: no mistakes found", sep="\n")
 
 
-def _foundation(model: str, head: str | None, licence: str | None, out: Path | None) -> None:
+def _foundation(model: str, head: str | None, out: Path | None, **said: str | None) -> None:
     """Print what a foundation model is."""
     from rich.console import Console
 
     from lora.report.foundation_table import table_of
     from lora.steps.foundation import foundation
 
-    found = foundation(Base(model, head), out, licence, choose=head is not None)
+    base, chosen = Base(model, head, under=said["base"]), head is not None
+    found = foundation(base, out, said["licence"], choose=chosen)
     Console(width=120).print(table_of(found))
 
 
@@ -320,6 +322,8 @@ _STEPS = {
     "check": _check,
     "track": _track,
     "export": _export,
+    "select": select,
+    "label": label,
     "status": _status,
 }
 

@@ -11,6 +11,7 @@ from lora.cli import shared
 from lora.cli.parser import Parser
 from lora.errors import UserError
 from lora.files.provenance import version_of
+from lora.plan.commands import MOST_CHOSEN
 from lora.plan.config import Config, Export, Replay, Tracking
 from lora.plan.config_data import LABELS, Audit, Data, E0s, Foundation, Split
 from lora.plan.config_keep import Keep
@@ -99,9 +100,9 @@ def _config(p: argparse.ArgumentParser) -> None:
 
 
 def _foundation_step(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help=".model file, or a name MACE knows")
+    p.add_argument("model", help=".model file, a name MACE knows, or the folder of an adapter")
     p.add_argument("--head", help="to fine-tune, of a model that has several")
-    shared.keys(p, Foundation, "licence")
+    shared.keys(p, Foundation, "licence", "base")
     p.add_argument("--out", type=Path, help="a .model file to keep it in; foundation.json beside")
 
 
@@ -271,6 +272,30 @@ def _export(p: argparse.ArgumentParser) -> None:
     shared.threads(p)
 
 
+def _select(p: argparse.ArgumentParser) -> None:
+    p.add_argument("pool", help="frames to choose from, extended xyz, as an MD has left them")
+    said = ".model file, a name MACE knows, or the folder of an adapter"
+    p.add_argument("--model", required=True, help=said)
+    p.add_argument("--head", help="of a model that has several")
+    shared.keys(p, Foundation, "base")
+    p.add_argument("--train", nargs="+", required=True, help="structures that it was trained on")
+    said = f"the most that are chosen (default {MOST_CHOSEN})"
+    p.add_argument("--count", type=shared.count, default=MOST_CHOSEN, help=said)
+    p.add_argument("--score", help="a number in comment or columns of each frame: an uncertainty")
+    p.add_argument("--above", type=float, help="only frames whose score is above this")
+    shared.keys(p, Data, *LABELS)
+    p.add_argument("--out", required=True, help="the frames that are chosen, extended xyz")
+    shared.threads(p)
+
+
+def _label(p: argparse.ArgumentParser) -> None:
+    p.add_argument("frames", help="frames to label, extended xyz")
+    p.add_argument("--command", help="with {input} and {output}, which stand for files")
+    p.add_argument("--folder", help="for a folder a frame, with its input and its output")
+    shared.keys(p, Data, *LABELS)
+    p.add_argument("--out", required=True, help="the frames with their labels, extended xyz")
+
+
 def _track(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", help="results folder of the sweep")
     p.add_argument("--uri", help="tracking server; default an SQLite file in the results folder")
@@ -315,6 +340,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "evaluate": ("errors of merged models", _evaluate),
     "check": ("what test sets do not tell: forgetting, holes, drift, ...", _check),
     "export": ("a model for ASE, torch-sim, OpenMM, LAMMPS, with proof", _export),
+    "select": ("frames to label: the farthest from the training set", _select),
+    "label": ("label frames by a command of yours, or collect what was labelled", _label),
     "track": ("fill MLflow from the files of a sweep", _track),
     "status": ("the state of every point of a sweep, also while it runs", _status),
     "verify": ("check every file of a sweep against its seals", _verify),

@@ -3,20 +3,20 @@
 card.json
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ase.data import chemical_symbols
 
-from lora.catalogue.foundations import MACE_PAPER, NOT_KNOWN, licence_sentence, terms_of
+from lora.catalogue.foundations import MACE_PAPER, NOT_KNOWN, licence_sentence
+from lora.export.chain import link_of
 from lora.export.engines.base import name_of
 from lora.files.provenance import PACKAGES, version_of
-from lora.files.sealed import digest, read_json
+from lora.files.sealed import read_json
 from lora.mace.describe import taken_by
 from lora.mace.door import Untyped
 from lora.mace.elements import elements, get_e0s
 from lora.mace.foundation import fingerprint
-from lora.plan.config_data import Foundation
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep
 
@@ -77,25 +77,15 @@ def _origin(layout: Layout, point: str) -> dict[str, Any]:
     """Return what the files of a sweep say of the origin of a point."""
     merged = read_json(layout.model(point).with_name("merge.json"))
     sweep = Sweep.load(layout.plan)
-    config = sweep.config
     evaluated = layout.errors(point)
     sets = read_json(evaluated)["sets"] if evaluated.is_file() else {}
-    trained = layout.training(point) / "train.json"
-    train = read_json(trained) if trained.is_file() else {}
-    e0s = layout.receipt("e0s")
-    folders = (layout.training(point), layout.cut(point))
-    adapters = [folder / "adapter/adapter.safetensors" for folder in folders]
-    weights = next((path for path in adapters if path.is_file()), None)
-    settings = train.get("settings", {})
-    told = ("method", "rank", "alpha", "scaling", "replay", "keep", "seed", "lr")
-    return {
-        "base": _base(layout, config.foundation, train.get("base_fingerprint")),
-        "data": {"file": config.data.file, "digest": train.get("data_digest")},
-        "adapter": {"digest": digest(weights) if weights else None},
+    e0s, receipt = layout.receipt("e0s"), layout.receipt("foundation")
+    before = read_json(receipt).get("chain", []) if receipt.is_file() else []
+    return link_of(layout, sweep, point) | {
+        "chain": before,
         "merged_dtype": merged["dtype"],
         "merged_fingerprint": merged["fingerprint"],
         "fine_tuned_elements": merged["fine_tuned_elements"],
-        "settings": {k: settings[k] for k in told if k in settings},
         "origin": sweep.points[point].origin if point in sweep.points else "",
         "new_E0s": _new_e0s(read_json(e0s)) if e0s.is_file() else {},
         "accepted": _accepted(layout),
@@ -117,16 +107,6 @@ def _accepted(layout: Layout) -> list[str]:
     receipt = layout.receipt("audit")
     rows = read_json(receipt)["findings"] if receipt.is_file() else []
     return [row["text"] for row in rows if row["level"] == "accepted"]
-
-
-def _base(layout: Layout, foundation: Foundation, fingerprint: str | None) -> dict[str, Any]:
-    """Return what is known of the foundation model of a sweep."""
-    receipt = layout.receipt("foundation")  # results of before 0.2 have none
-    terms = asdict(terms_of(foundation.model, foundation.licence))
-    said = read_json(receipt) if receipt.is_file() else terms
-    found = {"name": foundation.model, "head": foundation.head, "fingerprint": fingerprint}
-    found |= {"sha256": said.get("sha256"), "repaired": said.get("repaired", [])}
-    return found | {"licence": said["licence"], "cite": said["paper"]}
 
 
 def warnings_of(card: dict[str, Any]) -> list[str]:
@@ -164,11 +144,24 @@ def _other_levels(card: dict[str, Any]) -> list[str]:
     if tuned is None:
         return []
     new = tuned or [*card.get("new_E0s", {}).get("sources", {})]
-    others = [x for x in card["elements"] if x not in new]
+    earlier = [x for x in _tuned_earlier(card) if x not in new]
+    others = [x for x in card["elements"] if x not in (*new, *earlier)]
     shown = " ".join(others[:10]) + (" ..." if len(others) > 10 else "")
     begin = "never fine-tuned" if tuned else "nothing was fine-tuned, and without new E0s are"
     end = "their energies are of another level of theory than those of"
-    return [f"{begin}: {shown}; {end} {' '.join(new) or 'no element'}"] if others else []
+    lines = [f"{begin}: {shown}; {end} {' '.join(new) or 'no element'}"] if others else []
+    if earlier:
+        lines.append(
+            f"fine-tuned in an earlier sweep alone: {' '.join(earlier)}; their energies are of the "
+            "level of theory of its data"
+        )
+    return lines
+
+
+def _tuned_earlier(card: dict[str, Any]) -> list[str]:
+    """Return the elements that sweeps before this one were fine-tuned on, sorted."""
+    links = card.get("chain", [])
+    return sorted({x for link in links for x in link["fine_tuned_elements"] or []})
 
 
 def untuned(card: dict[str, Any], symbols: set[str]) -> list[str]:
@@ -179,4 +172,4 @@ def untuned(card: dict[str, Any], symbols: set[str]) -> list[str]:
         symbols: The chemical symbols of the structures.
     """
     tuned = card["fine_tuned_elements"]
-    return [] if tuned is None else sorted(symbols - set(tuned))
+    return [] if tuned is None else sorted(symbols - {*tuned, *_tuned_earlier(card)})

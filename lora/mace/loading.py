@@ -18,6 +18,7 @@ from lora.errors import UserError, out_of_memory
 from lora.files.sealed import check_file
 from lora.mace.conditions import CONDITIONS
 from lora.mace.door import Untyped, default_dtype, is_cueq, o3, upstream
+from lora.plan.earlier import adapter_at
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ def fetch(name: str) -> Path:
     Raises:
         UserError: There is no such name, or no network.
     """
+    if adapter_at(name):
+        raise UserError(
+            f"foundation.model: {name} is an adapter, not a model; mace-lora foundation {name} "
+            "--out base.model merges it into its base"
+        )
     if name not in BY_NAME:
         raise UserError(
             f"foundation.model: {name} is neither a file nor a name that MACE knows; "

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lora.files.sealed import Receipt
 
+MOST_CHOSEN = 20  # frames to label that `select` chooses, where the user names no number
+
 
 @dataclass(frozen=True)
 class Base:
@@ -14,11 +16,14 @@ class Base:
         model: A .model file, or a name that MACE knows.
         head: Which head, None where the model has one.
         name: What the user calls it; None means the same.
+        under: Where `model` is an adapter, the foundation model that it was trained on; None
+            means the one that is found by the adapter.
     """
 
     model: str | Path
     head: str | None = None
     name: str | None = None
+    under: str | Path | None = None
 
     @property
     def called(self) -> str:

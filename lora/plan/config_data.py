@@ -40,8 +40,14 @@ class Foundation(Section):
     """The foundation model that is fine-tuned."""
 
     model: FilePath = Field(
-        description="A .model file, or a name that MACE knows (medium_omat, small, medium_off, "
-        "...). A .model file can run code when it is opened: use only files that you trust."
+        description="A .model file, a name that MACE knows (medium_omat, small, medium_off, ...), "
+        "or the folder of an adapter of an earlier sweep, which is merged into its base. A .model "
+        "file can run code when it is opened: use only files that you trust."
+    )
+    base: FilePath | None = Field(
+        default=None,
+        description="Where model is an adapter, the foundation model that it was trained on, a "
+        ".model file or a name; null means that of its results folder, else what it names.",
     )
     head: Text | None = Field(
         default=None,

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from lora.catalogue.methods import ADAPTERS, PLACEMENT, PLACEMENTS, STARTS
+from lora.catalogue.methods import ADAPTERS, ALL_STARTS, PLACEMENT, PLACEMENTS
 from lora.plan.sections import Section
 from lora.plan.settings import DEFAULTS, OPTIONS
 from lora.plan.values import As, integer, number, one_of, tuple_of
@@ -15,6 +15,9 @@ def _grid(name: str) -> Any:
     option = OPTIONS[name]
     one = integer(option.bounds) if option.kind is int else number(option.bounds)
     return tuple_of(bool if option.kind is bool else one, least=1)
+
+
+STARTS = tuple_of(one_of(ALL_STARTS), least=1)
 
 
 class Grid(Section):
@@ -32,7 +35,7 @@ class Grid(Section):
     alpha: Annotated[tuple[float, ...], As(_grid("alpha"))] = Field(
         default=(int(DEFAULTS["alpha"]),), description="The numerators of the LoRA scaling."
     )
-    start: Annotated[tuple[str, ...] | None, As(tuple_of(one_of(STARTS), least=1) | None)] = Field(
+    start: Annotated[tuple[str, ...] | None, As(STARTS | None)] = Field(
         default=None,
         description="The starts of the factors, where they are swept. Leave it out to use "
         "train.start; a start that differs from that is in the name of the point. A kind of "

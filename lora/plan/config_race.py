@@ -39,8 +39,8 @@ class Polish:
         """
         assert whole.lr is not None
         epochs = max(1, round(self.share * whole.max_num_epochs))
-        start = plain_start(whole.start)
-        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr, "start": start}
+        own = {"start": plain_start(whole.start), "start_from": None}
+        return {"max_num_epochs": epochs, "lr": self.lr * whole.lr} | own
 
 
 @dataclass(frozen=True)

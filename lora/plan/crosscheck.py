@@ -13,6 +13,8 @@ from lora.errors import UserError
 from lora.files.stored import shards
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
+from lora.plan.crosscheck_earlier import earlier_problems
+from lora.plan.earlier import adapter_at
 from lora.plan.home import QUICKSTART
 from lora.plan.messages import Key, Problem, dotted
 from lora.plan.peek import class_in
@@ -34,6 +36,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     """
     yield from _results(config, folder)
     yield from _foundation(config, folder)
+    yield from earlier_problems(config, folder)
     yield from _files(config, folder)
     yield from _labels(config)
     yield from _split(config)
@@ -91,6 +94,14 @@ def _results(config: Config, folder: Path) -> Iterator[Problem]:
 def _foundation(config: Config, folder: Path) -> Iterator[Problem]:
     """Yield what is wrong with the foundation model, as far as its name and class tell."""
     model, key = config.foundation.model, ("foundation", "model")
+    if not adapter_at(folder / model):
+        yield from _model(model, key, folder)
+    elif config.foundation.base:
+        yield from _model(config.foundation.base, ("foundation", "base"), folder)
+
+
+def _model(model: str, key: Key, folder: Path) -> Iterator[Problem]:
+    """Yield what is wrong with the file or the name of a model."""
     if is_file(folder / model) or model in NAMES:
         cls = class_in(folder / model) if is_file(folder / model) else BY_NAME[model].cls
         if cls and (why := why_not(cls)):

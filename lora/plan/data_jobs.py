@@ -1,14 +1,17 @@
 """Say what the jobs before any training depend on: foundation model, data, labels, E0s."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lora.catalogue.atoms import EDITION
 from lora.catalogue.findings import ROWS as FINDINGS
 from lora.catalogue.made import BY_NAME as KINDS
+from lora.files.sealed import read_seal
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
+from lora.plan.earlier import CARD, adapter_at
 from lora.plan.job import FOUNDATION_ROLE, Job
 from lora.plan.layout import Layout
 from lora.plan.packs import Pack
@@ -42,12 +45,13 @@ class DataJobs:
         Others read the model and not this job's receipt, so that they run again only where the
         content of the model is another.
         """
-        given = self.given_model()
-        parts = {"files": {"model": given} if given else {}}
+        given, under = self.given_model(), Path(self.config.foundation.base or "")
+        files = {"model": given} if given else {}
+        files |= {"base": under} if under.is_file() else {}
         replay = any(x.protocol.replay for x in self.points.values())
         settings = self.base() | {"licence": self.config.foundation.licence, "replay": replay}
         copies = {self.layout.foundation_model: given}
-        return self.job("foundation", settings=settings, copies=copies, **parts)
+        return self.job("foundation", settings=settings, copies=copies, files=files)
 
     def split(self) -> Job:
         """Return the job that divides the data."""
@@ -111,10 +115,16 @@ class DataJobs:
         return names | ({"config_type_weights": weights} if weights else {})
 
     def base(self) -> dict[str, Any]:
-        """Return which foundation model is used, where that is a name and not a file."""
-        foundation = self.config.foundation
-        named = {} if self.given_model() else {FOUNDATION_ROLE: foundation.model}
-        return named | {"head": foundation.head}
+        """Return which foundation model is used, where that is a name and not a .model file."""
+        named = {} if self.given_model() else {FOUNDATION_ROLE: self.named_model}
+        return named | {"head": self.config.foundation.head}
+
+    @cached_property
+    def named_model(self) -> str:
+        """Return the name of the foundation model; of an adapter, which is merged, its content."""
+        model = self.config.foundation.model
+        folder = adapter_at(model)
+        return f"adapter {read_seal(folder / CARD)['digest']}" if folder else model
 
     def base_file(self) -> dict[str, Path]:
         """Return the foundation model that jobs load."""

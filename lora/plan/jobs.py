@@ -18,6 +18,7 @@ from lora.plan.bundles import bundles_of
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
 from lora.plan.data_jobs import DataJobs, plain
+from lora.plan.earlier import CARD, adapter_at
 from lora.plan.job import Job, key_of
 from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack
@@ -67,12 +68,13 @@ class _Maker(DataJobs):
         """Return the job that trains a pack: of a race, from one rung to the next."""
         leg = pack.leg
         settings = self.base() | {
-            "points": {x: point.values() for x, point in _named(pack).items()},
+            "points": {x: _values(point) for x, point in _named(pack).items()},
             "failed": times_of(self.layout.failed(pack.name)),
             "gpus": self.config.pack.gpus,
         }
         settings |= {"until": leg.until} if leg else {}
-        parts = {"settings": settings, "files": self.base_file(), "after": ("audit",)}
+        files = self.base_file() | _start_of(pack)
+        parts = {"settings": settings, "files": files, "after": ("audit",)}
         needs = ["split", "e0s", *pack.protocol.names]
         needs += [key_of("rung", str(leg.number - 1))] if leg and leg.number > 1 else []
         needs += self.ends(leg) if leg and leg.polishes else []
@@ -323,6 +325,20 @@ class _Maker(DataJobs):
     def pack_of(self, point: str) -> str:
         """Return the pack of a point."""
         return next(x.name for x in self.packs.values() if point in [p.name for p in x.points])
+
+
+def _values(point: Point) -> dict[str, Any] | None:
+    """Return the settings of a point as JSON, without the place of a file, whose content counts."""
+    values = point.values()
+    return values | {"start_from": None} if values else None
+
+
+def _start_of(pack: Pack) -> dict[str, Path]:
+    """Return the adapter that points of a pack, all of one kind, go on from."""
+    found = next(
+        (x.settings.start_from for x in pack.points if x.settings and x.settings.goes_on), ""
+    )
+    return {"start": (adapter_at(found) or Path(found)) / CARD} if found else {}
 
 
 def _named(pack: Pack) -> dict[str, Point]:

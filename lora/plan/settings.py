@@ -13,17 +13,18 @@ from typing import Any
 from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from lora.catalogue.methods import (
     ADAPTERS,
+    ALL_STARTS,
     ALSO_WITHOUT_STRESS,
     ANCHORED,
     BY_NAME,
     DTYPES,
+    EARLIER,
     LOSS_TERMS,
     LOSSES,
     METHODS,
     OPTIMIZERS,
     SCALINGS,
     SCHEDULERS,
-    STARTS,
     TRAINED,
 )
 from lora.errors import UserError
@@ -100,9 +101,16 @@ class TrainSettings:
         "equivariant layers and N(0, 1e-3) for dense ones; gradient takes the singular vectors of "
         "the gradient of the loss over the first batches. With these B starts at zero. pissa "
         "starts A and B at the largest singular values of the weights, which are taken away from "
-        "them. All start at the foundation model.",
+        "them. All these start at the foundation model; adapter goes on from start_from.",
         str,
-        choices=STARTS,
+        choices=ALL_STARTS,
+    )
+    start_from: str | None = option_field(
+        None,
+        "For the start adapter: the folder of one of this foundation model and these layers.",
+        str,
+        pattern=r"[^-~{}?<>][^{}?<>]*",
+        rule="is no path that Snakemake can work with; rename the folder",
     )
     targets: Targets = option_field(Targets(), "The layers that get adapters; see below.", dict)
     freeze_level: int = option_field(
@@ -289,6 +297,11 @@ class TrainSettings:
         """Return True where the adapters start along the gradient of the loss."""
         return self.method in ADAPTERS and self.start == "gradient"
 
+    @property
+    def goes_on(self) -> bool:
+        """Return True where the adapters start at those of an earlier training."""
+        return self.method in ADAPTERS and self.start == EARLIER
+
     def resolved(self) -> "TrainSettings":
         """Return a copy with the method's defaults filled in, checked; 8 becomes 8.0 for a float.
 
@@ -307,6 +320,9 @@ class TrainSettings:
                 "targets.modules_to_save and enable_cueq: cuEquivariance stores whole modules in "
                 "another layout; set enable_cueq: false"
             )
+        if out.goes_on and not out.start_from:
+            raise UserError(f"start_from: is missing; the start {EARLIER} needs the folder of one")
+        out = out if out.goes_on else replace(out, start_from=None)
         kinds = {
             name: option.kind for name, option in OPTIONS.items() if option.kind in (int, float)
         }

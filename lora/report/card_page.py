@@ -10,6 +10,7 @@ from lora.catalogue.engines import BY_NAME
 from lora.data.calibration import Trial
 from lora.files.sealed import read_json, write_text
 from lora.plan.sweep import Sweep
+from lora.report.foundation_table import chain_text
 from lora.report.page import listing, page, paragraph, rows_of
 from lora.report.trust_page import sentence
 
@@ -79,6 +80,7 @@ def card_rows(card: dict[str, Any]) -> pd.DataFrame:
         "new E0s": _e0s(card.get("new_E0s", {})),
         "training": "; ".join(x for x in (settings, card.get("origin")) if x) or "none",
         "base": f"{base.get('name')} ({base.get('fingerprint')})",
+        **({"made by": chain_text(chain)} if (chain := card.get("chain")) else {}),
         "licence of the base": base["licence"] or "not known",
         "data": f"{data.get('file')} ({data.get('digest')})",
         "licence of the data": data["licence"] or "not known",

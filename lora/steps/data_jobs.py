@@ -15,7 +15,8 @@ def run_foundation(call: Call) -> None:
     config = call.sweep.config.foundation
     kept = call.sweep.layout.foundation_model
     replay = call.job.settings["replay"]
-    foundation(Base(config.model, config.head), kept, config.licence, call.run, replay)
+    base = Base(config.model, config.head, under=config.base)
+    foundation(base, kept, config.licence, call.run, replay)
 
 
 def run_split(call: Call) -> None:

@@ -3,22 +3,32 @@
     foundation/foundation.model, foundation.json
 
 It runs where snakemake runs, which has a network; all other jobs load the file that is kept.  What
-cannot be fine-tuned is refused here, before anything else runs.
+cannot be fine-tuned is refused here, before anything else runs.  An adapter of an earlier sweep is
+merged into its base; which sweeps made a model is told by what lies beside its file.
 """
 
 import hashlib
+import io
 import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lora.catalogue.foundations import BY_NAME, terms_of
+import torch
+from torch import nn
+
+from lora.adapters.merged import read_merged
+from lora.catalogue.foundations import BY_NAME, NOT_KNOWN, terms_of
 from lora.errors import UserError
+from lora.export.chain import Link, chain_of
 from lora.files.sealed import Receipt, write_bytes
 from lora.mace.describe import describe, prove_exact
 from lora.mace.foundation import fingerprint
 from lora.mace.loading import choose_head, fetch, heads_of, read_model
+from lora.mace.origin import without_notes
 from lora.plan.commands import Base, Run
+from lora.plan.earlier import adapter_at
+from lora.report.foundation_table import chain_text
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +44,9 @@ def foundation(
     """Keep a foundation model in a file, and describe it.
 
     Args:
-        base: A .model file or a name that MACE knows, and the head to fine-tune.
-        out: The .model file to write, a copy of the one that is given; None writes nothing.
+        base: A .model file, a name that MACE knows or an adapter, and the head to fine-tune.
+        out: The .model file to write: a copy of the one that is given, or the adapter merged;
+            None writes nothing.
         licence: The licence, where the user says it.
         run: The receipt to write in place of foundation.json beside `out`.
         replay: Whether it is trained with a second head for replay.
@@ -48,9 +59,7 @@ def foundation(
         UserError: There is no such model, or it cannot be fine-tuned.
     """
     name = str(base.model)
-    given = Path(name) if Path(name).is_file() else fetch(name)
-    content = given.read_bytes()
-    whole, repaired = read_model(given)
+    given, content, whole, repaired = _read(base)
     whole.eval()
     result: dict[str, Any] = {"name": name, "source": _source(name)}
     result |= {"file": given.name, "sha256": hashlib.sha256(content).hexdigest()}
@@ -59,7 +68,8 @@ def foundation(
         chosen = choose_head(whole, base.head, name)
         result |= {"head": heads_of(chosen)[0], "fingerprint": fingerprint(chosen)}
         result["max_abs_difference"] = prove_exact(whole, chosen, base, replay)
-    result |= asdict(terms_of(name, licence, result["sha256"]))
+    result["chain"] = _chain(given, result["fingerprint"])
+    result |= _terms(result, licence)
     _say(result)
     if out is not None:
         if out.suffix != ".model":
@@ -70,9 +80,43 @@ def foundation(
     return result
 
 
+def _read(base: Base) -> tuple[Path, bytes, nn.Module, list[str]]:
+    """Return the file or folder that is given, the content to keep, its model, what was mended."""
+    name = str(base.model)
+    if folder := adapter_at(name):
+        model = read_merged(folder, base)
+        torch.save(without_notes(model), buffer := io.BytesIO())
+        return folder, buffer.getvalue(), model, []
+    given = Path(name) if Path(name).is_file() else fetch(name)
+    return given, given.read_bytes(), *read_model(given)
+
+
+def _chain(given: Path, fingerprint: str | None) -> list[Link]:
+    """Return the sweeps that made a model, if what lies beside its file is about its weights."""
+    links = chain_of(given)
+    if links and fingerprint and links[-1]["fingerprint"] not in (None, fingerprint):
+        log.warning(
+            "%s: the records beside it are of other weights, so which sweep made it is not known",
+            given,
+        )
+        return []
+    return [*links[:-1], *(link | {"fingerprint": fingerprint} for link in links[-1:])]
+
+
+def _terms(result: dict[str, Any], licence: str | None) -> dict[str, Any]:
+    """Return the terms of a model: of one that a sweep made, those of the base it began with."""
+    terms = asdict(terms_of(result["name"], licence, result["sha256"]))
+    base = result["chain"][-1]["base"] if result["chain"] else {}
+    terms["paper"] = terms["paper"] or base.get("cite")
+    inherited = base.get("licence") or NOT_KNOWN
+    if terms["licence_from"] is None and inherited != NOT_KNOWN:
+        terms |= {"licence": inherited, "licence_from": "earlier sweep"}
+    return terms
+
+
 def _source(name: str) -> str:
-    """Return where a model comes from: the file as it was named, or a published one's address."""
-    return name if Path(name).is_file() else BY_NAME[name].url
+    """Return where a model comes from: the path as it was named, or a published one's address."""
+    return BY_NAME[name].url if name in BY_NAME and not Path(name).is_file() else name
 
 
 def _say(result: dict[str, Any]) -> None:
@@ -82,6 +126,8 @@ def _say(result: dict[str, Any]) -> None:
         *(result["name"], result["class"], len(result["elements"]), result["r_max"]),
         *(result["head"], result["dtype"], result["fingerprint"]),
     )
+    if result["chain"]:
+        log.info("%s: made by earlier sweeps: %s", result["name"], chain_text(result["chain"]))
     for what in result["repaired"]:
         log.warning("%s: mended: %s", result["name"], what)
     if result["licence_from"] is None:

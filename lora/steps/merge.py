@@ -17,7 +17,8 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from lora.adapters.inject import lora_layers, merge_lora_weights
+from lora.adapters.inject import lora_layers
+from lora.adapters.merged import merged as merged_into
 from lora.adapters.saved import load_adapted, read_card
 from lora.data.structures import elements_of, load_structures
 from lora.errors import UserError
@@ -26,7 +27,6 @@ from lora.mace.device import set_threads
 from lora.mace.elements import set_e0s
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
-from lora.mace.heads import own_head
 from lora.mace.origin import without_notes
 from lora.mace.predict import predict
 from lora.plan.commands import Base, Run
@@ -91,8 +91,7 @@ def _merge(
     model = load_adapted(copy.deepcopy(base), adapter) if adapter else copy.deepcopy(base)
     n_lora, dtype = len(dict(lora_layers(model))), next(model.parameters()).dtype
     unmerged = predict(model, graphs(structures, model), stress=True)
-    merged = merge_lora_weights(model) if n_lora else model.requires_grad_(True)
-    merged = own_head(merged, base) if len(getattr(merged, "heads", None) or []) > 1 else merged
+    merged = merged_into(model, base)
     _check_architecture(merged, base)
     out.with_name("merge.json").unlink(missing_ok=True)  # of another model, until that is proved
     residuals = _write_and_prove(merged, out, structures, unmerged)

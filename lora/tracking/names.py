@@ -9,6 +9,7 @@ from typing import Any
 from lora.catalogue.columns import EPOCH_METRICS, ROWS, SYSTEM
 from lora.catalogue.methods import ADAPTERS
 from lora.plan.config import Config
+from lora.plan.earlier import called
 from lora.plan.targets import Targets
 
 Metric = tuple[str, float, int, int]  # name, value, milliseconds, epoch
@@ -22,7 +23,8 @@ def title_of(config: Config) -> str:
     Args:
         config: The config of the sweep.
     """
-    return f"{plain_name(config.foundation.model)} on {plain_name(config.data.file)}"
+    base = called(config.foundation.model)
+    return f"{plain_name(str(base))} on {plain_name(config.data.file)}"
 
 
 def plain_name(path: str) -> str:

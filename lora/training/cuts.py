@@ -13,9 +13,10 @@ from torch import nn
 from lora.adapters.algebra import cut
 from lora.adapters.full_layout import trimmed_values
 from lora.adapters.inject import lora_layers
-from lora.adapters.saved import CARD, TENSORS, load_adapted
+from lora.adapters.saved import load_adapted
 from lora.files.sealed import read_seal
 from lora.mace.origin import origin_of
+from lora.plan.earlier import CARD, TENSORS
 
 
 def cut_from(base: nn.Module, folder: Path) -> Callable[[nn.Module], None]:

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ from lora.training import parts
 from lora.training.capacity import fit_cache, fit_memory
 from lora.training.checkpoint import FILE, read_checkpoint
 from lora.training.course import Course
-from lora.training.cuts import digest_of
 from lora.training.distributed import is_first, join_others
 from lora.training.inputs import Inputs
 from lora.training.interrupt import Interrupt
@@ -48,7 +47,7 @@ from lora.training.progress import Progress
 from lora.training.reminders import Reminders
 from lora.training.results import ADAPTER, peak_memory, results_of, write_history, write_result
 from lora.training.setup import common, nested, padded
-from lora.training.starts import starts_of
+from lora.training.starts import start_digest, starts_of
 from lora.training.state import TrainingState
 from lora.training.terms import check_terms, say_rounding
 from lora.training.trainees import make_trainee
@@ -219,9 +218,9 @@ class Session:
         self.data_digest = digest(files.train, files.valid, files.e0s, *self.reminders.files)
         rank = padded(self.settings)
         digests = " ".join([self.base_digest, self.data_digest])
-        cut = self.inputs.part.cut
         texts = [
-            json.dumps(asdict(one), sort_keys=True) + (digest_of(cut[x]) if x in cut else "")
+            json.dumps(asdict(replace(one, start_from=None)), sort_keys=True)
+            + start_digest(one, self.inputs.part.cut.get(x))
             for x, one in zip(self.folders, self.settings, strict=True)
         ]
         self.keys = [_digest(f"{text}{rank} {digests}") for text in texts]

@@ -11,7 +11,7 @@ from torch import nn
 
 from lora.adapters.inject import Injection, inject, ranks
 from lora.adapters.sound import say_idle_ranks
-from lora.catalogue.methods import ADAPTERS
+from lora.catalogue.methods import ADAPTERS, own_start
 from lora.data.held import some
 from lora.errors import UserError
 from lora.mace.modules import count_parameters
@@ -101,7 +101,8 @@ def prepare(model: nn.Module, settings: TrainSettings) -> None:
 def injection_of(settings: TrainSettings) -> Injection:
     """Return how the model of a point with adapters is injected."""
     s = settings
-    return Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method, start=s.start)
+    start = own_start(s.start)
+    return Injection(s.rank, s.alpha, s.scaling, s.targets, kind=s.method, start=start)
 
 
 def choose_weights(model: nn.Module, settings: TrainSettings) -> None:

@@ -1,4 +1,4 @@
-"""Where the adapters of a point start, if not at random: at a cut, or along the loss's gradient."""
+"""Where adapters start, if not at random: at a cut, an earlier adapter, or along the gradient."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -13,8 +13,9 @@ from lora.catalogue.methods import LOSS_TERMS
 from lora.mace.graphs import batches
 from lora.mace.loss import loss_of
 from lora.plan.settings import TrainSettings
-from lora.training.cuts import cut_from
+from lora.training.cuts import cut_from, digest_of
 from lora.training.distributed import average, rank_and_size
+from lora.training.earlier import earlier_adapter, from_adapter
 from lora.training.streams import streams
 
 PASS = 8  # batches that the gradient is taken of
@@ -38,10 +39,29 @@ def starts_of(
         base: The foundation model.
         train: The training set as graphs.
     """
-    return [
-        cut_from(base, cut) if cut else along_gradient(one, train) if one.asks_gradient else None
-        for one, cut in zip(settings, cuts, strict=True)
-    ]
+
+    def of(one: TrainSettings, cut: Path | None) -> Start | None:
+        if cut:
+            return cut_from(base, cut)
+        if one.goes_on:
+            return from_adapter(base, one)
+        return along_gradient(one, train) if one.asks_gradient else None
+
+    return [of(one, cut) for one, cut in zip(settings, cuts, strict=True)]
+
+
+def start_digest(settings: TrainSettings, cut: Path | None) -> str:
+    """Return a digest of the adapter at which a point starts; "" where it starts anew.
+
+    Args:
+        settings: Resolved settings of the point.
+        cut: The folder of the adapter that it is cut from, if it is.
+
+    Raises:
+        UserError: The adapter is missing or damaged.
+    """
+    source = cut or (earlier_adapter(settings) if settings.goes_on else None)
+    return digest_of(source) if source else ""
 
 
 def along_gradient(settings: TrainSettings, train: Sequence[Any]) -> Start:
