@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from ase.calculators.emt import EMT
+from mace.tools import build_default_arg_parser
 
 from lora.files.sealed import Receipt, read_json
 from lora.files.xyz import scan
@@ -226,6 +228,29 @@ def test_the_larger_base_has_not_seen_the_table() -> None:
     }
     assert same == {"CH3CH2OH", "CH3OCH3"}  # the other is dimethyl ether
     assert set(script.molecules()) - set(make_base.names(script)) == {"CH3CH2OH"}
+
+
+def test_the_larger_base_is_made_by_the_quickstarts_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = make_base.quickstart()
+    monkeypatch.setattr(script, "xtb", lambda atoms: EMT())
+    monkeypatch.setattr(script, "TEMPERATURES", (300,))
+    monkeypatch.setattr(script, "FRAMES", {"train": 2, "valid": 1})
+    script.sample(["H2O"], tmp_path)
+    counts = {x: len(list(scan(tmp_path / f"base_{x}.xyz"))) for x in ("train", "valid")}
+    assert counts == {"train": 2 + 4, "valid": 1}  # and the free atoms
+
+    def trained(command: list[str], check: bool) -> None:
+        given = build_default_arg_parser().parse_args(command[1:])
+        assert (given.num_channels, given.max_num_epochs) == (128, 8)
+        assert given.train_file == str(tmp_path / "base_train.xyz")
+        (Path(given.work_dir) / "base_stagetwo.model").write_text("a model")
+
+    (tmp_path / "base_work").mkdir()
+    monkeypatch.setattr(script.subprocess, "run", trained)
+    script.train(8, make_base.CHANNELS, tmp_path, tmp_path / "larger.model")
+    assert (tmp_path / "larger.model").read_text() == "a model"
 
 
 def test_a_base_that_is_missing_is_a_line(

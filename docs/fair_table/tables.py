@@ -210,9 +210,11 @@ def missing(table: pd.DataFrame) -> str:
         if left:
             what = "all" if len(left) == len(same) else ", ".join(left)
             lines.append(f"- {base} base, {n} structures, E0s {kind}: {what}")
-    return f"{len(done)} of {len(every)} cells are finished.{' Missing:' if lines else ''}\n\n" + (
-        "\n".join(lines) + "\n" if lines else ""
+    spent = table["seconds"].sum() / 3600 if len(table) else 0
+    head = (
+        f"{len(done)} of {len(every)} cells are finished, after {spent:.1f} core hours of training."
     )
+    return f"{head}{' Missing:' if lines else ''}\n\n" + ("\n".join(lines) + "\n" if lines else "")
 
 
 def blocks(table: pd.DataFrame, pictures: dict[str, str]) -> dict[str, str]:
