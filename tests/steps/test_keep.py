@@ -10,6 +10,7 @@ from ase.build import molecule
 
 from lora import load_foundation
 from lora.catalogue.made import CANDIDATES, NAMES
+from lora.cli.main import main
 from lora.data.around import fits
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
 from lora.errors import UserError
@@ -150,3 +151,12 @@ def test_a_kept_point_in_a_pack_is_the_point_alone(
     assert heavier["best"]["valid_loss"] != pytest.approx(packed[0]["best"]["valid_loss"], rel=1e-6)
     with pytest.raises(UserError, match="keep: true needs made structures"):
         train(one, out=tmp_path / "x", **inputs)
+
+
+def test_the_command_by_hand(files: dict, tmp_path: Path) -> None:
+    given = ["--foundation", files["foundation"], "--e0s_file", files["e0s_file"]]
+    more = ["--kinds", "strained", "heated", "--temperatures", "50", "--num_samples", "2"]
+    command = ["keep", files["train_file"], *given, *more, "--out", tmp_path / "k.xyz"]
+    assert main([str(x) for x in command]) == 0
+    found = read_json(tmp_path / "k.json")
+    assert list(found["kinds"]) == ["strained", "heated"] and found["n_structures"] == 2
