@@ -67,6 +67,7 @@ class Sweep:
                 },
             },
             "select": {"limits": dict.fromkeys(NAMES)},
+            "trust": {"coverage": 0.75},  # of three structures
             "export": {"engines": ["ase", "lammps"], "data_licence": "none; it's made up"},
             "train": {"max_num_epochs": 2, "batch_size": 3, "lr": 0.01},
         }

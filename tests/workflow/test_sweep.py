@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from lora.calculators.committee import Committee
+from lora.calculators.watched import Watched
 from lora.catalogue.columns import BY_KEY
 from lora.cli.main import main
+from lora.data.calibration import Calibration
 from lora.data.structures import load_structures, write_structures
 from lora.files.sealed import read_json, write_sealed
 from lora.files.terminal import WIDTH
@@ -21,6 +23,7 @@ from lora.mace.labelling import label
 from lora.plan.layout import Layout
 from lora.plan.sweep import Sweep as Plan
 from lora.steps.evaluate import evaluate
+from lora.steps.verify import verify
 from tests.support.models import make_model
 from tests.support.published import HEADS
 from tests.support.store import Server, all_of
@@ -144,8 +147,6 @@ def test_committee_of_the_report_is_the_calculators(sweep: Sweep) -> None:
         assert numbers["force"]["rho"] == pytest.approx(rho, abs=1e-3)
         assert numbers["force"]["rho_low"] <= rho <= numbers["force"]["rho_high"]
     assert "Committee of the 2 LoRA points" in sweep.printed
-    words = "There are no bounds of force errors: the validation set has 3 structures with forces"
-    assert words in unwrapped(sweep.printed)
 
 
 def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
@@ -154,7 +155,8 @@ def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
     found = json.loads((out / "export/export.json").read_text())
     assert [row["verdict"] for row in found["verified"]] == ["passed", "passed"]
     assert {p.name for p in (out / "export" / best).iterdir()} == {
-        *(f"{best}.model", f"{best}.model-lammps.pt", "card.json", "verify.json")
+        *(f"{best}.model", f"{best}.model-lammps.pt", "card.json", "verify.json"),
+        f"{best}.trust.json",
     }
     card = found["card"]
     merged = json.loads((out / "merge" / best / "merge.json").read_text())
@@ -166,6 +168,30 @@ def test_export_is_proved_and_told_of(sweep: Sweep) -> None:
     page = (out / "report/card.html").read_text()
     for words in (best, "MACECalculator(", "pair_style mace", "passed", "none; it&#39;s made up"):
         assert words in page, words
+
+
+def test_bounds_of_force_errors_go_from_the_config_to_the_export(sweep: Sweep) -> None:
+    """Where they hold is said at the end, on the first page and on the card."""
+    out = sweep.home / "out"
+    best = json.loads((out / "report/best.json").read_text())["point"]
+    words = (
+        "Bounds of force errors (from the last layer, calibrated on 3 validation structures) are"
+    )
+    assert words in unwrapped(sweep.printed) and "75 % nominal." in sweep.printed
+    for name in ("choice.html", "trust.html", "card.html"):
+        assert words in (out / "report" / name).read_text(), name
+    found = json.loads((out / "trust/trust.json").read_text())
+    assert found["point"] == best and list(found["sources"]) == ["features", "committee"]
+    for source in found["sources"].values():
+        assert set(source["sets"]) == {"test", "hot"} and source["bound"]["coverage"] == 0.75
+    atoms, folder = teacher_data(1, seed=9)[0], out / "export" / best
+    atoms.calc = Watched(folder / f"{best}.model", folder / f"{best}.trust.json")
+    assert np.isfinite(atoms.get_forces()).all()
+    expected = Calibration.read(out / f"trust/{best}.json").trial.to_dict()
+    card = json.loads((folder / "card.json").read_text())
+    assert card["trust"] == {"file": f"{best}.trust.json"} | expected
+    assert (atoms.calc.results["forces_bound"] > 0).all()
+    assert verify(out)
 
 
 def test_chosen_model_runs_in_ase(sweep: Sweep) -> None:
