@@ -183,11 +183,13 @@ ROWS = (
         "random structures that relax into a collapse or far below the data",
         *("%", 0.0, "excess"),
         settings=(
-            Setting("structures", 100, "", COUNT, "The number of random structures."),
-            Setting("steps", 100, "", COUNT, "The number of relaxation steps."),
+            Setting("structures", 360, "", COUNT, "The number of random structures."),
+            Setting("steps", 50, "", COUNT, "The most relaxation steps."),
         ),
         source=HOLES,
-        note="Far below is more than 1 eV/atom.",
+        note="Far below is more than 1 eV/atom. What has fallen or settled goes no further. The "
+        "report says which rate so many structures would have seen: 0.9 % by default, with 95 % "
+        "confidence.",
     ),
 )
 BY_NAME = {row.name: row for row in ROWS}

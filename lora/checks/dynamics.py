@@ -12,6 +12,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import pdist
 
 from lora.calculators.company import together
 from lora.calculators.potential import Potential, Single
@@ -184,7 +185,9 @@ def closest(atoms: Atoms) -> float:
     Args:
         atoms: The structure; of a lone atom the distance is infinite.
     """
-    i, j, d = neighbor_list("ijd", atoms, 1.5)
-    if not len(d):
-        return float("inf")
-    return float((d / (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])).min())
+    if atoms.pbc.any():
+        i, j, d = neighbor_list("ijd", atoms, 1.5)
+    else:
+        (i, j), d = np.triu_indices(len(atoms), 1), pdist(atoms.positions)
+    radii = covalent_radii[atoms.numbers]
+    return float((d / (radii[i] + radii[j])).min(initial=np.inf))

@@ -4,18 +4,24 @@ A hole is a region where the energy is far too low, into which a simulation fall
 show holes; random structures that are relaxed find them (arXiv 2606.12704).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from ase.geometry import get_distances
 
 from lora.calculators.potential import Potential
 from lora.checks.base import Sample
 from lora.checks.dynamics import TOUCHING, closest
+from lora.checks.relaxation import LOOK, relax
+from lora.data.statistics import rate_below
 
 DEEP = 1.0  # eV/atom below the lowest structure of the data: a hole
+NEAREST = 0.8  # sums of covalent radii, at which atoms are thrown
+DARTS = 32  # places that are tried for an atom, before the box grows
+AT_REST = 0.05  # eV/Å, the largest force of a structure that has come to rest
+CALM = 3.0  # eV/Å, the largest force of a structure of which its pace tells where it ends
 
 
 def holes(
@@ -31,29 +37,87 @@ def holes(
         potential: The potential.
         sample: The structures.
         structures: The number of random structures.
-        steps: The number of steps of the relaxation (FIRE), which all go through together.
+        steps: The most steps of the relaxation (FIRE), which all go through together.  Those that
+            have fallen or settled go no further.
 
     Returns:
-        The share that fell into holes (%), and the numbers of those that collapsed or are too low.
+        The share that fell into holes (%), and the numbers of those that collapsed or are too low,
+        of those that settled, of all that fell and of all, and the rate (%) that holes are below
+        with 95 % confidence.
     """
     rng = np.random.default_rng(sample.seed)
-    kinds = [sample.structures[i % len(sample.structures)] for i in range(structures)]
-    thrown = [throw(atoms, rng) for atoms in kinds]
+    which = np.arange(structures) * len(sample.structures) // structures  # one kind side by side
+    thrown = [throw(sample.structures[i], rng) for i in which]
     floor, _ = potential(sample.structures)
-    lowest = np.array([floor[i % len(floor)] / len(a) for i, a in enumerate(kinds)]) - DEEP
-    energies = relax(
-        potential, thrown, steps, lambda i: sample.meter.at("holes", i, steps, "steps")
-    )
-    n = np.array([len(atoms) for atoms in thrown])
-    collapsed = np.array([closest(atoms) < TOUCHING for atoms in thrown])
-    deep = ~(energies / n >= lowest)  # true also where the energy is not a number
-    count = int((collapsed | deep).sum())
-    detail = {"collapsed": int(collapsed.sum()), "too_low": int(deep.sum()), "structures": len(n)}
-    return 100.0 * count / len(n), detail
+    fates = Fates(thrown, floor[which] - DEEP * np.array([len(atoms) for atoms in thrown]))
+    watch = lambda done: sample.meter.at("holes", done, steps, "steps")  # noqa: E731
+    relax(potential, thrown, steps, fates.known, watch)
+    fell = int((fates.collapsed | fates.low).sum())
+    detail = {
+        "collapsed": int(fates.collapsed.sum()),
+        "too_low": int(fates.low.sum()),
+        "settled": int(fates.settled.sum()),
+        "fell": fell,
+        "structures": structures,
+        "below": 100.0 * rate_below(fell, structures),
+    }
+    return 100.0 * fell / structures, detail
+
+
+class Fates:
+    """What becomes of structures that are relaxed.
+
+    Attributes:
+        collapsed: Which of them have atoms that touch, at two looks or in the end.
+        low: Which have an energy that is too low, or no number.
+        settled: Which would not fall if they went on.
+    """
+
+    def __init__(self, structures: list[Atoms], lowest: np.ndarray) -> None:
+        """Begin.
+
+        Args:
+            structures: The structures.
+            lowest: The energy of each (eV) below which it has fallen.
+        """
+        self.structures, self.lowest = structures, lowest
+        self.collapsed, self.low, self.settled = (np.zeros(len(lowest), dtype=bool) for _ in "123")
+        self._touched = self.settled.copy()  # at the last look
+        self._above = np.full(len(lowest), np.inf)  # at the last look, over `lowest` (eV)
+        self._pace = np.zeros(len(lowest))  # of the last stretch (eV a step)
+
+    def known(
+        self, which: np.ndarray, energies: np.ndarray, forces: np.ndarray, left: int
+    ) -> np.ndarray:
+        """Look at structures, and return whose fate is known.
+
+        A structure has settled if it is at rest, or if its forces are small and its energy would
+        stay above the floor at the larger pace of its last two stretches.
+
+        Args:
+            which: Their numbers [m].
+            energies: Their energies [m] (eV).
+            forces: The largest force of each [m] (eV/Å).
+            left: The steps that are left.
+        """
+        above = np.where(np.isfinite(energies), energies - self.lowest[which], -1.0)
+        touch = np.array([closest(self.structures[i]) < TOUCHING for i in which])
+        self.low[which] = above < 0
+        self.collapsed[which] = touch & (self._touched[which] | (left == 0))
+        pace = np.maximum(self._above[which] - above, 0.0) / LOOK  # infinite at the first look
+        stays = above > max(left, 1) * np.maximum(pace, self._pace[which])
+        calm = (forces < AT_REST) | ((forces < CALM) & stays)
+        fallen = self.low[which] | self.collapsed[which]
+        self.settled[which] = calm & ~touch & ~fallen & (left > 0)
+        self._touched[which], self._above[which], self._pace[which] = touch, above, pace
+        known: np.ndarray = fallen | self.settled[which]
+        return known
 
 
 def throw(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     """Return the same atoms at random places, no two nearer than 0.8 sums of covalent radii.
+
+    A box in which there is no such place grows; in a cell, which does not, atoms come nearer.
 
     Args:
         atoms: The structure.
@@ -61,63 +125,20 @@ def throw(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     """
     out = atoms.copy()
     out.info, radii = {}, covalent_radii[atoms.numbers]
-    side = (len(atoms) * 14.0) ** (1 / 3)  # Å; 14 Å^3 an atom
-    for i in range(len(out)):
-        for _ in range(1000):
-            place = rng.uniform(size=3)
-            out.positions[i] = place @ atoms.cell.array if atoms.pbc.all() else side * place
-            near = out.get_distances(i, list(range(i)), mic=bool(atoms.pbc.any())) if i else []
-            if np.all(near > 0.8 * (radii[i] + radii[:i])):
-                break
-            side *= 1.0005
+    crystal, nearest = bool(atoms.pbc.all()), NEAREST
+    # Å; 14 Å^3 an atom
+    box = atoms.cell.array if crystal else np.eye(3) * (len(atoms) * 14.0) ** (1 / 3)
+    around = (atoms.cell, atoms.pbc) if atoms.pbc.any() else ()
+    out.positions[0], placed = rng.uniform(size=3) @ box, 1
+    while placed < len(out):
+        darts = rng.uniform(size=(DARTS, 3)) @ box
+        _, apart = get_distances(darts, out.positions[:placed], *around)
+        fits = np.all(apart > nearest * (radii[placed] + radii[:placed]), axis=1)
+        if fits.any():
+            out.positions[placed] = darts[fits.argmax()]
+            placed += 1
+        elif crystal:
+            nearest *= 0.97
+        else:
+            box = 1.02 * box
     return out
-
-
-def relax(
-    potential: Potential,
-    structures: list[Atoms],
-    steps: int,
-    watch: Callable[[int], object] = lambda _: None,
-) -> np.ndarray:
-    """Move structures to lower energies, all at once (FIRE, doi 10.1103/PhysRevLett.97.170201).
-
-    No atom moves by more than 0.1 Å a step.
-
-    Args:
-        potential: The potential.
-        structures: The structures, whose positions change.
-        steps: The number of steps.
-        watch: Called with the number of steps that are done, before each.
-
-    Returns:
-        The energies at the end (eV), [n].
-    """
-    n = len(structures)
-    owner = np.repeat(np.arange(n), [len(a) for a in structures])
-    velocity = np.zeros((len(owner), 3))
-    dt, mix, good = np.full(n, 0.1), np.full(n, 0.1), np.zeros(n, dtype=int)
-
-    def total(values: np.ndarray) -> np.ndarray:
-        """Return the sum over the atoms of each structure."""
-        return np.bincount(owner, weights=values.sum(axis=1), minlength=n)
-
-    energies = np.zeros(n)
-    for done in range(steps):
-        watch(done)
-        energies, split = potential(structures)
-        forces = np.nan_to_num(np.concatenate(split))
-        downhill = total(forces * velocity) > 0
-        good = np.where(downhill, good + 1, 0)
-        dt = np.where(downhill, np.where(good > 5, np.minimum(1.1 * dt, 1.0), dt), 0.5 * dt)
-        share = np.where(good > 5, 0.99 * mix, mix)
-        mix = np.where(downhill, share, 0.1)
-        ratio = np.sqrt(total(velocity**2) / np.maximum(total(forces**2), 1e-12))
-        turned = ratio[owner, None] * forces - velocity
-        velocity = (velocity + mix[owner, None] * turned) * downhill[owner, None]
-        velocity += dt[owner, None] * forces
-        step = dt[owner, None] * velocity
-        step *= np.minimum(1, 0.1 / np.maximum(np.linalg.norm(step, axis=1), 1e-12))[:, None]
-        for i, atoms in enumerate(structures):
-            atoms.positions += step[owner == i]
-    energies, _ = potential(structures)
-    return energies

@@ -1,11 +1,11 @@
-"""Root mean squares, spreads, the drift of a run, and the distances of pairs of elements."""
+"""Root mean squares, spreads, rates, the drift of a run, and distances of pairs of elements."""
 
 from collections.abc import Iterable
 
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
-from scipy.stats import linregress
+from scipy.stats import beta, linregress
 
 BLOCKS = 10  # of a run, whose mean energies the drift is fitted to
 Pair = tuple[int, int]  # two atomic numbers, the lower first
@@ -38,6 +38,20 @@ def spread(values: np.ndarray) -> float:
         values: Numbers of any shape and unit.
     """
     return typical(values - np.median(values))
+
+
+def rate_below(count: int, n: int, confidence: float = 0.95) -> float:
+    """Return what a rate is below, with some confidence, after `count` of `n` trials.
+
+    The upper limit of Clopper and Pearson (doi 10.1093/biomet/26.4.404), on one side: none of 300
+    means that fewer than 1.0 % do.
+
+    Args:
+        count: How often it happened.
+        n: The number of trials.
+        confidence: How often such a limit is above the rate.
+    """
+    return float(beta.ppf(confidence, count + 1, n - count)) if count < n else 1.0
 
 
 def drift(times: np.ndarray, energies: np.ndarray) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Write what every check found, as a page."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from lora.files.sealed import write_text
 from lora.report.page import page, paragraph, rows_of
 from lora.selection.choose import Verdicts
 from lora.selection.verdict import Verdict
+
+ABOUT_RATES = (
+    "In brackets: what the rate is below with 95 % confidence, by the number of random structures "
+    "that were tried (Clopper and Pearson). Holes that are rarer may not have been seen."
+)
 
 
 def write_checks(
@@ -32,8 +38,9 @@ def write_checks(
             row = {"point": point, "check": name, "value": one["value"], "unit": one["unit"]}
             row["passed"] = verdict.passed if verdict else None
             row["compared"] = verdict.compared if verdict else None
+            row["below"] = _below(one)
             rows.append(row)
-    columns = ["point", "check", "value", "unit", "passed", "compared"]
+    columns = ["point", "check", "value", "unit", "passed", "compared", "below"]
     numbers = path.with_suffix(".csv")
     data = pd.DataFrame(rows, columns=columns)
     data.to_csv(numbers, index=False, float_format="%.6g")
@@ -58,7 +65,35 @@ def _tables(checks: Mapping[str, dict[str, Any]], verdicts: Verdicts) -> list[An
         name: {"meaning": one["meaning"], "limit": _limit(one), "source": one["source"]}
         for name, one in known.items()
     }
-    return [rows_of(pd.DataFrame(numbers).T), rows_of(pd.DataFrame(meanings).T)]
+    tables = [rows_of(pd.DataFrame(numbers).T), rows_of(pd.DataFrame(meanings).T)]
+    searched = any(_below(one) is not None for one in known.values())
+    return [*tables, *([paragraph(ABOUT_RATES, note=True)] if searched else [])]
+
+
+def about_holes(findings: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return what a search for holes could have seen; nothing where there was none.
+
+    Args:
+        findings: What the checks found of a point, {check: finding}.
+    """
+    detail = findings.get("holes", {}).get("detail", {})
+    if "below" not in detail:  # not searched for, or by an older version
+        return []
+    return [
+        f"Holes: {detail['fell']} of {detail['structures']} random structures fell into one: fewer "
+        f"than {_rounded_up(detail['below'])} % of such structures do, with 95 % confidence."
+    ]
+
+
+def _below(one: dict[str, Any]) -> float | None:
+    """Return what a rate is below with 95 % confidence, in the unit of the check."""
+    below: float | None = one.get("detail", {}).get("below")
+    return below
+
+
+def _rounded_up(rate: float) -> str:
+    """Return a bound in a digit after the point, which is no lower."""
+    return f"{math.ceil(10 * rate) / 10:.1f}"
 
 
 def _cell(one: dict[str, Any] | None, verdict: Verdict | None) -> str:
@@ -66,7 +101,9 @@ def _cell(one: dict[str, Any] | None, verdict: Verdict | None) -> str:
     if one is None:
         return ""
     mark = "" if verdict is None or verdict.passed else " ✗"
-    return f"{one['value']:.3g}{mark}"
+    below = _below(one)
+    rate = "" if below is None else f" (< {_rounded_up(below)})"
+    return f"{one['value']:.3g}{rate}{mark}"
 
 
 def _limit(one: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from lora.files.sealed import read_json, write_text
 from lora.plan.packs import keeps_all
 from lora.plan.sweep import Sweep
 from lora.report.audit_page import warnings_of
-from lora.report.checks_page import write_checks
+from lora.report.checks_page import about_holes, write_checks
 from lora.report.comparison import Errors
 from lora.report.first_page import Story, first_page, to_do, to_mind
 from lora.report.foundation_table import foundation_sentences
@@ -44,8 +44,10 @@ def write(sweep: Sweep) -> list[Path]:
     results = read_results(sweep, "choose")
     errors = Errors.of_sweep(sweep, results, choice.metric)
     said, forgotten = Words.of(errors, choice), _forgetting(errors, choice)
-    rest, trust = _of_the_data(sweep, errors), about_trust(read_json(layout.receipt("trust")))
-    sentences = said.in_order(forgotten) + trust + rest
+    trust = about_trust(read_json(layout.receipt("trust")))
+    holes = about_holes(results.checks.get(choice.point, {}))
+    rest = _of_the_data(sweep, errors)
+    sentences = said.in_order(forgotten) + trust + holes + rest
     note = paragraph(NOTE, note=True)
     groups = groups_table(errors, choice.reasons)
     chosen = errors.group_of[choice.point]
@@ -54,7 +56,7 @@ def write(sweep: Sweep) -> list[Path]:
         model=said.model,
         rivals=said.rivals,
         forgotten=forgotten,
-        mind=[*said.diverged, *to_mind(errors, chosen, tuned), *trust],
+        mind=[*said.diverged, *to_mind(errors, chosen, tuned), *trust, *holes],
         to_do=[*said.failed, *to_do(errors, chosen, said.improving)],
         rest=rest,
     )

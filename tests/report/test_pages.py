@@ -13,11 +13,12 @@ from lora.files.sealed import Receipt, digest, read_json, read_seal, write_seale
 from lora.plan.layout import find_receipt
 from lora.plan.sweep import Sweep
 from lora.report import card_page, committee, style
+from lora.report.checks_page import about_holes, write_checks
 from lora.report.foundation_table import foundation_sentences
 from lora.report.page import page, paragraph, rows_of
 from lora.steps.choose import choose
 from lora.steps.report import report
-from tests.support.results import E0S, OPEN, TRUST, make_sweep, trial, write_results
+from tests.support.results import E0S, OPEN, TRUST, findings, make_sweep, trial, write_results
 
 GRID = {"rank": [2, 4], "alpha": [8, 32], "seed": [3, 4], "train_fraction": [0.5, 1]}
 GRID["replay"] = [False, True]
@@ -401,3 +402,15 @@ def test_the_first_page_says_what_to_mind_of_the_foundation_model(tmp_path: Path
     assert "ASL: no commercial use; it holds for this model" in foundation_sentences(layout)[0]
     write_sealed(receipt, {"licence": "MIT", "repaired": []})
     assert foundation_sentences(layout) == []
+
+
+def test_the_pages_say_which_rate_of_holes_a_search_could_have_seen(tmp_path: Path) -> None:
+    found = {"a": findings({"holes": 0.0}), "b": findings({"nve": 0.1})}
+    page, table = write_checks(found, {}, tmp_path / "checks.html")
+    assert "0 (&lt; 0.9)" in page.read_text() and "95 % confidence" in page.read_text()
+    assert pd.read_csv(table)["below"].tolist()[0] == pytest.approx(0.8287)
+    (sentence,) = about_holes(found["a"])
+    assert "0 of 360 random structures fell" in sentence and "fewer than 0.9 % of" in sentence
+    older = {"holes": found["a"]["holes"] | {"detail": {"structures": 40}}}
+    for unknown in (found["b"], older, {}):
+        assert about_holes(unknown) == []

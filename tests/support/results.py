@@ -215,6 +215,7 @@ DETAILS: dict[str, dict[str, Any]] = {  # the curves of the checks that have som
         },
     },
     "eos": {"curves": {"OH": {"0.88": 0.2, "1.0": 0.0, "1.12": 0.1}}},
+    "holes": {"fell": 0, "structures": 360, "below": 0.8287},
     "nve": {"slope": 0.1, "curve": {"ps": [0.0, 0.1, 0.2], "energy": [0.0, 0.2, -0.1]}},
 }
 
