@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from lora.catalogue.bounds import FREE, Bounds
+from lora.catalogue.methods import METHOD_DEFAULTS
+from lora.plan.words import listed
 
 Home = Literal["train", "grid", "point"]  # where the config sets it; "point": the plan does
 
@@ -81,3 +83,15 @@ def option_field(default: Any, help: str, kind: type, **more: Any) -> Any:
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def by_method(name: str) -> str:
+    """Return the defaults of a setting for each method, in words.
+
+    Args:
+        name: The setting: lr, ema_decay or clip_grad.
+    """
+    methods: dict[float, list[str]] = {}
+    for method, defaults in METHOD_DEFAULTS.items():
+        methods.setdefault(defaults[name], []).append(method)
+    return "; ".join(f"{value:g} for {listed(who, 'and')}" for value, who in methods.items())

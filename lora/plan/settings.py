@@ -16,36 +16,21 @@ from lora.catalogue.methods import (
     ALL_STARTS,
     ALSO_WITHOUT_STRESS,
     ANCHORED,
-    BY_NAME,
     DTYPES,
     EARLIER,
     LOSS_TERMS,
     LOSSES,
+    METHOD_DEFAULTS,
     METHODS,
     OPTIMIZERS,
     SCALINGS,
     SCHEDULERS,
-    TRAINED,
 )
 from lora.errors import UserError
-from lora.plan.options import Option, option_field
+from lora.plan.options import Option, by_method, option_field
 from lora.plan.targets import Targets
-from lora.plan.words import listed
 
-__all__ = ["DEFAULTS", "METHOD_DEFAULTS", "OPTIONS", "Targets", "TrainSettings", "by_method"]
-METHOD_DEFAULTS = {name: BY_NAME[name].defaults() for name in TRAINED}
-
-
-def by_method(name: str) -> str:
-    """Return the defaults of a setting for each method, in words.
-
-    Args:
-        name: The setting: lr, ema_decay or clip_grad.
-    """
-    methods: dict[float, list[str]] = {}
-    for method, defaults in METHOD_DEFAULTS.items():
-        methods.setdefault(defaults[name], []).append(method)
-    return "; ".join(f"{value:g} for {listed(who, 'and')}" for value, who in methods.items())
+__all__ = ["DEFAULTS", "OPTIONS", "Targets", "TrainSettings"]
 
 
 @dataclass(frozen=True)
