@@ -17,7 +17,7 @@ from lora.plan.sweep import Sweep
 from lora.report.style import COLOURS, legend, panels, plain, save, shown
 from lora.selection.results import intact, with_model
 
-ENOUGH = 0.5  # rank correlation that has to be exceeded, to be called an uncertainty
+ENOUGH = 0.5  # rank correlation that has to be exceeded, to say where forces are worse
 RESAMPLED = 200  # bootstrap samples of structures
 JOB = "report/committee"
 Measured = dict[str, dict[str, dict[str, float]]]  # {set: {quantity: {number: value}}}
@@ -135,8 +135,9 @@ def verdict(measured: Measured, n: int) -> list[str]:
     else:
         factors = ", ".join(f"{name} {x['error_to_spread']:.1f}" for name, x in forces.items())
         lines.append(
-            f"Its spread can serve as an uncertainty of forces: the correlation is above {ENOUGH:g}"
-            f" on every set. The error is larger than the spread by a factor of {factors}."
+            f"Its spread says where forces are worse: the correlation is above {ENOUGH:g} on every "
+            f"set. The error is larger than the spread by a factor of {factors}, so that it is no "
+            "uncertainty by itself; calibrated it stands beside the bounds of the chosen model."
         )
     return lines
 

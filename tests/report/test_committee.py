@@ -1,4 +1,4 @@
-"""The committee of the report: whether its spread is called an uncertainty."""
+"""The committee of the report: what its spread is called."""
 
 from pathlib import Path
 
@@ -33,10 +33,10 @@ def parity_files(folder: Path, follows: float, n: int = 40) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize(("follows", "said"), [(1.0, "can serve"), (0.0, "is no uncertainty")])
-def test_it_is_called_an_uncertainty_only_if_it_is(
-    tmp_path: Path, follows: float, said: str
-) -> None:
+@pytest.mark.parametrize(
+    ("follows", "said"), [(1.0, "no uncertainty by itself"), (0.0, "is no uncertainty")]
+)
+def test_a_correlation_is_called_no_uncertainty(tmp_path: Path, follows: float, said: str) -> None:
     data = committee.read(parity_files(tmp_path, follows))
     measured = committee.measure(data)
     numbers = measured["test"]["force"]
@@ -45,6 +45,6 @@ def test_it_is_called_an_uncertainty_only_if_it_is(
     if follows:
         assert numbers["rho"] == pytest.approx(1.0)
         assert numbers["error_to_spread"] == pytest.approx(3.0, rel=1e-6)
-        assert "factor of test 3.0" in lines
+        assert "says where forces are worse" in lines and "factor of test 3.0" in lines
     else:
         assert abs(numbers["rho"]) < 0.4 and lines.endswith("not above 0.5 on test.")
