@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "docs/fair_table"))
 
 import cells as table_cells
 import collect
+import fill
 import make_base
 import run
-import tables
 from cells import FIRST, PARTS, RATES, SEEDS, TABLE, TITLES, Cell
 
 FOLDER = table_cells.HERE
@@ -188,12 +188,12 @@ def made_up(shift: dict[str, float], molecules: list[str], n: int = 50) -> pd.Da
 def test_no_winner_inside_of_the_noise(tmp_path: Path) -> None:
     shift = {"lora": 0.5, "dora": 1.02, "sparse": 2.0}
     table = made_up(shift, ["ethanol", "uracil", "toluene"])
-    lines = tables.against_full(table[table["stage"] == TABLE], "test_rmse_f_mev_per_a", 1)
+    lines = fill.against_full(table[table["stage"] == TABLE], "test_rmse_f_mev_per_a", 1)
     row = {x.split(" | ")[0].strip("| "): x for x in lines.splitlines()}
     assert row["LoRA"].count("22.0 ± 1.0 ↓") == 3 and "0.52 (" in row["LoRA"]
     assert row["sparse"].count("↑") == 3
     assert "↑" not in row["DoRA"] and "↓" not in row["DoRA"]
-    said = tables.said(table)
+    said = fill.said(table)
     assert "| LoRA | 3 lower |" in said and "| DoRA | 3 level |" in said
     assert "| sparse | 3 higher |" in said
 
@@ -202,15 +202,15 @@ def test_the_page_is_filled_with_what_is_measured(tmp_path: Path) -> None:
     page, results = tmp_path / "README.md", tmp_path / "results"
     page.write_text((FOLDER / "README.md").read_text())
     results.mkdir()
-    tables.main(["--results", str(results), "--page", str(page)])
+    fill.main(["--results", str(results), "--page", str(page)])
     assert "0 of 60 cells are finished" in page.read_text()
-    assert page.read_text().count(tables.NOTHING.strip()) == len(tables.MAKERS)
+    assert page.read_text().count(fill.NOTHING.strip()) == len(fill.MAKERS)
     made_up({"lora": 0.5}, ["ethanol"]).to_csv(results / "one.csv", index=False)
     longer = made_up({}, ["ethanol"]).assign(length=400)
     longer.to_csv(results / "longer.csv", index=False)
-    tables.main(["--results", str(results), "--page", str(page)])
+    fill.main(["--results", str(results), "--page", str(page)])
     text = page.read_text()
-    assert "1 of 60 cells are finished" in text and tables.NOTHING not in text
+    assert "1 of 60 cells are finished" in text and fill.NOTHING not in text
     assert "small base, 50 structures, E0s estimated, 400 epochs:" in text
     assert "| LoRA | 0.03 of 1 |" in text and "3 of 3 | 0 of 3 |" in text
     for name in ("e0s", "forces", "training"):

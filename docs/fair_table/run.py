@@ -5,7 +5,7 @@
     python docs/fair_table/run.py --data rmd17 --sizes 10 100 --e0s estimated
     python docs/fair_table/run.py --data rmd17 --molecules ethanol --epochs 400
     python docs/fair_table/run.py --data rmd17 --bases larger
-    python docs/fair_table/tables.py                         # README.md from what is finished
+    python docs/fair_table/fill.py                         # README.md from what is finished
 
 A finished cell is a CSV file in results/ and is not run again.  Within a cell snakemake goes on
 with what its folders hold, after a kill, too.

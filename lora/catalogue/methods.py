@@ -96,7 +96,6 @@ BY_NAME = {row.name: row for row in ROWS}
 METHODS = tuple(dict.fromkeys(row.method for row in ROWS if row.method))
 ADAPTERS = tuple(row.name for row in ROWS if row.adapter)
 TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`
-METHOD_DEFAULTS = {name: BY_NAME[name].defaults() for name in TRAINED}
 BASELINES = ("foundation", *(row.name for row in ROWS if row.baseline and row.method))
 SCALINGS = ("mace", "rank_stable")
 STARTS = ("documented", "upstream", "pissa", "gradient")  # of the factors A and B

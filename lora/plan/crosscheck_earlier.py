@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from lora.catalogue.methods import EARLIER
+from lora.catalogue.methods import ADAPTERS, BY_NAME, EARLIER, TRAINED
 from lora.errors import UserError
 from lora.files.sealed import read_json
 from lora.plan.config import Config
@@ -24,6 +24,10 @@ def earlier_problems(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _base(config, folder)
     for kind in config.grid.adapter:
         yield from _start(config, folder, kind)
+    for name in TRAINED:
+        if name not in ADAPTERS and "start_from" in getattr(config.methods, name).given():
+            text = f"is not used, as {name} has no adapters; leave it out"
+            yield Problem(("methods", name, "start_from"), text)
 
 
 def _base(config: Config, folder: Path) -> Iterator[Problem]:
@@ -58,11 +62,36 @@ def _start(config: Config, folder: Path, kind: str) -> Iterator[Problem]:
     if made_in(there, (folder / config.results).resolve()):
         text = f"{shown(path)} lies in results, where this sweep writes; name another folder there"
         yield Problem(key, text, (("results",),))
+    for text, of in _card(config, there, kind):
+        yield Problem(key, f"{shown(path)} {text}", (*about, *of))
+
+
+def _card(config: Config, adapter: Path, kind: str) -> Iterator[tuple[str, tuple[Key, ...]]]:
+    """Yield what keeps points of a kind from going on from an adapter, and keys that it is about.
+
+    What only the models tell, trainings refuse.
+    """
     try:
-        method = read_json(there / CARD).get("method")
+        card = read_json(adapter / CARD)
     except UserError as error:
-        yield Problem(key, str(error), about)
+        yield f"cannot be read: {error}", ()
         return
-    if method != kind:
-        text = f"{shown(path)} holds {method} weights, and the points are of {kind}; name one of it"
-        yield Problem(key, text, (*about, ("grid", "adapter")))
+    if (method := card.get("method")) != kind:
+        text = f"holds {method} weights, and the points are of {kind}; name one of it"
+        yield text, (("grid", "adapter"),)
+        return
+    had = bool(card.get("replay"))
+    if {*config.grid.replay} != {had}:
+        text = f"was trained {'with' if had else 'without'} replay; set grid.replay: "
+        yield f"{text}[{str(had).lower()}]", (("grid", "replay"),)
+    if len(config.grid.placement) > 1:
+        yield (
+            "adapts one placement; give the one of then in grid.placement",
+            (("grid", "placement"),),
+        )
+    fixed = ("rank", "alpha", "scaling") if not BY_NAME[kind].can_be_cut else ()
+    for name in fixed:
+        given = getattr(config.grid, name)
+        if {*(given if isinstance(given, tuple) else (given,))} != {card.get(name)}:
+            text = f"has {name} {card.get(name)}, and {kind} adapters go on with that only"
+            yield f"{text}; set grid.{name} so", (("grid", name),)

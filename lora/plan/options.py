@@ -7,9 +7,10 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from lora.catalogue.bounds import FREE, Bounds
-from lora.catalogue.methods import METHOD_DEFAULTS
+from lora.catalogue.methods import BY_NAME, TRAINED
 from lora.plan.words import listed
 
+METHOD_DEFAULTS = {name: BY_NAME[name].defaults() for name in TRAINED}
 Home = Literal["train", "grid", "point"]  # where the config sets it; "point": the plan does
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from lora.catalogue import checks, engines, findings, foundations, mace_options, made, methods
-from lora.catalogue.methods import METHOD_DEFAULTS
 from lora.plan.config import Config
 from lora.plan.from_mace import MISSING, default_of, leaf, relation
+from lora.plan.options import METHOD_DEFAULTS
 from lora.plan.words import listed
 
 ROOT = Path(__file__).parents[2]

@@ -20,14 +20,13 @@ from lora.catalogue.methods import (
     EARLIER,
     LOSS_TERMS,
     LOSSES,
-    METHOD_DEFAULTS,
     METHODS,
     OPTIMIZERS,
     SCALINGS,
     SCHEDULERS,
 )
 from lora.errors import UserError
-from lora.plan.options import Option, by_method, option_field
+from lora.plan.options import METHOD_DEFAULTS, Option, by_method, option_field
 from lora.plan.targets import Targets
 
 __all__ = ["DEFAULTS", "OPTIONS", "Targets", "TrainSettings"]

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lora.catalogue.mace_options import BY_NAME, ROWS, MaceOption
-from lora.catalogue.methods import METHOD_DEFAULTS
 from lora.errors import UserError
 from lora.plan.draft import ALPHAS, RANKS, Draft
 from lora.plan.from_mace import OTHER_DEFAULT, NotHereError, converted, default_of, leaf, relation
 from lora.plan.mace_command import Given, read_command
+from lora.plan.options import METHOD_DEFAULTS
 from lora.plan.words import shown
 
 REPLAYED_BY_DEFAULT = ("small", "medium", "large")

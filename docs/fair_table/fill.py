@@ -1,6 +1,6 @@
 """Fill the tables and figures of README.md beside this from the finished cells in results/.
 
-    python docs/fair_table/tables.py
+    python docs/fair_table/fill.py
 
 What is not measured stays out, and the page says which cells are missing.
 """
