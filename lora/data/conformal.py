@@ -1,15 +1,16 @@
 """Bounds of force errors that hold as often as they say: split conformal prediction.
 
 A score of each atom, whatever it is made of, becomes a bound in eV/Å by one factor, which a
-validation set gives: the quantile of |error| / score.  Of a new structure of the same kind the
-nominal share of force components is then, on average, within their bounds, without any assumption
-on how errors are distributed (Angelopoulos and Bates, arXiv 2107.07511).
+validation set gives: the quantile of |error| / score.  Of a new structure of the same kind about
+the nominal share of force components is then, on average, within their bounds (Angelopoulos and
+Bates, arXiv 2107.07511).
 
 The quantile of n exchangeable numbers is the ceil((n + 1) coverage)-th smallest.  Force components
 of one structure are correlated, so that they are worth fewer: each structure has the weight 1,
 shared by its components, and n is their effective number, which how structures differ tells.  It
 is the number of structures where all components of each are off alike, and that of components
-where they are independent.  For one number a structure, its largest error, the coverage is exact.
+where they are independent.  For one number a structure, its largest error, the coverage is exact,
+however errors are distributed; for components it is an approximation.
 
 Of a set of another kind nothing is promised: there the coverage is measured, with an interval.
 """

@@ -37,8 +37,13 @@ class Rigidity:
 
         Args:
             features: The features of some atoms [n_atoms, width] at a time, at least one atom.
+
+        Raises:
+            numpy.linalg.LinAlgError: A feature is not finite.
         """
         gram = sum((part.T @ part for part in features), start=np.zeros(()))
+        if not np.isfinite(gram).all():
+            raise np.linalg.LinAlgError("the features are not finite")
         mean = max(np.trace(gram) / len(gram), 1e-30)  # of a model that reads zeros
         factor = np.linalg.cholesky(gram + RIDGE * mean * np.eye(len(gram)))
         return cls(solve_triangular(factor, np.eye(len(gram)), lower=True).T)

@@ -40,6 +40,8 @@ def chain_of(path: str | Path) -> list[Link]:
     path = Path(path).resolve()
     card, merged, kept = (path.with_name(f"{x}.json") for x in ("card", "merge", "foundation"))
     if card.is_file() and path.name in (found := read_json(card)).get("files", {}):
+        if found.get("settings") is None:  # the export of a model that no sweep made
+            return []
         return [*found.get("chain", []), {key: found.get(key) for key in KEYS}]
     if merged.is_file() and (found := read_json(merged)).get("model") == path.name:
         own = {key: found[key] for key in ("fine_tuned_elements", "fingerprint")}

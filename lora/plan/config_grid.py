@@ -61,7 +61,7 @@ class Grid(Section):
     keep: Annotated[tuple[bool, ...], As(_grid("keep"))] = Field(
         default=(DEFAULTS["keep"],),
         description="Whether to train on structures made around the training set, too, that the "
-        "foundation model itself labels with the new E0s (section keep), so that it forgets less "
+        "foundation model itself labels with the new E0s (section keep), to forget less "
         "without any old data and without a second head. [false, true] compares both.",
     )
     train_fraction: Annotated[tuple[float, ...], As(_grid("train_fraction"))] = Field(

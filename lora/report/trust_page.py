@@ -23,7 +23,7 @@ NOTES = (
     "A bound is a factor times the score of an atom. Its score is how little the training set says "
     "about the atom by the last layer of the model (arXiv 2403.02251), or the spread of the forces "
     "on it over a committee, of which the errors are those of the mean. The factor is calibrated "
-    "on the validation set, so that the nominal share of the force components of a further "
+    "on the validation set, so that about the nominal share of the force components of a further "
     "structure of its kind lies within their bounds (split conformal prediction, arXiv "
     "2107.07511). Components of one structure are correlated, so that each structure has the same "
     "weight and the 95 % intervals come from how structures differ.",

@@ -83,17 +83,16 @@ def trust(
     sets = read_sets(files.valid, files.test)
     model: Untyped = load_foundation(files.model)
     digest = fingerprint(model)
-    rigidity, scores = _scores(model, _train(files.train), sets, batch_size)
-    table = _of_model(_forces(_parity(files.parity)), scores)
     files.out.unlink(missing_ok=True)
     written: list[Path] = []
-    n = table.loc[table["test_set"] == VALID, "structure"].nunique()
-    if n < least(coverage):
-        found["why"] = (
-            f"the validation set has {n} structures with forces, and bounds that hold for "
-            f"{coverage:.0%} take {least(coverage)}"
-        )
+    try:
+        rigidity, scores = _scores(model, _train(files.train), sets, batch_size)
+    except np.linalg.LinAlgError:  # which must not cost the sweep its report
+        found["why"] = "what the last layer reads of the training set is not finite"
     else:
+        table = _of_model(_forces(_parity(files.parity)), scores)
+        found["why"] = _too_few(table, coverage)
+    if not found["why"]:
         trials = {"features": Trial.of(table, coverage)}
         if len(files.committee) > 1:
             spread = _of_committee([_parity(path) for path in files.committee])
@@ -105,6 +104,17 @@ def trust(
     if run.receipt:
         run.receipt.write(found, written)
     return found
+
+
+def _too_few(table: pd.DataFrame, coverage: float) -> str:
+    """Say why a validation set is too small for bounds; "" where it is not."""
+    n = table.loc[table["test_set"] == VALID, "structure"].nunique()
+    if n >= least(coverage):
+        return ""
+    return (
+        f"the validation set has {n} structures with forces, and bounds that hold for "
+        f"{coverage:.0%} take {least(coverage)}"
+    )
 
 
 def _train(path: Path) -> Sequence[Atoms]:

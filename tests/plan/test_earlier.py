@@ -23,7 +23,8 @@ def adapter(folder: Path, name: str = "one/train/p/adapter", method: str = "lora
     out = folder / name
     out.mkdir(parents=True, exist_ok=True)
     (out / TENSORS).write_bytes(method.encode())
-    write_sealed(out / CARD, {"method": method, "base": {"name": "b"}}, [out / TENSORS])
+    card = {"method": method, "base": {"name": "b"}, "rank": 2, "alpha": 1.0, "scaling": "mace"}
+    write_sealed(out / CARD, card, [out / TENSORS])
     return out
 
 
@@ -42,6 +43,7 @@ def test_an_adapter_is_found_by_its_folder_its_point_and_its_files(tmp_path: Pat
     assert title_of(validate(raw, folder=tmp_path)) == "p on data"
 
 
+STARTS = {"start": "adapter", "start_from": "one/train/p/adapter"}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "own_results": (
         {"foundation": {"model": "results/merge/p/p.model"}},
@@ -75,6 +77,25 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "other_kind": (
         {"train": {"start": "adapter", "start_from": "two/train/d/adapter"}},
         r"train\.start_from: .* holds dora weights, and the points are of lora",
+    ),
+    "other_replay": (
+        {"train": STARTS, "grid": SMALL | {"replay": [True]}, "replay": {"file": __file__}},
+        r"train\.start_from: .* was trained without replay; set grid\.replay: \[false\]",
+    ),
+    "two_placements": (
+        {"train": STARTS, "grid": SMALL | {"placement": ["linear", "all"]}},
+        r"train\.start_from: .* adapts one placement",
+    ),
+    "of_no_adapter": (
+        {"methods": {"full": {"start_from": "one/train/p/adapter"}}},
+        r"methods\.full\.start_from: is not used, as full has no adapters; leave it out",
+    ),
+    "other_alpha": (
+        {
+            "train": STARTS | {"start_from": "two/train/d/adapter"},
+            "grid": SMALL | {"adapter": ["dora"], "alpha": [8, 32]},
+        },
+        r"train\.start_from: .* has alpha .*, and dora adapters go on with that only",
     ),
     "odd_path": ({"train": {"start": "adapter", "start_from": "a{b}"}}, r"is no path that"),
 }

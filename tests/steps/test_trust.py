@@ -103,6 +103,15 @@ def test_too_few_structures_are_said(files: TrustFiles, tmp_path: Path) -> None:
     assert read_seal(tmp_path / "trust.json")["files"] == {}
 
 
+def test_a_model_that_reads_nonsense_has_no_bounds(files: TrustFiles, tmp_path: Path) -> None:
+    model = make_model()
+    with torch.no_grad():
+        next(model.interactions[0].parameters()).fill_(float("nan"))
+    torch.save(model, tmp_path / "p.model")
+    found = trust("p", replace(files, model=tmp_path / "p.model"), 0.9)
+    assert found["sources"] == {} and "is not finite" in found["why"]
+
+
 def test_forces_without_labels_count_for_nothing(files: TrustFiles, tmp_path: Path) -> None:
     table = pd.read_parquet(files.parity)
     unlabelled = (table["test_set"] == "valid") & (table["structure"] >= 10)
