@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +25,7 @@ from ase.md.verlet import VelocityVerlet
 from lora.data.calibration import Trial
 from lora.data.structures import load_structures
 from lora.files.sealed import Receipt
-from lora.mace.door import upstream
+from lora.mace.calculator import mace_calculator
 from lora.plan.sweep import Sweep
 from lora.selection.results import with_model
 from lora.steps.call import Call, Given
@@ -35,21 +36,14 @@ TURNS = 5
 
 def rows(sweep: Sweep, out: Path) -> Iterator[dict[str, Any]]:
     """Yield a row a point or committee, and set; write the calibrations of points."""
-    layout, job = sweep.layout, sweep.jobs["trust"]
+    job = sweep.jobs["trust"]
     call = Call(sweep, job, Given(), Receipt(out / "receipt.json"))
     points = with_model(sweep, "trust", [x for x, p in sweep.points.items() if p.is_lora])
     call.at_hand(points)
-    members = [layout.parity(x) for x in with_model(sweep, "trust", job.settings["committee"])]
+    members = with_model(sweep, "trust", job.settings["committee"])
     for i, point in enumerate(points):
-        files = TrustFiles(
-            layout.model(point),
-            layout.parity(point),
-            train=layout.split("train"),
-            valid=layout.split("valid"),
-            test=layout.split("test"),
-            out=out / f"{point}.json",
-            committee=members if i == 0 else [],
-        )
+        files = TrustFiles.of(sweep.layout, point, members if i == 0 else [])
+        files = replace(files, out=out / f"{point}.json")
         found = trust(point, files, job.settings["coverage"])
         for source, values in found["sources"].items():
             for name, one in Trial.from_dict(values).sets.items():
@@ -80,7 +74,7 @@ def cost(sweep: Sweep, point: str, calibration: Path, steps: int) -> str:
 
     model, (atoms, *_) = sweep.layout.model(point), load_structures(sweep.layout.split("valid"))
     ways = {
-        "MACE's calculator": upstream("mace.calculators").MACECalculator(str(model)),
+        "MACE's calculator": mace_calculator(model)[0],
         "with bounds": Watched(model, calibration),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}

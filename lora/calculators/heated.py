@@ -1,14 +1,13 @@
 """Frames of short molecular dynamics of a model, for `lora.data.around`."""
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator, all_changes
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+from lora.calculators.potential import Predicted, Single
 from lora.data.around import Around, changed, fits, mixed
 from lora.data.structures import bare
 
@@ -50,7 +49,7 @@ def _starts(around: Around) -> Iterator[Atoms]:
 def _run(around: Around, atoms: Atoms, temperature: float) -> list[Atoms]:
     """Return the frames of one run."""
     frames: list[Atoms] = []
-    atoms.calc = _Forces(around)
+    atoms.calc = Single(_checked(around))
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=around.rng)
     dynamics = Langevin(
         *(atoms, TIMESTEP * units.fs),
@@ -68,25 +67,13 @@ def _run(around: Around, atoms: Atoms, temperature: float) -> list[Atoms]:
     return frames
 
 
-class _Forces(Calculator):
-    """Forces alone, as ASE's dynamics ask for them."""
+def _checked(around: Around) -> Callable[[list[Atoms]], Predicted]:
+    """Return a potential that ends a run where it explodes; dynamics ask for forces alone."""
 
-    implemented_properties = cast(list[str], ("energy", "forces"))  # read only
-
-    def __init__(self, around: Around) -> None:
-        super().__init__()
-        self.around = around
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Fill `results` for a structure: forces [n_atoms, 3] (eV/Å)."""
-        super().calculate(atoms, properties, system_changes)
-        assert self.atoms is not None
-        forces = self.around.forces(self.atoms)
-        if not np.abs(forces).max() <= EXPLODED:  # true also where one is not a number
+    def ask(structures: list[Atoms]) -> Predicted:
+        forces = [around.forces(atoms) for atoms in structures]
+        if not all(np.abs(x).max() <= EXPLODED for x in forces):  # nor where one is no number
             raise _ExplodedError
-        self.results = {"forces": forces}
+        return np.full(len(forces), np.nan), forces
+
+    return ask

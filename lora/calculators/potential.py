@@ -149,7 +149,7 @@ class Single(Calculator):
 
     implemented_properties = cast(list[str], ("energy", "forces"))  # read only
 
-    def __init__(self, potential: Potential) -> None:
+    def __init__(self, potential: Callable[[list[Atoms]], Predicted]) -> None:
         super().__init__()
         self.potential = potential
 

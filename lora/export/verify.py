@@ -131,7 +131,7 @@ def _refer(proof: Proof) -> Reference:
         answers=answers,
         moving=moving,
         slope=slope(engine.run(moving, proof.steps, TIMESTEP), len(moving)),
-        in_float32=rounded(engine.calculator.models[0]),
+        in_float32=rounded(engine.model),
         rounding=2 * torch.finfo(proof.dtype).eps * total,
     )
 

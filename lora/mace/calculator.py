@@ -8,7 +8,7 @@ from lora.mace.door import Untyped, upstream
 
 
 def mace_calculator(
-    model: str | Path, device: str = "cpu", default_dtype: str = ""
+    model: str | Path, device: str = "cpu", default_dtype: str = "", head: str | None = None
 ) -> tuple[Calculator, Untyped]:
     """Return MACE's calculator of a model, and the model in it.
 
@@ -16,8 +16,10 @@ def mace_calculator(
         model: The .model file.
         device: The device: cpu or cuda.
         default_dtype: float32 or float64; "" means that of the model.
+        head: The head; None is for models with one.
     """
+    chosen = {"head": head} if head else {}
     made = upstream("mace.calculators").MACECalculator(
-        str(model), device=device, default_dtype=default_dtype
+        str(model), device=device, default_dtype=default_dtype, **chosen
     )
     return made, made.models[0]

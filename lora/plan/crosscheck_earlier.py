@@ -86,7 +86,7 @@ def _card(config: Config, adapter: Path, kind: str) -> Iterator[tuple[str, tuple
         yield f"{text}[{str(had).lower()}]", (("grid", "replay"),)
     if len(config.grid.placement) > 1:
         yield (
-            "adapts one placement; give the one of then in grid.placement",
+            "adapts one placement; give the one that it had in grid.placement",
             (("grid", "placement"),),
         )
     fixed = ("rank", "alpha", "scaling") if not BY_NAME[kind].can_be_cut else ()

@@ -204,18 +204,10 @@ def _choose(call: Call) -> None:
 def _trust(call: Call) -> None:
     from lora.steps.trust import TrustFiles, trust
 
-    layout, settings, (point,) = call.sweep.layout, call.job.settings, call.chosen
+    settings, (point,) = call.job.settings, call.chosen
     call.at_hand([point])
     members = with_model(call.sweep, call.job.key, settings["committee"])
-    files = TrustFiles(
-        layout.model(point),
-        layout.parity(point),
-        train=layout.split("train"),
-        valid=layout.split("valid"),
-        test=layout.split("test"),
-        out=layout.calibration(point),
-        committee=[layout.parity(x) for x in members],
-    )
+    files = TrustFiles.of(call.sweep.layout, point, members)
     trust(point, files, settings["coverage"], settings["batch_size"], call.run)
 
 

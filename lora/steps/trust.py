@@ -20,7 +20,6 @@ from lora.data.held import only, some
 from lora.data.rigidity import Rigidity
 from lora.data.spread import components
 from lora.data.structures import elements_of, is_isolated_atom, load_structures
-from lora.files.sealed import check_file
 from lora.mace.device import set_threads
 from lora.mace.door import Untyped
 from lora.mace.elements import trim_elements
@@ -30,6 +29,8 @@ from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.last_layer import features
 from lora.plan.commands import Run
+from lora.plan.layout import Layout
+from lora.selection.results import intact
 from lora.steps.evaluate import Sets, read_sets
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,25 @@ class TrustFiles:
     test: Path
     out: Path
     committee: Sequence[Path] = ()
+
+    @classmethod
+    def of(cls, layout: Layout, point: str, members: Sequence[str]) -> "TrustFiles":
+        """Return those of a point of a sweep.
+
+        Args:
+            layout: The results folder.
+            point: The point.
+            members: The points of a committee.
+        """
+        return cls(
+            layout.model(point),
+            layout.parity(point),
+            train=layout.split("train"),
+            valid=layout.split("valid"),
+            test=layout.split("test"),
+            out=layout.calibration(point),
+            committee=[layout.parity(x) for x in members],
+        )
 
 
 def trust(
@@ -90,12 +110,12 @@ def trust(
     except np.linalg.LinAlgError:  # which must not cost the sweep its report
         found["why"] = "what the last layer reads of the training set is not finite"
     else:
-        table = _of_model(_forces(_parity(files.parity)), scores)
+        table = _of_model(_forces(pd.read_parquet(intact(files.parity))), scores)
         found["why"] = _too_few(table, coverage)
     if not found["why"]:
         trials = {"features": Trial.of(table, coverage)}
         if len(files.committee) > 1:
-            spread = _of_committee([_parity(path) for path in files.committee])
+            spread = _of_committee([pd.read_parquet(intact(x)) for x in files.committee])
             trials["committee"] = Trial.of(spread, coverage)
         found["sources"] = {source: trial.to_dict() for source, trial in trials.items()}
         Calibration(point, digest, trials["features"], rigidity).write(files.out)
@@ -143,12 +163,6 @@ def _scores(
         name: np.concatenate([rigidity.scores(part) for part in of(members)])
         for name, members in sets.items()
     }
-
-
-def _parity(path: Path) -> pd.DataFrame:
-    """Return parity data, once the file is what the sealed file beside it says."""
-    check_file(path)
-    return pd.read_parquet(path)
 
 
 def _forces(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from ase.md.verlet import VelocityVerlet
 
 from lora.data.structures import bare
 from lora.export.engines.base import EVERY, Answer, Engine, name_of, quiet
-from lora.mace.door import default_dtype, upstream
+from lora.mace.calculator import mace_calculator
+from lora.mace.door import default_dtype
 
 
 class Ase(Engine):
@@ -17,11 +18,9 @@ class Ase(Engine):
 
     def __init__(self, path: Path, dtype: torch.dtype, head: str | None = None) -> None:
         super().__init__(path, dtype)
-        chosen = {"head": head} if head else {}
         with quiet(), default_dtype(dtype):
-            calculator = upstream("mace.calculators").MACECalculator
-            self.calculator = calculator(
-                str(path), device="cpu", default_dtype=name_of(dtype), **chosen
+            self.calculator, self.model = mace_calculator(
+                path, default_dtype=name_of(dtype), head=head
             )
 
     def __call__(self, atoms: Atoms) -> Answer:
