@@ -58,7 +58,7 @@ def read_merged(folder: Path, base: Base) -> nn.Module:
     """
     card = read_card(folder)
     under = base.under or _under(folder, card)
-    model = load_foundation(under, base.head, getattr(torch, card["dtype"]))
+    model = load_foundation(under, base.head, getattr(torch, card["dtype"]), usual=card.get("head"))
     adapted = load_adapted(copy.deepcopy(model), folder)
     numbers = sorted(atomic_numbers[x] for x in card["elements"])
     expected = on_cluster(adapted, numbers)

@@ -24,6 +24,7 @@ class Method:
         adapter: Whether it trains adapters, of the kind of its name in `lora/adapters/kinds.py`.
         can_be_cut: Whether lower ranks can be cut from its adapters, as the kind says.
         starts: The names of `ALL_STARTS` that its adapters have; none named means all.
+        own: The settings that act on it and not on every method.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Method:
     adapter: bool = False
     can_be_cut: bool = False
     starts: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     def has_start(self, start: str) -> bool:
         """Return True for a start that its adapters have.
@@ -53,23 +55,28 @@ class Method:
         return {name: value for name, value in values.items() if value is not None}
 
 
+OF_ADAPTERS = ("targets", "start", "start_from")
+OF_FACTORS = (*OF_ADAPTERS, "lr_ratio_b")
 ROWS = (
     Method(
         *("lora", "lora", "the low-rank factors of the adapted layers"),
         *(1e-2, 0.99, 10.0),
         adapter=True,
         can_be_cut=True,
+        own=OF_FACTORS,
     ),
     Method(
         *("dora", "dora", "the low-rank factors of the adapted layers, and the length of outputs"),
         *(1e-2, 0.99, 10.0),
         adapter=True,
+        own=OF_FACTORS,
     ),
     Method(
         *("sparse", "sparse", "a few entries of the weights of the adapted layers"),
         *(1e-2, 0.99, 10.0),
         adapter=True,
         starts=("documented", "adapter"),
+        own=OF_ADAPTERS,
     ),
     Method(
         *("full", "full", "all weights"),
@@ -82,6 +89,7 @@ ROWS = (
         *(1e-3, 0.999, 1.0),
         baseline=True,
         rates=(1e-3, 3e-3, 1e-2),
+        own=("freeze_level",),
     ),
     Method(
         *("full_replay", "full", "all weights, with replay"),
@@ -93,6 +101,7 @@ ROWS = (
     Method("foundation", None, "nothing: the foundation model with new E0s", baseline=True),
 )
 BY_NAME = {row.name: row for row in ROWS}
+OWN = tuple(dict.fromkeys(name for row in ROWS for name in row.own))
 METHODS = tuple(dict.fromkeys(row.method for row in ROWS if row.method))
 ADAPTERS = tuple(row.name for row in ROWS if row.adapter)
 TRAINED = tuple(row.name for row in ROWS if row.method)  # the keys of the section `methods`

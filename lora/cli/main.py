@@ -189,7 +189,8 @@ def _keep(**args: Any) -> None:
     from lora.steps.keep import KeepSettings, keep
 
     settings = KeepSettings(**{f.name: args[f.name] for f in fields(KeepSettings)})
-    keep(args["train_file"], args["e0s_file"], _base(args), args["out"], settings, _run_of(args))
+    files = (args["train_file"], args["e0s_file"], _base(args), args["out"])
+    keep(*files, settings, args["batch_size"], _run_of(args))
 
 
 def _train(**args: Any) -> None:

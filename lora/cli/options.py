@@ -175,6 +175,7 @@ def _keep(p: argparse.ArgumentParser) -> None:
         said = said.replace("%", "%%")
         p.add_argument(f"--{name}", nargs="+", type=kind, default=field.default, help=said)
     shared.keys(p, Keep, "num_samples", "seed", kind=int)
+    shared.batch_size(p)
     p.add_argument("--out", required=True, help="keep.xyz")
     shared.threads(p)
 
@@ -229,10 +230,7 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("model_file", nargs="+", type=Path, help="MACE .model files")
     p.add_argument("--valid_file", required=True)
     p.add_argument("--test_file", required=True)
-    size = DEFAULTS["valid_batch_size"]
-    p.add_argument(
-        "--batch_size", type=shared.count, default=size, help=f"structures a batch (default {size})"
-    )
+    shared.batch_size(p)
     shared.device(p)
     p.add_argument(
         "--out", nargs="+", type=Path, required=True, help="a json file a model; .parquet beside"

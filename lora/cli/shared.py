@@ -87,6 +87,13 @@ def device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=default, help=said)
 
 
+def batch_size(parser: argparse.ArgumentParser) -> None:
+    """Add the number of structures a batch of an evaluation."""
+    size = DEFAULTS["valid_batch_size"]
+    said = f"structures a batch (default {size})"
+    parser.add_argument("--batch_size", type=count, default=size, help=said)
+
+
 def setting(parser: argparse.ArgumentParser, name: str, option: Option) -> None:
     """Add an option for a setting of a training."""
     default = DEFAULTS[name]

@@ -12,7 +12,7 @@ from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 
 
-def label(structures: Sequence[Atoms], model: torch.nn.Module) -> list[Atoms]:
+def label(structures: Sequence[Atoms], model: torch.nn.Module, batch_size: int = 32) -> list[Atoms]:
     """Return copies with the model's energies, forces and stresses as labels.
 
     A stress has what is periodic and has a volume.
@@ -20,9 +20,11 @@ def label(structures: Sequence[Atoms], model: torch.nn.Module) -> list[Atoms]:
     Args:
         structures: Structures of elements that the model knows.
         model: The model.
+        batch_size: The number of structures in a batch.
     """
     plain = [bare(atoms) for atoms in structures]
-    out = predict(model, graphs(plain, model), stress=any(map(has_volume, plain)))
+    stress = any(map(has_volume, plain))
+    out = predict(model, graphs(plain, model), batch_size, stress)
     ends = np.cumsum([len(atoms) for atoms in plain])[:-1]
     for i, (atoms, forces) in enumerate(zip(plain, np.split(out["forces"], ends), strict=True)):
         atoms.info[ENERGY], atoms.arrays[FORCES] = float(out["energy"][i]), forces

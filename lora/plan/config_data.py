@@ -27,9 +27,15 @@ from lora.plan.values import (
 
 SPLITS = ("random", "group", "blocked", "given")
 E0S = ("auto", "estimated", "isolated", "foundation", "average")
-SET_NAME = r"(?!(?:test|valid|train)$)[A-Za-z0-9_][A-Za-z0-9_.-]*"
+# What ASE reads as a number or as true or false, but for numbers like 600, which it gives back.
+NOT_TEXT = (
+    r"(?![1-9]\d{0,8}$)\d[\d_]*\.?[\d_]*(?:[eE]-?[\d_]+)?"
+    r"|(?i:nan|inf|infinity|t|f|true|false)"
+)
+SET_NAME = rf"(?!(?:test|valid|train|{NOT_TEXT})$)[A-Za-z0-9_][A-Za-z0-9_.-]*"
 SET_RULE = (
-    "is no name of a test set; use letters, digits and _.-, and not the words test, valid and train"
+    "is no name of a test set; use letters, digits and _.-, and not the words test, valid, train, "
+    "true, false, nan and inf, nor a number with a point, an exponent or a leading zero"
 )
 SHARE = number(Bounds(ge=0, lt=1))
 WEIGHTS = dict[Text, NotNegative]

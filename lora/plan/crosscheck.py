@@ -1,13 +1,13 @@
 """Checks of a config between its keys, and of the files that it names."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lora.catalogue.checks import TIERS
 from lora.catalogue.foundations import BY_NAME, NAMES, OURS, why_not
-from lora.catalogue.methods import ADAPTERS
+from lora.catalogue.methods import ADAPTERS, OWN, TRAINED
 from lora.catalogue.methods import BY_NAME as METHODS
 from lora.errors import UserError
 from lora.files.stored import shards
@@ -43,6 +43,7 @@ def cross_check(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _e0s(config, folder)
     yield from _replay(config)
     yield from _training(config)
+    yield from _unused(config)
     yield from _starts(config)
     yield from _points(config)
     yield from _cuts(config)
@@ -224,6 +225,20 @@ def _training(config: Config) -> Iterator[Problem]:
             yield Problem(key, str(error), (("train",), ("methods", name)))
             if not own:
                 return  # the others say the same
+
+
+def _unused(config: Config) -> Iterator[Problem]:
+    """Yield the settings that act on none of the methods that they stand for."""
+    used = {*config.grid.adapter, *(x for x in config.baselines if x != "foundation")}
+    places: list[tuple[Key, Mapping[str, Any], Iterable[str]]] = [
+        (("methods", name), getattr(config.methods, name).given(), (name,)) for name in TRAINED
+    ]
+    for where, given, methods in [*places, (("train",), config.train.given(), sorted(used))]:
+        for name in OWN:
+            of = [row.name for row in METHODS.values() if name in row.own]
+            if name in given and not {*of} & {*methods}:
+                text = f"is not used by {listed(methods)}, but by {listed(of, 'and')} alone"
+                yield Problem((*where, name), f"{text}; leave it out", (where,))
 
 
 def _starts(config: Config) -> Iterator[Problem]:

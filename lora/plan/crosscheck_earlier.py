@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from lora.catalogue.methods import ADAPTERS, BY_NAME, EARLIER, TRAINED
+from lora.catalogue.methods import BY_NAME, EARLIER
 from lora.errors import UserError
 from lora.files.sealed import read_json
 from lora.plan.config import Config
@@ -24,10 +24,6 @@ def earlier_problems(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _base(config, folder)
     for kind in config.grid.adapter:
         yield from _start(config, folder, kind)
-    for name in TRAINED:
-        if name not in ADAPTERS and "start_from" in getattr(config.methods, name).given():
-            text = f"is not used, as {name} has no adapters; leave it out"
-            yield Problem(("methods", name, "start_from"), text)
 
 
 def _base(config: Config, folder: Path) -> Iterator[Problem]:

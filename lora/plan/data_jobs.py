@@ -17,6 +17,7 @@ from lora.plan.layout import Layout
 from lora.plan.packs import Pack
 from lora.plan.points import Point
 from lora.plan.sections import Section
+from lora.plan.settings import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,15 @@ class DataJobs:
     def keep(self) -> Job:
         """Return the job that makes structures around the training set and labels them."""
         settings = plain(self.config.keep) | self.base()
+        settings["batch_size"] = self.of_all("valid_batch_size")
         settings.pop("weight")  # which stands in the settings of the points
         code = ("lora.steps.keep", *(KINDS[x].function for x in self.config.keep.kinds))
         parts = {"settings": settings, "code": code, "files": self.base_file()}
         return self.job("keep", **parts, needs=("split", "e0s"))
+
+    def of_all(self, name: str) -> Any:
+        """Return a setting that all trainings share."""
+        return self.config.train.given().get(name, DEFAULTS[name])
 
     def labels(self) -> dict[str, Any]:
         """Return how the labels of the data are read: their names, and weights where there are."""

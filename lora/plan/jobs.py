@@ -24,7 +24,6 @@ from lora.plan.layout import Layout
 from lora.plan.packs import Leg, Pack
 from lora.plan.points import FOUNDATION, PLAIN, Point
 from lora.plan.race import Heat
-from lora.plan.settings import DEFAULTS
 
 
 def make_jobs(
@@ -302,10 +301,6 @@ class _Maker(DataJobs):
         return self.job("track", settings=settings, needs=needs, code=code)
 
     # --- what several need
-
-    def of_all(self, name: str) -> Any:
-        """Return a setting that all trainings share."""
-        return self.config.train.given().get(name, DEFAULTS[name])
 
     def terms(self) -> dict[str, Any]:
         """Return which foundation model is used, on which terms, as far as config and name say."""

@@ -62,7 +62,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     Returns:
         A row an atom (force, eV/Å) and a row a structure (energy, eV/atom).
     """
-    first = components([pd.read_parquet(intact(path)) for path in paths])
+    first = components(pd.read_parquet(intact(path)) for path in paths)
     first["error"], first["spread"] = first["difference"] ** 2, first["variance"]
     first = first.dropna(subset="reference")
     rows = first.groupby(["test_set", "structure", "quantity"], sort=False).cumcount()

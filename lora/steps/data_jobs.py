@@ -73,4 +73,5 @@ def run_keep(call: Call) -> None:
     config, layout = call.sweep.config.keep, call.sweep.layout
     settings = KeepSettings(config.kinds, config.num_samples, config.temperatures, config.seed)
     files = (layout.split("train"), layout.receipt("e0s"))
-    keep(*files, call.base, layout.kept, settings, call.run)
+    size = call.job.settings["batch_size"]
+    keep(*files, call.base, layout.kept, settings, size, call.run)

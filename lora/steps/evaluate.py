@@ -113,7 +113,7 @@ def read_sets(valid_file: str | Path, test_file: str | Path) -> Sets:
                 f'{test_file} frame {i} lacks the "test_set" field. Pass the test.xyz that '
                 '"mace-lora split" wrote.'
             )
-        members.setdefault(atoms.info["test_set"], []).append(i)
+        members.setdefault(str(atoms.info["test_set"]), []).append(i)  # ASE reads 600 as a number
     sets: Sets = {"valid": load_structures(valid_file)}
     sets |= {name: some(tests, own) for name, own in members.items()}
     sets = {k: only(v, lambda atoms: not is_isolated_atom(atoms)) for k, v in sets.items()}

@@ -71,6 +71,7 @@ def keep(
     base: Base,
     out: str | Path,
     settings: KeepSettings = DEFAULTS,
+    batch_size: int = 32,
     run: Run = Run(),
 ) -> dict[str, Any]:
     """Make structures around a training set, choose some, and label them.
@@ -81,6 +82,7 @@ def keep(
         base: The foundation model.
         out: The xyz file to write; the config_type of a structure is its kind.
         settings: How to make and choose.
+        batch_size: The number of structures a batch.
         run: Threads, and the receipt to write in place of keep.json beside `out`.
 
     Returns:
@@ -100,14 +102,14 @@ def keep(
     count = -(-CANDIDATES * settings.num_samples // len(settings.kinds))
     around = Around(sources, count, settings.temperatures, _forces_of(model), rng)
     made = {kind: resolve(BY_NAME[kind].function)(around) for kind in settings.kinds}
-    sound = {kind: _sound(found, model, kind) for kind, found in made.items()}
+    sound = {kind: _sound(found, model, kind, batch_size) for kind, found in made.items()}
     candidates = [atoms for found in sound.values() for atoms in found]
     if not candidates:
         raise UserError(
             f"{train_file}: no sound structure of the kinds {', '.join(settings.kinds)} can be "
             "made of these; add kinds to keep.kinds, or take keep out of the grid"
         )
-    vectors, seen = (structure_descriptors(model, x) for x in (candidates, sources))
+    vectors, seen = (structure_descriptors(model, x, batch_size) for x in (candidates, sources))
     chosen = [candidates[i] for i in sorted(farthest(vectors, settings.num_samples, seen))]
     write_structures(out, chosen)
     counts = {
@@ -140,10 +142,10 @@ def _forces_of(model: nn.Module) -> Any:
     return lambda atoms: predict(model, graphs([bare(atoms)], model))["forces"]
 
 
-def _sound(made: Sequence[Atoms], model: nn.Module, kind: str) -> list[Atoms]:
+def _sound(made: Sequence[Atoms], model: nn.Module, kind: str, batch_size: int) -> list[Atoms]:
     """Return the structures without overlaps and too large forces, labelled, with their kind."""
     apart = [atoms for atoms in made if fits(atoms)]
-    labelled = label(apart, model) if apart else []
+    labelled = label(apart, model, batch_size) if apart else []
     sound = [atoms for atoms in labelled if np.abs(atoms.arrays[FORCES]).max() <= STRONG]
     for atoms in sound:
         atoms.info["config_type"] = kind

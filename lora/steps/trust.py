@@ -4,7 +4,7 @@ trust/trust.json, {point}.json
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def trust(
     if not found["why"]:
         trials = {"features": Trial.of(table, coverage)}
         if len(files.committee) > 1:
-            spread = _of_committee([pd.read_parquet(intact(x)) for x in files.committee])
+            spread = _of_committee(pd.read_parquet(intact(x)) for x in files.committee)
             trials["committee"] = Trial.of(spread, coverage)
         found["sources"] = {source: trial.to_dict() for source, trial in trials.items()}
         Calibration(point, digest, trials["features"], rigidity).write(files.out)
@@ -178,7 +178,7 @@ def _of_model(forces: pd.DataFrame, scores: dict[str, np.ndarray]) -> pd.DataFra
     return _labelled(pd.concat(parts))
 
 
-def _of_committee(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _of_committee(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return spread of the force and error of the mean of each component, for `Trial.of`."""
     forces = _forces(components(tables))
     spread = np.sqrt(forces["variance"].to_numpy().reshape(-1, 3).sum(axis=1))  # of each atom

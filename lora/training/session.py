@@ -91,8 +91,9 @@ class Session:
         self.usage = Usage(str(self.device))
         torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)
+        self.reminders = Reminders.of(s, files)
         for one in {(x.loss, x.terms): x for x in self.settings}.values():
-            check_terms(one, self.train, self.valid, files.train)
+            check_terms(one, self.train, self.valid, files.train, self.reminders.every)
         self.seen = joined(self.train, self.valid)
         say_rounding(self.seen, s.default_dtype)
         base = self.inputs.base
@@ -100,7 +101,6 @@ class Session:
         self.base_digest = fingerprint(self.base)
         for line in say_conditions(self.base, self.seen):
             log.warning(line)
-        self.reminders = Reminders.of(s, files)
         self._set_keys()
         return self
 

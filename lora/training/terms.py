@@ -17,7 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def check_terms(
-    settings: TrainSettings, train: Sequence[Atoms], valid: Sequence[Atoms], file: str | Path
+    settings: TrainSettings,
+    train: Sequence[Atoms],
+    valid: Sequence[Atoms],
+    file: str | Path,
+    others: Sequence[Atoms] = (),
 ) -> None:
     """Refuse a loss whose label nobody has, and say which labels are computed or missing.
 
@@ -26,6 +30,7 @@ def check_terms(
         train: The training set.
         valid: The validation set.
         file: The file of the training set, for messages.
+        others: Structures that are trained on beside it, labelled by the foundation model.
 
     Raises:
         UserError: No structure that is trained on has a label of the loss, or the validation set
@@ -52,7 +57,19 @@ def check_terms(
         if term in OTHER:
             _say_computed(term, train + valid)
     if "stress" in LOSS_TERMS[loss] and "stress" not in there and settings.stress_weight:
-        say = log.warning if any(map(has_volume, train)) else log.info
+        _say_no_stress(loss, train, others)
+
+
+def _say_no_stress(loss: str, train: Sequence[Atoms], others: Sequence[Atoms]) -> None:
+    """Say of a loss that no structure of the data has a stress for its term."""
+    say = log.warning if any(map(has_volume, train)) else log.info
+    if n := sum(counts(atoms, "stress") for atoms in others):
+        say(
+            "no structure of the data has a stress: the stress term of the loss %s is that of the "
+            "%d structures alone that the foundation model labelled",
+            *(loss, n),
+        )
+    else:
         say("no structure has a stress: the stress term of the loss %s is 0", loss)
 
 

@@ -97,6 +97,26 @@ BAD: dict[str, tuple[dict, str]] = {
         {"data": {"test_sets": [{"name": "test", "file": DATA}]}},
         r"data\.test_sets\.0\.name: 'test' is no name of a test set",
     ),
+    "name_true": (
+        {"data": {"test_sets": [{"name": "T", "file": DATA}]}},
+        r"data\.test_sets\.0\.name: 'T' is no name of a test set",
+    ),
+    "name_number": (
+        {"data": {"test_sets": [{"name": "1e3", "file": DATA}]}},
+        r"data\.test_sets\.0\.name: '1e3' is no name of a test set",
+    ),
+    "ratio_without_b": (
+        {"grid": {"adapter": ["sparse"]}, "train": {"lr_ratio_b": 4}},
+        r"train\.lr_ratio_b: is not used by .*sparse, but by lora and dora alone; leave it out",
+    ),
+    "level_of_lora": (
+        {"methods": {"lora": {"freeze_level": 6}}},
+        r"methods\.lora\.freeze_level: is not used by lora, but by freeze alone; leave it out",
+    ),
+    "targets_of_full": (
+        {"methods": {"full": {"targets": {"skip_tp": True}}}},
+        r"methods\.full\.targets: is not used by full, but by lora, dora and sparse alone",
+    ),
     "no_holdout": ({"checks": {"holdout_file": "no.xyz"}}, r"checks\.holdout_file: 'no\.xyz' is"),
     "licence of the quickstart": (
         {"data": {"file": "Makefile", "test_sets": []}, "checks": {"holdout_file": None}},

@@ -88,7 +88,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "of_no_adapter": (
         {"methods": {"full": {"start_from": "one/train/p/adapter"}}},
-        r"methods\.full\.start_from: is not used, as full has no adapters; leave it out",
+        r"methods\.full\.start_from: is not used by full, but by lora, dora and sparse alone",
     ),
     "other_alpha": (
         {

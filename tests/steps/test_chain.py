@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from lora.adapters.inject import inject_lora
+from lora.adapters.saved import save_adapter
 from lora.cli.main import main
 from lora.data.structures import write_structures
 from lora.errors import UserError
@@ -25,7 +27,7 @@ from lora.report.foundation_table import foundation_sentences
 from lora.steps.export import ExportSettings, export
 from lora.steps.foundation import foundation
 from lora.steps.jobs import Given, run
-from tests.support.models import difference, make_model, outputs
+from tests.support.models import CASES, difference, make_model, outputs, perturb
 from tests.support.plans import begin, config
 from tests.support.trainings import teacher_data
 
@@ -215,3 +217,20 @@ def test_an_adapter_is_the_same_file_in_another_process(first: Sweep, tmp_path: 
         env = os.environ | {"PYTHONHASHSEED": str(seed)}
         subprocess.run(command, check=True, env=env, capture_output=True)
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_adapter_on_a_head_of_several_knows_which(tmp_path: Path) -> None:
+    (case,) = (x for x in CASES if x.name == "two_heads")
+    torch.save(make_model(case), tmp_path / "base.model")
+    adapted = load_foundation(tmp_path / "base.model", "pbe0")
+    inject_lora(adapted, rank=2)
+    perturb(adapted)
+    expected = outputs(adapted)
+    save_adapter(adapted, tmp_path / "adapter", base_name=str(tmp_path / "base.model"))
+    said = foundation(Base(tmp_path / "adapter"), tmp_path / "kept/foundation.model")
+    assert said["heads"] == ["pbe0"]
+    kept = load_foundation(tmp_path / "kept/foundation.model")
+    assert difference(outputs(kept), expected) < 1e-9
+    assert difference(outputs(load_foundation(tmp_path / "base.model", "pbe0")), expected) > 1e-3
+    with pytest.raises(UserError, match="belongs to the base"):
+        foundation(Base(tmp_path / "adapter", head="pbe"))

@@ -59,6 +59,15 @@ def test_against_mace_eval_configs(files: dict, tmp_path: Path) -> None:
             assert ours[f"mae_{short}_{unit}"] == pytest.approx(1e3 * mae, rel=1e-6)
 
 
+def test_a_set_whose_name_reads_as_a_number(files: dict) -> None:
+    test = list(load_structures(files["test_file"]))
+    for atoms in test[6:]:
+        atoms.info["test_set"] = "600"
+    write_structures(files["test_file"], test)
+    (result,) = evaluate(**files)
+    assert list(result["sets"]) == ["valid", "test", "600"]
+
+
 def test_sets_types_and_parity(files: dict, tmp_path: Path) -> None:
     (result,) = evaluate(**files, run=Run(receipt=Receipt(tmp_path / "packs/all.json")))
     assert read_json(tmp_path / "packs/all.json") == {"p": result}

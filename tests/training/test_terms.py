@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from lora.data.labels import ENERGY, FORCES, STRESS, VIRIALS
+from lora.data.labels import ENERGY, FORCES, STRESS, VIRIALS, counts
 from lora.data.structures import write_structures
 from lora.errors import UserError
 from lora.plan.settings import TrainSettings
@@ -67,6 +67,17 @@ def test_molecules_can_have_the_losses_for_crystals_too(caplog: pytest.LogCaptur
         checked(without(mixed(8), STRESS, VIRIALS), loss=loss)  # crystals without stress
         record = caplog.records.pop()
         assert record.levelname == "WARNING" and "no structure has a stress" in record.message
+
+
+def test_a_stress_that_only_the_foundation_model_has_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain, made = without(mixed(8), STRESS, VIRIALS), mixed(8)
+    settings = TrainSettings(loss="universal").resolved()
+    check_terms(settings, plain, plain, "train.xyz", made)
+    (record,) = caplog.records
+    n = sum(counts(atoms, "stress") for atoms in made)
+    assert n and f"that of the {n} structures alone that the foundation" in record.message
 
 
 def test_what_is_computed_or_not_validated_is_said(caplog: pytest.LogCaptureFixture) -> None:
