@@ -37,17 +37,17 @@ def parse_comment(line: str) -> dict[str, str]:
         line: The comment line.
     """
     found = (x for x in _items(line) if x[0])
-    return {name: _unquoted(value) if rest else "T" for name, rest, _, value in found}
+    return {_unquoted(key): _unquoted(value) if rest else "T" for key, rest, _, value in found}
 
 
 def _items(line: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield key, all that follows it, the space before its value, and the value as it stands.
+    """Yield key, all that follows it, the space before its value, and the value, as they stand.
 
     An = without a key has the key "".
     """
     for name, rest, space, value, alone in ITEM.findall(line):
         if name or alone:
-            yield _unquoted(name), rest, space, value
+            yield name, rest, space, value
 
 
 def wrong_in(line: str) -> str:
@@ -65,9 +65,12 @@ def wrong_in(line: str) -> str:
         )
     known: dict[str, str] = {}
     empty = ""  # a key with an empty value, for which ASE takes what follows
-    for name, rest, space, value in _items(line):
+    for key, rest, space, value in _items(line):
+        name = _unquoted(key)
         if not name:
             return "an = stands alone in its comment line"
+        if hidden := _hidden(key) or _hidden(value):
+            return f"quotes within a word of its comment line hide {hidden[:SHOWN]!r}"
         if empty:
             return f"{empty[:SHOWN]} has no value before {name[:SHOWN]}"
         empty = name if rest and EMPTY.fullmatch(value) else ""
@@ -78,6 +81,14 @@ def wrong_in(line: str) -> str:
         if name in ("Lattice", "pbc") and ODD_NUMBER.search(value):
             return f"{name}={value[:SHOWN]} holds no plain number"
     return ""
+
+
+def _hidden(text: str) -> str:
+    """Return what quotes in the middle of a key or a value hide, "" where that is no key."""
+    if not ('"' in text or "'" in text) or QUOTED.fullmatch(text):
+        return ""
+    quoted = (x for x in re.findall(PART, text, re.DOTALL) if x[0] in "\"'" and "=" in x)
+    return next((x[1:-1] for x in quoted), "")
 
 
 def named(character: str) -> str:

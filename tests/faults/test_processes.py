@@ -52,6 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return chain
 
 
+PATIENCE = 600  # seconds for the whole of a longer training beside other tests
 LONGER = ("--max_num_epochs", str(counts.of(25, 600)))
 
 
@@ -60,7 +61,7 @@ def longer(whole: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """A training of more epochs that nothing disturbed."""
     chain = whole.before("train", tmp_path_factory.mktemp("longer") / "chain")
     step = chain.start("train", None, *LONGER)
-    assert step.wait(600) == 0, step.said()
+    assert step.wait(PATIENCE) == 0, step.said()
     return chain
 
 
@@ -125,7 +126,7 @@ def test_killed_at_random(whole: Chain, longer: Chain, tmp_path: Path, told: Cal
             break  # it has come to its end
         killed += 1
     step = chain.start("train", None, *LONGER)
-    assert step.wait() == 0, step.said()
+    assert step.wait(PATIENCE) == 0, step.said()
     assert killed >= most // 4 and equal(chain, longer, "train")
     told("kill -9 of a training at random moments", killed, "by the next run", "equal")
 
@@ -148,7 +149,7 @@ def test_signals(
     step.send(number)
     assert step.wait() == EXIT_CODE and time.monotonic() - sent < 5
     assert f"asked to stop by {number.name}; run it again to go on" in step.said()
-    assert chain.start("train", None, *LONGER).wait() == 0
+    assert chain.start("train", None, *LONGER).wait(PATIENCE) == 0
     assert equal(chain, longer, "train")
     told(f"{number.name} while training", 1, "exit 75 in seconds", "equal")
 

@@ -21,6 +21,7 @@ from lora.errors import UserError
 from lora.files.lock import Lock
 from lora.files.sealed import read_json
 from lora.files.seals import PASSING
+from lora.plan.identity import is_open
 from lora.plan.layout import Layout
 from lora.steps.verify import verify
 from lora.tracking.content import content_of
@@ -82,6 +83,14 @@ def test_no_flipped_bit_is_silent(sweep: Sweep, told: Callable) -> None:
             path.write_bytes(before)
     assert found["found"] > 5 * found["harmless"]
     told("a bit flipped in any file of a finished sweep", found["found"], "by verify", "equal")
+
+
+def test_each_file_of_a_job_has_its_receipt(sweep: Sweep) -> None:
+    """One without passes for the file of a job that was ended."""
+    layout = Layout(sweep.home / "out")
+    of_no_job = {layout.identity, layout.plan, layout.tries}
+    made = [x for x in files_of(layout.results) if not is_open(layout, x)]
+    assert {x for x in made if layout.receipt_of(x) is None} == of_no_job
 
 
 def test_files_that_no_job_makes_are_checked_too(sweep: Sweep) -> None:

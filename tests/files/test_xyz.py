@@ -74,6 +74,14 @@ WRONG = {
         ONE.replace("e=1", "note=it's e=1"),
         "line 2: .*' in its comment line is not closed",
     ),
+    "in_a_word": (
+        ONE.replace("e=1", 'pbc=" pbc="T T T" e=1 note="x"'),
+        "line 2: .*quotes within a word of its comment line hide ' pbc='",
+    ),
+    "in_two_words": (
+        ONE.replace("e=1", "note=don't e=1 it's"),
+        "line 2: .*quotes within a word of its comment line hide 't e=1 it'",
+    ),
     "equals": (ONE.replace("e=1", "e=1 =2"), "line 2: .*an = stands alone"),
     "long": ("x" * 1_000_001, "line 1: .*the line has more than 1000000 characters"),
     "bytes": (b"\xff\xfe1", "cannot be read as extended xyz"),
@@ -99,6 +107,7 @@ def test_what_looks_odd_and_is_right(tmp_path: Path) -> None:
     path = tmp_path / "x.xyz"
     comments = ["it's water, a glass of water", "e=1 e=1", "name=1_2 group=a_b", "url=http://x?a=b"]
     comments += ["a=[[1, 2], [3, 4]] b={x y}", 'c="it\'s"', "flag e=1", "i = 3, E = -1.5"]
+    comments += ['"a key"=1', "command='x --y=1'", "a={'b': 'c=d'}", "it's hers', e=1"]
     path.write_text("".join(f"1\n{x}\nH 0 0 0\n" for x in comments))
     assert len(list(scan(path))) == len(comments)
 
@@ -117,6 +126,7 @@ def test_long_comment_lines_take_no_long(tmp_path: Path) -> None:
         "a" + " " * 200_000,
         "[" * 200_000,
         "= " * 100_000,
+        "a'=" * 100_000,
     ):
         started = time.process_time()
         wrong_in(line)
