@@ -229,8 +229,8 @@ def mlflow(home: Path, n: int, repeats: int) -> list[dict[str, Any]]:
     runs = len(read_json(sweep.layout.receipt("track"))["runs"])
     figure = "document.querySelectorAll('.js-plotly-plot').length"
     wanted = {
-        "runs": {"first": "document.querySelector('.ag-row')", "ready": text("matching runs")},
-        "charts": {"first": f"{figure} > 0", "ready": f"{figure} >= 3"},
+        "runs": {"first": text("matching runs"), "ready": "document.querySelector('.ag-row')"},
+        "charts": {"first": f"{figure} > 0", "ready": f"{figure} >= 2"},
         "compare": {"first": text("Comparing"), "ready": figure},
     }
     with served(results) as links:
