@@ -17,7 +17,7 @@ STYLE = """<style>
 .sweep th:first-child {text-align: left}
 .sweep tr.chosen {background: #fff3c4; font-weight: bold}
 .sweep .note {color: #666}
-.sweep pre {background: #f5f5f5; padding: .5em .8em; white-space: pre-wrap;
+.sweep pre {background: #f5f5f5; color: #222; padding: .5em .8em; white-space: pre-wrap;
   overflow-wrap: anywhere; margin: .3em 0}
 .sweep figure {display: inline-block; margin: 1em 1.5em 0 0; max-width: 46em; vertical-align: top}
 .sweep figure img {max-width: 100%}
