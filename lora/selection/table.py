@@ -107,7 +107,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(sweep: Sweep) -> pd.DataFrame:
     """Read sweep.csv, with the names of groups from the plan."""
-    return with_names(pd.read_csv(sweep.layout.table), sweep.points)
+    table = pd.read_csv(sweep.layout.table, keep_default_na=False, na_values=[""])  # a set named NA
+    return with_names(table, sweep.points)
 
 
 def axes_of(table: pd.DataFrame) -> list[str]:

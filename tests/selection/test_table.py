@@ -69,6 +69,15 @@ def test_the_table_read_back_is_the_table(sweep: Sweep) -> None:
             assert left.fillna("").tolist() == right.fillna("").tolist()
 
 
+@pytest.mark.parametrize("name", ["NA", "null", "None", "600"])
+def test_a_set_keeps_its_name(sweep: Sweep, name: str) -> None:
+    write_results(sweep, ERRORS)
+    decide(sweep)
+    table = sweep.layout.table
+    table.write_text(table.read_text().replace(",test,", f",{name},"))
+    assert read_table(sweep)["test_set"].tolist() == ["valid", name] * len(ERRORS)
+
+
 def test_every_column_of_the_catalogue_is_there_but_errors_that_nobody_has(sweep: Sweep) -> None:
     write_results(sweep, ERRORS)
     table = table_of(sweep)
