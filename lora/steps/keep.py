@@ -10,6 +10,7 @@ the training set its labels and those of the data would contradict each other.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +113,9 @@ def keep(
     vectors, seen = (structure_descriptors(model, x, batch_size) for x in (candidates, sources))
     chosen = [candidates[i] for i in sorted(farthest(vectors, settings.num_samples, seen))]
     write_structures(out, chosen)
+    taken = Counter(atoms.info["config_type"] for atoms in chosen)
     counts = {
-        kind: {
-            "made": len(made[kind]),
-            "sound": len(sound[kind]),
-            "chosen": sum(atoms.info["config_type"] == kind for atoms in chosen),
-        }
+        kind: {"made": len(made[kind]), "sound": len(sound[kind]), "chosen": taken[kind]}
         for kind in settings.kinds
     }
     result = {"n_structures": len(chosen), "kinds": counts, "seed": settings.seed}
