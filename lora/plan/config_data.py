@@ -72,7 +72,8 @@ class TestSet(Section):
     __test__ = False  # no test for pytest
 
     name: Annotated[str, As(matching(SET_NAME, SET_RULE))] = Field(
-        description="The name of the set: letters, digits and _.-, but not test, valid or train."
+        description="The name of the set: letters, digits and _.-, but not test, valid or train, "
+        "nor what reads as true, false or a number; whole numbers such as 600 can be one."
     )
     file: FilePath = Field(description="The structures, labelled like data.file.")
 
