@@ -199,9 +199,12 @@ class PackedLayer(nn.Module):
 
     def weights(self) -> Tensor:
         """Return the changed weights of the active points, [K, ...]."""
+        return self.template.base_weight() + self.changes()
+
+    def changes(self) -> Tensor:
+        """Return the changes of the base weight by the active points, [K, ...]."""
         values = self.values if self.own is None else self.values * self.own[self.active]
-        change = self.template.change(self._named(values), self.scales[self.active])
-        return self.template.base_weight() + change
+        return self.template.change(self._named(values), self.scales[self.active])
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the base computes with each weight for its copy, [K * n, ...]."""

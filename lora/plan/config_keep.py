@@ -33,3 +33,6 @@ class Keep(Section):
     weight: NotNegative = Field(
         default=int(DEFAULTS["keep_weight"]), description=OPTIONS["keep_weight"].help
     )
+    penalty: NotNegative = Field(
+        default=int(DEFAULTS["keep_penalty"]), description=OPTIONS["keep_penalty"].help
+    )

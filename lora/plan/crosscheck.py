@@ -239,6 +239,9 @@ def _unused(config: Config) -> Iterator[Problem]:
             if name in given and not {*of} & {*methods}:
                 text = f"is not used by {listed(methods)}, but by {listed(of, 'and')} alone"
                 yield Problem((*where, name), f"{text}; leave it out", (where,))
+    if any(config.grid.keep) and not config.keep.weight and not config.keep.penalty:
+        text = "is 0 like keep.penalty, so that points with keep would train as those without; "
+        yield Problem(("keep", "weight"), f"{text}raise one", (("grid", "keep"), ("keep",)))
 
 
 def _starts(config: Config) -> Iterator[Problem]:

@@ -282,7 +282,8 @@ def _varied(config: Config, protocol: Protocol, share: float) -> dict[str, Any]:
     if protocol.replay:
         varied |= {"replay": True, "replay_weight": config.replay.weight}
     if protocol.keep:
-        varied |= {"keep": True, "keep_weight": config.keep.weight}
+        given = {"keep_weight": config.keep.weight, "keep_penalty": config.keep.penalty}
+        varied |= {"keep": True, **given}
     return varied
 
 

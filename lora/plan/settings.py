@@ -7,7 +7,6 @@ Names are those of `mace_run_train` where it has the setting.  Standard library 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
@@ -28,6 +27,7 @@ from lora.catalogue.methods import (
 from lora.errors import UserError
 from lora.plan.options import METHOD_DEFAULTS, Option, by_method, option_field
 from lora.plan.targets import Targets
+from lora.plan.words import did_you_mean
 
 __all__ = ["DEFAULTS", "OPTIONS", "Targets", "TrainSettings"]
 
@@ -113,14 +113,21 @@ class TrainSettings:
     )
     keep: bool = option_field(
         False,
-        "Train on structures made around the training set, too, labelled by the foundation model "
-        "with the new E0s.",
+        "Train on structures made around the training set, too, that the foundation model labels.",
         bool,
         home="point",
     )
     keep_weight: float = option_field(
         1.0,
-        "The weight of a made structure in the loss; a structure of the data has 1.",
+        "The weight of a made structure in the loss, where one of the data has 1; 0: none trains.",
+        float,
+        bounds=NOT_NEGATIVE,
+        home="point",
+    )
+    keep_penalty: float = option_field(
+        0.0,
+        "The weight of elastic weight consolidation (arXiv 1612.00796): what a change of weights "
+        "costs on the made structures, to second order, is added to the loss.",
         float,
         bounds=NOT_NEGATIVE,
         home="point",
@@ -202,10 +209,7 @@ class TrainSettings:
     )
     max_num_epochs: int = option_field(100, "The largest number of epochs.", int, bounds=COUNT)
     patience: int = option_field(
-        50,
-        "The number of epochs without a lower validation loss after which a training stops.",
-        int,
-        bounds=COUNT,
+        50, "The number of epochs without a lower validation loss that end it.", int, bounds=COUNT
     )
     scheduler: str = option_field(
         "ReduceLROnPlateau", "The schedule of the learning rate.", str, choices=SCHEDULERS
@@ -273,7 +277,7 @@ class TrainSettings:
 
     @property
     def width(self) -> int:
-        """Return the columns of the factors that are stored: their rank, and what is anchored."""
+        """Return the columns of the factors that are stored: the rank, and what is anchored."""
         return self.rank * (2 if self.start in ANCHORED else 1)
 
     @property
@@ -307,9 +311,7 @@ class TrainSettings:
         if out.goes_on and not out.start_from:
             raise UserError(f"start_from: is missing; the start {EARLIER} needs the folder of one")
         out = out if out.goes_on else replace(out, start_from=None)
-        kinds = {
-            name: option.kind for name, option in OPTIONS.items() if option.kind in (int, float)
-        }
+        kinds = {x: option.kind for x, option in OPTIONS.items() if option.kind in (int, float)}
         numbers: dict[str, Any] = {x: kind(getattr(out, x)) for x, kind in kinds.items()}
         return replace(out, **numbers)
 
@@ -336,9 +338,7 @@ class TrainSettings:
         """
         for name in values:
             if name not in OPTIONS:
-                found = get_close_matches(str(name), list(OPTIONS), 1, 0.6)
-                more = f"; did you mean {found[0]}?" if found else ""
-                raise UserError(f"{name} is not a setting{more}")
+                raise UserError(f"{name} is not a setting{did_you_mean(name, OPTIONS)}")
         targets = values.get("targets", {})
         known = targets if isinstance(targets, Targets) else Targets.from_dict(targets)
         return cls(**{**values, "targets": known})

@@ -215,6 +215,8 @@ class Fit:
             point.optimizer.zero_grad(set_to_none=True)
         outs = self._outputs(batch, group, training=True)
         losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
+        if (held := self.model.penalties()) is not None:
+            losses = [loss + penalty for loss, penalty in zip(losses, held, strict=True)]
         # no point's loss has a part of another's; of positions nobody wants the gradient
         trained = [parameter for point in points for parameter in point.trained.values()]
         torch.autograd.backward(torch.stack(losses).sum(), inputs=trained)

@@ -22,11 +22,13 @@ class Reminders:
     Attributes:
         replayed: Structures of the foundation model's own kind, for a head of their own.
         kept: Structures made around the training set, for the head of the new data.
+        trains: Whether it trains on those; elastic weight consolidation can do without.
         files: The files that they are from.
     """
 
     replayed: Sequence[Atoms]
     kept: Sequence[Atoms]
+    trains: bool
     files: tuple[str | Path, ...]
 
     @classmethod
@@ -53,12 +55,12 @@ class Reminders:
                 raise UserError("keep: true needs made structures; give the file of mace-lora keep")
             kept = _weighted(load_structures(files.keep), settings.keep_weight)
             read.append(files.keep)
-        return cls(replayed, kept, tuple(read))
+        return cls(replayed, kept, settings.keep_weight > 0, tuple(read))
 
     @property
     def every(self) -> Sequence[Atoms]:
-        """Return all of them."""
-        return joined(self.replayed, self.kept)
+        """Return all that is trained on."""
+        return joined(self.replayed, self.kept) if self.trains else self.replayed
 
 
 def _weighted(structures: Sequence[Atoms], weight: float) -> Sequence[Atoms]:

@@ -40,6 +40,7 @@ from lora.training.capacity import fit_cache, fit_memory
 from lora.training.checkpoint import FILE, read_checkpoint
 from lora.training.course import Course
 from lora.training.distributed import is_first, join_others
+from lora.training.elastic import holding
 from lora.training.inputs import Inputs
 from lora.training.interrupt import Interrupt
 from lora.training.loop import Fit
@@ -259,7 +260,9 @@ class Session:
         valid = graphs(self.valid, self.model)
         cuts = [self.inputs.part.cut.get(x) for x in self.folders]
         starts = starts_of(self.settings, cuts, self.base, train) if start else []
-        self.trainee, counted = make_trainee(self.model, self.settings, starts)
+        kept = graphs(self.reminders.kept, self.model) if start and s.keep_penalty else []
+        hold = holding(s, kept) if kept else None
+        self.trainee, counted = make_trainee(self.model, self.settings, starts, hold)
         trainee = self.trainee
         trained, decayed, fast = trainee.trained(), trainee.decayed(), trainee.b_factors()
         points = zip(trained, self.settings, decayed, fast, strict=True)
@@ -273,7 +276,7 @@ class Session:
             "n_train": len(share),
             "n_valid": len(self.valid),
             "n_replay": len(self.reminders.replayed),
-            "n_keep": len(self.reminders.kept),
+            "n_keep": len(self.reminders.kept) if self.reminders.trains else 0,
         }
 
     def _each_step(self) -> None:

@@ -28,6 +28,7 @@ ALIKE: tuple[str, ...] = (
     "replay_weight",
     "keep",
     "keep_weight",
+    "keep_penalty",
     "train_fraction",
     "default_dtype",
     "device",

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,19 @@ from lora.mace.modules import count_parameters
 from lora.mace.origin import note
 from lora.mace.trained import is_decayed
 from lora.plan.settings import TrainSettings
+from lora.training.elastic import Elastic, Hold
 from lora.training.setup import choose_weights, injection_of, prepare
 from lora.training.starts import Start
 
 
 class Trainee(nn.Module, ABC):
-    """The points of a `Fit` as one module."""
+    """The points of a `Fit` as one module.
+
+    Attributes:
+        elastic: What holds the adapted weights where they are; None where nothing does.
+    """
+
+    elastic: Elastic | None = None
 
     @abstractmethod
     def forward(
@@ -43,6 +50,20 @@ class Trainee(nn.Module, ABC):
         Returns:
             For each point: energy [n_structures] (eV), forces [n_atoms, 3] (eV/Å), and more.
         """
+
+    @abstractmethod
+    def changes(self) -> Iterable[tuple[str, Tensor]]:
+        """Return the changes of the adapted weights by layer, [K, *shape of the weight].
+
+        Of the K points that `forward` has just computed.
+        """
+
+    def penalties(self) -> Iterable[Tensor] | None:
+        """Return what holds the weights of each of these points, [] each; None where nothing does.
+
+        It is a term of the loss.
+        """
+        return self.elastic.penalties(self.changes()) if self.elastic else None
 
     @abstractmethod
     def trained(self) -> list[dict[str, nn.Parameter]]:
@@ -117,6 +138,10 @@ class AdapterPack(Trainee):
         outputs: list[dict[str, Tensor]] = self.pack(batch, points, **options)
         return outputs
 
+    def changes(self) -> Iterable[tuple[str, Tensor]]:
+        """Return the changes of the adapted weights by layer, of the points computed last."""
+        return ((name, layer.changes()) for name, layer in self.pack.packed.items())
+
     def trained(self) -> list[dict[str, nn.Parameter]]:
         """Return the factors of each point, as one flat parameter."""
         return [{"factors": row} for row in self.pack.rows]
@@ -184,6 +209,10 @@ class Single(Trainee):
         """Return what MACE computes for one batch; `points` is always [0]."""
         return [self.model(batch, **options)]
 
+    def changes(self) -> Iterable[tuple[str, Tensor]]:
+        """Return the changes of the adapted weights by layer; whole modules beside are left out."""
+        return ((name, layer.delta()[None]) for name, layer in lora_layers(self.model))
+
     def trained(self) -> list[dict[str, nn.Parameter]]:
         """Return the weights that train."""
         return [{n: p for n, p in self.model.named_parameters() if p.requires_grad}]
@@ -226,7 +255,10 @@ class Single(Trainee):
 
 
 def make_trainee(
-    model: nn.Module, settings: list[TrainSettings], starts: Sequence[Start | None] = ()
+    model: nn.Module,
+    settings: list[TrainSettings],
+    starts: Sequence[Start | None] = (),
+    hold: Hold | None = None,
 ) -> tuple[Trainee, list[tuple[int, int]]]:
     """Prepare a model to train some points at once.
 
@@ -234,23 +266,32 @@ def make_trainee(
         model: The foundation model, trimmed, with its new E0s; changed in place.
         settings: Resolved settings of each point.
         starts: Of each point, what puts its adapters at their start; None for a random one.
+        hold: What is asked, of the model with adapters that change nothing, how to hold them.
 
     Returns:
         What trains, and of each point the numbers of (trainable, all) parameters.
     """
     fuse(model)
-    layers, counted = [], []
+    layers, counted, elastic = [], [], None
     for one, start in itertools.zip_longest(settings, starts):
         prepare(model, one)
+        if hold and not elastic:  # the points of a pack adapt the same layers
+            elastic = hold(model)
         if start:
             start(model)
         counted.append(count_parameters(model))
         if one.method not in ADAPTERS or one.targets.modules_to_save:
-            return Single(model), counted  # `common` saw to it that it is alone
+            return _held(Single(model), elastic), counted  # `common` saw to it that it is alone
         layers.append(take_adapters(model))
     pack = Pack(model, layers).to(next(model.parameters()).device)
     fold(pack.model)
-    return AdapterPack(pack), counted
+    return _held(AdapterPack(pack), elastic), counted
+
+
+def _held(trainee: Trainee, elastic: Elastic | None) -> Trainee:
+    """Return a trainee whose weights are held."""
+    trainee.elastic = elastic
+    return trainee
 
 
 def _mapped(state: Any, size: int, change: Callable[[Tensor], Tensor]) -> Any:

@@ -117,6 +117,10 @@ BAD: dict[str, tuple[dict, str]] = {
         {"methods": {"full": {"targets": {"skip_tp": True}}}},
         r"methods\.full\.targets: is not used by full, but by lora, dora and sparse alone",
     ),
+    "keep_nothing": (
+        {"grid": {"keep": [True]}, "keep": {"weight": 0}},
+        r"keep\.weight: is 0 like keep\.penalty, .* as those without; raise one",
+    ),
     "no_holdout": ({"checks": {"holdout_file": "no.xyz"}}, r"checks\.holdout_file: 'no\.xyz' is"),
     "licence of the quickstart": (
         {"data": {"file": "Makefile", "test_sets": []}, "checks": {"holdout_file": None}},
