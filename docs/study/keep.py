@@ -1,4 +1,4 @@
-"""What keep saves and costs, for several numbers and weights of made structures.
+"""What keep saves and costs, for several weights of made structures and of the penalty.
 
     python docs/study/keep.py run       a sweep without keep, and one for each row of `VARIANTS`
     python docs/study/keep.py tables    a table of all that have run
@@ -19,11 +19,11 @@ from lora.selection.table import read_table
 HERE, HOME = Path(__file__).parent, Path("study_keep")
 SETS = ["test", "600K", "path"]
 VARIANTS = {  # {name: the section keep}
-    "n50_w1": {"num_samples": 50, "weight": 1.0},
-    "n200_w1": {"num_samples": 200, "weight": 1.0},
+    "n200_w0.01": {"num_samples": 200, "weight": 0.01},
     "n200_w0.1": {"num_samples": 200, "weight": 0.1},
-    "n200_w10": {"num_samples": 200, "weight": 10.0},
-    "n800_w1": {"num_samples": 800, "weight": 1.0},
+    "n200_w1": {"num_samples": 200, "weight": 1.0},
+    "p10": {"num_samples": 200, "weight": 0, "penalty": 10},
+    "p100": {"num_samples": 200, "weight": 0, "penalty": 100},
 }
 
 
