@@ -19,11 +19,12 @@ from lora.selection.table import read_table
 HERE, HOME = Path(__file__).parent, Path("study_keep")
 SETS = ["test", "600K", "path"]
 VARIANTS = {  # {name: the section keep}
-    "n200_w0.01": {"num_samples": 200, "weight": 0.01},
-    "n200_w0.1": {"num_samples": 200, "weight": 0.1},
-    "n200_w1": {"num_samples": 200, "weight": 1.0},
-    "p10": {"num_samples": 200, "weight": 0, "penalty": 10},
+    "w0.01": {"num_samples": 200, "weight": 0.01},
+    "w0.001": {"num_samples": 200, "weight": 0.001},
     "p100": {"num_samples": 200, "weight": 0, "penalty": 100},
+    "w0.1": {"num_samples": 200, "weight": 0.1},
+    "p10": {"num_samples": 200, "weight": 0, "penalty": 10},
+    "w1": {"num_samples": 200, "weight": 1},
 }
 
 

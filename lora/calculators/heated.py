@@ -1,12 +1,15 @@
 """Frames of short molecular dynamics of a model, for `lora.data.around`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from itertools import cycle
 
 import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+from lora.calculators.company import Company
 from lora.calculators.potential import Predicted, Single
 from lora.data.around import Around, changed, fits, mixed
 from lora.data.structures import bare
@@ -25,15 +28,16 @@ def heated(around: Around) -> list[Atoms]:
 
     Half of the runs start from structures of the training set, half from those of the kinds `mixed`
     and `changed`, whose strained bonds relax in it.  Frames after an explosion are left out.
+    The runs go on side by side, so that the model computes their forces together.
 
     Args:
         around: What to make them of.
     """
-    found: list[Atoms] = []
-    for i, atoms in enumerate(_starts(around)):
-        temperature = around.temperatures[i % len(around.temperatures)]
-        found += _run(around, atoms, temperature)
-    return found[: around.count]
+    starts = list(_starts(around))
+    company = Company(partial(_answers, around))
+    each = zip(starts, cycle(around.temperatures), around.rng.spawn(len(starts)), strict=False)
+    found = company.run([partial(_run, company, *one) for one in each])
+    return [atoms for frames in found for atoms in frames][: around.count]
 
 
 def _starts(around: Around) -> Iterator[Atoms]:
@@ -46,17 +50,26 @@ def _starts(around: Around) -> Iterator[Atoms]:
         yield others[i // 2] if i % 2 and i // 2 < len(others) else own[i]
 
 
-def _run(around: Around, atoms: Atoms, temperature: float) -> list[Atoms]:
-    """Return the frames of one run."""
+def _run(
+    company: Company, atoms: Atoms, temperature: float, rng: np.random.Generator
+) -> list[Atoms]:
+    """Return the frames of one run, up to where it explodes."""
+
+    def ask(structures: list[Atoms]) -> Predicted:
+        found = [company.ask(one) for one in structures]
+        if not all(np.abs(x).max() <= EXPLODED for x in found):  # nor where one is no number
+            raise _ExplodedError
+        return np.full(len(found), np.nan), found  # dynamics ask for forces alone
+
     frames: list[Atoms] = []
-    atoms.calc = Single(_checked(around))
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=around.rng)
+    atoms.calc = Single(ask)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
     dynamics = Langevin(
         *(atoms, TIMESTEP * units.fs),
         temperature_K=temperature,
         friction=FRICTION / units.fs,
         fixcm=False,
-        rng=around.rng,
+        rng=rng,
     )
     try:
         for _ in range(FRAMES):
@@ -67,13 +80,6 @@ def _run(around: Around, atoms: Atoms, temperature: float) -> list[Atoms]:
     return frames
 
 
-def _checked(around: Around) -> Callable[[list[Atoms]], Predicted]:
-    """Return a potential that ends a run where it explodes; dynamics ask for forces alone."""
-
-    def ask(structures: list[Atoms]) -> Predicted:
-        forces = [around.forces(atoms) for atoms in structures]
-        if not all(np.abs(x).max() <= EXPLODED for x in forces):  # nor where one is no number
-            raise _ExplodedError
-        return np.full(len(forces), np.nan), forces
-
-    return ask
+def _answers(around: Around, structures: list[Atoms]) -> list[np.ndarray]:
+    """Return the forces on structures (eV/Å), without what runs keep beside them."""
+    return around.forces([bare(atoms) for atoms in structures])

@@ -35,14 +35,14 @@ class Around:
         structures: Those of the training set, each of two atoms or more.
         count: How many to make; of some no structure can be made.
         temperatures: Of molecular dynamics (K).
-        forces: Forces of a structure by the foundation model, [n_atoms, 3] (eV/Å).
+        forces: Forces of structures by the foundation model, [n_atoms, 3] of each (eV/Å).
         rng: What chooses.
     """
 
     structures: Sequence[Atoms]
     count: int
     temperatures: tuple[float, ...]
-    forces: Callable[[Atoms], np.ndarray]
+    forces: Callable[[list[Atoms]], list[np.ndarray]]
     rng: np.random.Generator
 
     def some(self) -> list[Atoms]:

@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def keep(
     whole = load_foundation(base.model, base.head, torch.float64)
     model = with_e0s(whole, elements_of(sources), read_json(e0s_file)["E0s"])
     count = -(-CANDIDATES * settings.num_samples // len(settings.kinds))
-    around = Around(sources, count, settings.temperatures, _forces_of(model), rng)
+    forces = partial(_forces, model, batch_size)
+    around = Around(sources, count, settings.temperatures, forces, rng)
     made = {kind: resolve(BY_NAME[kind].function)(around) for kind in settings.kinds}
     sound = {kind: _sound(found, model, kind, batch_size) for kind, found in made.items()}
     candidates = [atoms for found in sound.values() for atoms in found]
@@ -135,9 +137,10 @@ def _sources(train_file: str | Path, rng: np.random.Generator) -> Sequence[Atoms
     return [bare(atoms) for atoms in some(found, places)]
 
 
-def _forces_of(model: nn.Module) -> Any:
-    """Return a function that returns the forces of a structure (eV/Å)."""
-    return lambda atoms: predict(model, graphs([bare(atoms)], model))["forces"]
+def _forces(model: nn.Module, batch_size: int, structures: list[Atoms]) -> list[np.ndarray]:
+    """Return the forces on each structure, [n_atoms, 3] (eV/Å)."""
+    found = predict(model, graphs(structures, model), batch_size)["forces"]
+    return np.split(found, np.cumsum([len(atoms) for atoms in structures])[:-1])
 
 
 def _sound(made: Sequence[Atoms], model: nn.Module, kind: str, batch_size: int) -> list[Atoms]:

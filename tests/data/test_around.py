@@ -1,6 +1,7 @@
 """Structures made around others: every kind of the catalogue, and what each promises."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ def spring(atoms: Atoms) -> np.ndarray:
 
 def around(structures: list[Atoms], seed: int = 0, **changes: object) -> Around:
     given = {"count": N, "temperatures": (300.0, 600.0), "forces": spring} | changes
+    of_one = given["forces"]
+    given["forces"] = lambda many: [of_one(atoms) for atoms in many]
     return Around(structures, rng=np.random.default_rng(seed), **given)
 
 
@@ -107,6 +110,22 @@ def test_a_run_ends_where_it_explodes() -> None:
     blown = resolve("lora.calculators.heated:heated")
     assert blown(around(SOURCES["molecules"], forces=lambda a: np.full((len(a), 3), 1e3))) == []
     assert blown(around(SOURCES["molecules"], forces=lambda a: np.full((len(a), 3), np.nan))) == []
+
+
+def test_runs_ask_for_their_forces_together() -> None:
+    from lora.calculators.heated import EVERY, FRAMES, heated
+
+    asked: list[int] = []
+    plain = around(SOURCES["molecules"])
+
+    def counted(many: list[Atoms]) -> list[np.ndarray]:
+        asked.append(len(many))
+        return plain.forces(many)
+
+    found = heated(replace(plain, forces=counted))
+    runs = -(-N // FRAMES)
+    assert asked[0] == runs > 1 and len(asked) <= FRAMES * EVERY + 1
+    assert same(found, heated(around(SOURCES["molecules"]))) and len(found) == N
 
 
 def test_hotter_runs_go_farther() -> None:
