@@ -46,7 +46,7 @@ def table(results: str = "results") -> None:
     frames = ase.io.read(OUT, index=":")
     frames = [x for x in frames if np.isfinite(x.arrays["REF_forces"]).all()]
     known = [set(x.symbols) <= KNOWN for x in frames]
-    models = [QUICKSTART / "base.model", *sorted(Path(results).glob("merge/*/*.model"))]
+    models = sorted(Path(results).glob("merge/*/*.model"))
     truths = {"GFN2-xTB": "xtb_forces", "PBE0": "REF_forces"}
     kinds = {"H C O": known, "with N": [not x for x in known]}
     apart = [x.arrays["xtb_forces"] - x.arrays["REF_forces"] for x in frames]

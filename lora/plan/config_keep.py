@@ -31,7 +31,7 @@ class Keep(Section):
     )
     seed: Seed = Field(default=0, description="The random seed for making structures.")
     weight: NotNegative = Field(
-        default=int(DEFAULTS["keep_weight"]), description=OPTIONS["keep_weight"].help
+        default=DEFAULTS["keep_weight"], description=OPTIONS["keep_weight"].help
     )
     penalty: NotNegative = Field(
         default=int(DEFAULTS["keep_penalty"]), description=OPTIONS["keep_penalty"].help

@@ -118,7 +118,7 @@ class TrainSettings:
         home="point",
     )
     keep_weight: float = option_field(
-        1.0,
+        0.01,
         "The weight of a made structure in the loss, where one of the data has 1; 0: none trains.",
         float,
         bounds=NOT_NEGATIVE,

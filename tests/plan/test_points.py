@@ -56,7 +56,7 @@ def test_names_say_what_a_point_is(tmp_path: Path) -> None:
     weighted = kept | {"keep": {"weight": 0, "penalty": 100}}
     points = make_points(read(tmp_path, **weighted, baselines=[]))
     given = [(x.settings.keep_weight, x.settings.keep_penalty) for x in points.values()]
-    assert given == [(1.0, 0.0)] * 2 + [(0.0, 100.0)] * 2
+    assert given == [(0.01, 0.0)] * 2 + [(0.0, 100.0)] * 2
 
 
 def test_numbers_keep_their_last_digit(tmp_path: Path) -> None:

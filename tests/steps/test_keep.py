@@ -124,7 +124,8 @@ def test_less_is_forgotten_with_one_head(
         atoms.arrays[FORCES] = predict(base, graphs([atoms], base))["forces"]
     forgotten = {}
     settings = TrainSettings(rank=2, lr=0.02, **QUICK | {"max_num_epochs": 10})
-    for name, one in {"plain": settings, "keep": replace(settings, keep=True)}.items():
+    keeps = replace(settings, keep=True, keep_weight=1.0)
+    for name, one in {"plain": settings, "keep": keeps}.items():
         out, model = tmp_path / name, tmp_path / f"{name}.model"
         found = train(one, out=out, **with_files(inputs, keep=kept))
         assert found["n_keep"] == (N if one.keep else 0) and found["n_replay"] == 0
