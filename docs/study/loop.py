@@ -54,7 +54,15 @@ def add() -> None:
     """Write the training set and the config of each arm."""
     old = ase.io.read(RESULTS / "data/train.xyz", index=":")
     raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    given = {f"{x}_file": str(RESULTS / f"data/{x}.xyz") for x in ("valid", "test")}
+    own, tested = {}, ase.io.read(RESULTS / "data/test.xyz", index=":")
+    for name in SETS[1:]:  # files of the quickstart are refused for other data than its own
+        own[name] = str(OUT / f"{name}.xyz")
+        frames = [x for x in tested if x.info.get("test_set") == name]
+        for atoms in frames:
+            del atoms.info["test_set"]
+        ase.io.write(own[name], frames, format="extxyz")
+    given = {"valid_file": str(RESULTS / "data/valid.xyz"), "test_file": own.pop("test")}
+    others = [{"name": name, "file": file} for name, file in own.items()]
     start_from = str(RESULTS / "train" / POINT / "adapter")
     for name, (kind, n) in ARMS.items():
         new = ase.io.read(OUT / f"{kind}_labelled.xyz", index=f":{n}")
@@ -62,11 +70,13 @@ def add() -> None:
         grid = {"rank": [8], "alpha": [32], "seed": [1, 2, 3], "start": ["documented", "adapter"]}
         config = raw | {
             "results": f"loop_{name}",
-            "data": raw["data"] | {"file": str(OUT / f"{name}.xyz")},
+            "data": raw["data"] | {"file": str(OUT / f"{name}.xyz"), "test_sets": others},
             "split": {"method": "given", **given},
             "grid": grid,
             "train": raw["train"] | {"start_from": start_from},
             "baselines": ["foundation"],
+            "checks": {"standard": [], "thorough": []},
+            "export": {"engines": []},
         }
         (OUT / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 

@@ -22,6 +22,7 @@ from lora.adapters.inject import lora_layers
 from lora.mace.graphs import batches
 from lora.plan.settings import TrainSettings
 
+PENALTY = "penalty"  # its name among the outputs of a point
 DRAWS = 2  # of random signs, for each batch
 SEED = 0  # of the signs; the points of a pack share what they give
 

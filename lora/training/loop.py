@@ -21,6 +21,7 @@ from lora.mace.loss import measure_of
 from lora.mace.predict import frozen
 from lora.training.checkpoint import read_checkpoint, write_checkpoint
 from lora.training.distributed import average, rank_and_size
+from lora.training.elastic import PENALTY
 from lora.training.state import TrainingState
 from lora.training.streams import streams
 from lora.training.together import step_together
@@ -215,8 +216,8 @@ class Fit:
             point.optimizer.zero_grad(set_to_none=True)
         outs = self._outputs(batch, group, training=True)
         losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
-        if (held := self.model.penalties()) is not None:
-            losses = [loss + penalty for loss, penalty in zip(losses, held, strict=True)]
+        if PENALTY in outs[0]:  # of points that train together each has one
+            losses = [loss + out[PENALTY] for loss, out in zip(losses, outs, strict=True)]
         # no point's loss has a part of another's; of positions nobody wants the gradient
         trained = [parameter for point in points for parameter in point.trained.values()]
         torch.autograd.backward(torch.stack(losses).sum(), inputs=trained)

@@ -22,7 +22,7 @@ from lora.mace.modules import count_parameters
 from lora.mace.origin import note
 from lora.mace.trained import is_decayed
 from lora.plan.settings import TrainSettings
-from lora.training.elastic import Elastic, Hold
+from lora.training.elastic import PENALTY, Elastic, Hold
 from lora.training.setup import choose_weights, injection_of, prepare
 from lora.training.starts import Start
 
@@ -48,7 +48,8 @@ class Trainee(nn.Module, ABC):
             **options: As MACE's models take them: training, compute_stress, ...
 
         Returns:
-            For each point: energy [n_structures] (eV), forces [n_atoms, 3] (eV/Å), and more.
+            For each point: energy [n_structures] (eV), forces [n_atoms, 3] (eV/Å), and more; in
+            training `PENALTY` [], a term of the loss, where something holds the weights.
         """
 
     @abstractmethod
@@ -58,12 +59,17 @@ class Trainee(nn.Module, ABC):
         Of the K points that `forward` has just computed.
         """
 
-    def penalties(self) -> Iterable[Tensor] | None:
-        """Return what holds the weights of each of these points, [] each; None where nothing does.
+    def held(self, outs: list[dict[str, Tensor]], training: bool) -> list[dict[str, Tensor]]:
+        """Return outputs with the penalty of each point, in training and where there is one.
 
-        It is a term of the loss.
+        Args:
+            outs: What the model has just computed for each point.
+            training: Whether gradients of a loss will be asked for.
         """
-        return self.elastic.penalties(self.changes()) if self.elastic else None
+        if self.elastic is None or not training:
+            return outs
+        penalties = self.elastic.penalties(self.changes())
+        return [out | {PENALTY: x} for out, x in zip(outs, penalties, strict=True)]
 
     @abstractmethod
     def trained(self) -> list[dict[str, nn.Parameter]]:
@@ -136,7 +142,7 @@ class AdapterPack(Trainee):
     ) -> list[dict[str, Tensor]]:
         """Return what MACE computes for one batch with the adapters of each point."""
         outputs: list[dict[str, Tensor]] = self.pack(batch, points, **options)
-        return outputs
+        return self.held(outputs, options.get("training", False))
 
     def changes(self) -> Iterable[tuple[str, Tensor]]:
         """Return the changes of the adapted weights by layer, of the points computed last."""
@@ -207,7 +213,7 @@ class Single(Trainee):
         self, batch: dict[str, Tensor], points: list[int], **options: Any
     ) -> list[dict[str, Tensor]]:
         """Return what MACE computes for one batch; `points` is always [0]."""
-        return [self.model(batch, **options)]
+        return self.held([self.model(batch, **options)], options.get("training", False))
 
     def changes(self) -> Iterable[tuple[str, Tensor]]:
         """Return the changes of the adapted weights by layer; whole modules beside are left out."""
