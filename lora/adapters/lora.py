@@ -184,6 +184,18 @@ class LoRA(Adapter):
             piece.copy_(padded.narrow(axis, first, piece.shape[axis]))
 
     @property
+    def n_still(self) -> int:
+        """The number of entries that do not train, those of columns that are zero in A and B, too.
+
+        The gradient of each factor has the other as a factor.  Beside frozen columns all count.
+        """
+        still = super().n_still
+        for left, right in () if self.frozen else self.factors().values():
+            empty = ~left.any(dim=0) & ~right.any(dim=1)
+            still += int(empty.sum()) * (left.shape[0] + right.shape[1])
+        return still
+
+    @property
     def _sides(self) -> tuple[str, str]:
         """The factor on the left, with the rows of the matrix, and the one on the right."""
         return ("lora_B", "lora_A") if self.host.outputs_first else ("lora_A", "lora_B")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lora.catalogue.methods import SCALINGS
+from lora.catalogue.methods import ALONG_GRADIENT, SCALINGS
 from lora.plan.words import did_you_mean
 
 log = logging.getLogger(__name__)
@@ -98,9 +98,9 @@ def checked_start(start: str) -> str:
     Raises:
         ValueError: It needs data.
     """
-    if start == "gradient":
+    if start in ALONG_GRADIENT:
         raise ValueError(
-            "start gradient needs structures: inject without it, then call "
+            f"start {start} needs structures: inject without it, then call "
             "lora.training.starts.along_gradient(settings, graphs)(model); docs/library.md"
         )
     return start

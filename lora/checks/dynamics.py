@@ -150,7 +150,7 @@ def _heat(
         now = temperatures[0] + (temperatures[1] - temperatures[0]) * done / steps
         dynamics.set_temperature(temperature_K=now)
         dynamics.run(min(20, steps - done))
-        if failure := _failure(atoms, pieces, now):
+        if failure := failure_of(atoms, pieces, now):
             return f"{failure} at {now:.0f} K"
     return ""
 
@@ -167,7 +167,7 @@ def fragments(atoms: Atoms) -> int:
     return int(connected_components(held)[0])
 
 
-def _failure(atoms: Atoms, pieces: int, temperature: float) -> str:
+def failure_of(atoms: Atoms, pieces: int, temperature: float) -> str:
     """Return how a run has failed by now; empty where it has not."""
     forces = atoms.get_forces()
     if not np.isfinite(forces).all() or np.abs(forces).max() > FORCE:

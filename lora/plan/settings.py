@@ -13,6 +13,7 @@ from lora.catalogue.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Bounds
 from lora.catalogue.methods import (
     ADAPTERS,
     ALL_STARTS,
+    ALONG_GRADIENT,
     ALSO_WITHOUT_STRESS,
     ANCHORED,
     DTYPES,
@@ -83,7 +84,8 @@ class TrainSettings:
         "The start of the factors A and B (lora): documented is N(0, 1e-3) everywhere, as upstream "
         "documents it; upstream is what its code does, N(0, 1) in the normalisation of e3nn for "
         "equivariant layers and N(0, 1e-3) for dense ones; gradient takes the singular vectors of "
-        "the gradient of the loss over the first batches. With these B starts at zero. pissa "
+        "the gradient of the loss over the first batches, gradient_ranks of these the half with "
+        "the largest gradients, so that irreps differ in rank. With these B starts at zero. pissa "
         "starts A and B at the largest singular values of the weights, which are taken away from "
         "them. All these start at the foundation model; adapter goes on from start_from.",
         str,
@@ -283,7 +285,7 @@ class TrainSettings:
     @property
     def asks_gradient(self) -> bool:
         """Return True where the adapters start along the gradient of the loss."""
-        return self.method in ADAPTERS and self.start == "gradient"
+        return self.method in ADAPTERS and self.start in ALONG_GRADIENT
 
     @property
     def goes_on(self) -> bool:

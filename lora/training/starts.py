@@ -1,5 +1,6 @@
 """Where adapters start, if not at random: at a cut, an earlier adapter, or along the gradient."""
 
+import logging
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from lora.adapters.inject import lora_layers
-from lora.catalogue.methods import LOSS_TERMS
+from lora.adapters.ranks import Ranks, keep_best
+from lora.catalogue.methods import LOSS_TERMS, SHARED
 from lora.mace.graphs import batches
 from lora.mace.loss import loss_of
 from lora.plan.settings import TrainSettings
@@ -18,6 +20,7 @@ from lora.training.distributed import average, rank_and_size
 from lora.training.earlier import earlier_adapter, from_adapter
 from lora.training.streams import streams
 
+log = logging.getLogger(__name__)
 PASS = 8  # batches that the gradient is taken of
 Start = Callable[[nn.Module], None]  # puts the adapters of an injected model at their start
 
@@ -67,7 +70,8 @@ def start_digest(settings: TrainSettings, cut: Path | None) -> str:
 def along_gradient(settings: TrainSettings, train: Sequence[Any]) -> Start:
     """Return what starts adapters along the gradient of the loss by each adapted weight.
 
-    The gradient is that of the untrained model, summed over the first `PASS` batches.
+    The gradient is that of the untrained model, summed over the first `PASS` batches.  With the
+    start `gradient_ranks` it also says how many columns each irrep of each layer keeps.
 
     Args:
         settings: Resolved settings of the point.
@@ -92,5 +96,16 @@ def along_gradient(settings: TrainSettings, train: Sequence[Any]) -> Start:
         for layer, gradient in zip(layers, gradients, strict=True):
             layer.probe = None
             layer.start_from(gradient)
+        if settings.start == SHARED:
+            _say(keep_best(layers, gradients), settings.rank)
 
     return start
+
+
+def _say(ranks: Ranks, rank: int) -> None:
+    """Say which ranks are left, and of which irreps."""
+    every = [n for of_layer in ranks for n in of_layer.values()]
+    log.info(
+        "start %s: %d of %d columns of A and B train, %d to %d of %d for an irrep of a layer",
+        *(SHARED, sum(every), rank * len(every), min(every), max(every), rank),
+    )

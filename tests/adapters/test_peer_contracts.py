@@ -28,7 +28,7 @@ from lora.adapters.algebra import disabled, scale_adapters, truncate_lora
 from lora.adapters.inject import lora_layers
 from lora.adapters.kinds import KINDS
 from lora.adapters.saved import read_card
-from lora.catalogue.methods import BY_NAME, STARTS
+from lora.catalogue.methods import ALONG_GRADIENT, BY_NAME, STARTS
 from lora.errors import UserError
 from tests.adapters import test_upstreams_lora
 from tests.support.adapted import (
@@ -274,7 +274,7 @@ def test_every_start(kind: str, start: str, tmp_path: Path) -> None:
         inject_lora(model, **how)
     except (TypeError, ValueError, UserError) as refused:
         assert start in str(refused) and "\n" not in str(refused)
-        assert start == "gradient" or not BY_NAME[kind].has_start(start)
+        assert start in ALONG_GRADIENT or not BY_NAME[kind].has_start(start)
         assert same(model, base())
         return
     scale = max(np.abs(x).max() for x in of_base().values())

@@ -12,8 +12,9 @@ from torch import nn
 from lora import inject_lora, load_adapter, merge_lora_weights, save_adapter
 from lora.adapters.algebra import add_adapters, truncate_lora
 from lora.adapters.inject import lora_layers, take_adapters
+from lora.adapters.layer import Adapter
 from lora.adapters.pack import Pack
-from lora.catalogue.methods import ANCHORED, LOSS_TERMS, STARTS
+from lora.catalogue.methods import ALONG_GRADIENT, ANCHORED, LOSS_TERMS, SHARED, STARTS
 from lora.errors import Paused
 from lora.mace.elements import trim_elements
 from lora.mace.graphs import batches, graphs
@@ -36,7 +37,7 @@ EVERYWHERE = {"skip_tp": True, "symmetric_contraction": True}
 def started(start: str, base: nn.Module, rank: int = 3, **more: object) -> nn.Module:
     """A copy of the base with adapters at a start."""
     model = copy.deepcopy(base)
-    asks_data = start == "gradient"
+    asks_data = start in ALONG_GRADIENT
     own = {"start": "documented" if asks_data else start, "targets": EVERYWHERE, **more}
     torch.manual_seed(3)
     inject_lora(model, rank=rank, alpha=2.0, **own)
@@ -61,7 +62,8 @@ def test_each_start_is_the_base(start: str, scaling: str) -> None:
     assert largest(model, "lora_A") > 0
     assert (largest(model, "lora_B") > 0) == (start in ANCHORED)
     plain = started("documented", base, scaling=scaling)
-    assert count_parameters(model)[0] == count_parameters(plain)[0]
+    trained, of_plain = (count_parameters(x)[0] for x in (model, plain))
+    assert trained < 0.6 * of_plain if start == SHARED else trained == of_plain
     perturb(model)
     assert difference(outputs(model), before) > 1e-3
     merged = merge_lora_weights(model, inplace=False)
@@ -110,13 +112,74 @@ def test_gradient_is_that_of_the_weights() -> None:
             assert not (left if first else right).any()
 
 
-def fitted(base: nn.Module, points: list[tuple[str, int]], steps: int = 5) -> tuple:
+def columns(layer: Adapter) -> dict[str, torch.Tensor]:
+    """Which columns of A are not zero, of each irrep."""
+    axis = -1 if layer.host.outputs_first else -2
+    return {k: x.any(axis) for k, x in layer.matrices("lora_A", layer.values()).items()}
+
+
+def test_irreps_keep_the_columns_with_the_largest_gradients() -> None:
+    """Half of the numbers train, and no column that was lost is worth more than one that stayed."""
+    base = make_model()
+    whole, model = (started(x, base, rank=6) for x in ALONG_GRADIENT)
+    kept, lost, numbers, left = [], [], 0, 0
+    probe_gradients(whole)
+    for (name, layer), (_, other) in zip(lora_layers(whole), lora_layers(model), strict=True):
+        assert not other.lora_B.any()
+        steps = layer.matrices("lora_B", {"lora_B": layer.lora_B.grad})
+        for part, a in layer.matrices("lora_A", layer.values()).items():
+            step = steps[part].mT if layer.host.outputs_first else steps[part]
+            size = a.numel() // layer.rank + step.shape[1]
+            worth = step.square().sum(dim=1) / size
+            stays = columns(other)[part]
+            numbers, left = numbers + size * layer.rank, left + size * int(stays.sum())
+            assert stays[worth.argmax()], (name, part)
+            first = torch.arange(len(worth)) == worth.argmax()
+            kept += worth[stays & ~first].tolist()
+            lost += worth[~stays].tolist()
+            own = other.matrices("lora_A", other.values())[part]
+            axis = -2 if layer.host.outputs_first else -1
+            where = torch.where(stays)[0]
+            assert torch.equal(own.index_select(axis, where), a.index_select(axis, where))
+    assert len(kept) > 5 and len(lost) > 20
+    assert min(kept) >= max(lost) * (1 - 1e-9)
+    assert 0.4 * numbers < left <= 0.5 * numbers
+    ranks = {int(x.sum()) for _, layer in lora_layers(model) for x in columns(layer).values()}
+    assert len(ranks) > 2
+
+
+def probe_gradients(model: nn.Module) -> None:
+    """Fill B's gradient of the loss of the batches that the start looks at."""
+    one = settings(rank=6, start="gradient", batch_size=3)
+    loss = loss_of(one, next(model.parameters()))
+    for batch in batches(graphs(teacher_data(6, seed=0), model), 3, "cpu"):
+        loss(pred=model(batch.to_dict(), training=True), ref=batch).backward()
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_lost_columns_stay_lost(kind: str) -> None:
+    base = make_model()
+    pack, before = fitted(base, [(SHARED, 4)], steps=10, kind=kind)
+    model = pack.dissolve(0)
+    start = dict(lora_layers(started(SHARED, base, 4, kind=kind)))
+    assert (pack.rows[0] != before[0]).any()
+    for name, layer in lora_layers(model):
+        for part, of_start in columns(start[name]).items():
+            assert torch.equal(columns(layer)[part], of_start), (name, part)
+    fresh = started(SHARED, base, 4, kind=kind)
+    assert count_parameters(model)[0] == count_parameters(fresh)[0]
+    assert difference(outputs(model), outputs(base)) > 1e-4
+
+
+def fitted(
+    base: nn.Module, points: list[tuple[str, int]], steps: int = 5, kind: str = "lora"
+) -> tuple:
     """A pack of points of (start, rank), trained for some steps."""
     model, layers = copy.deepcopy(base), []
     for start, rank in points:
-        layers.append(take_adapters(started(start, base, rank)))
+        layers.append(take_adapters(started(start, base, rank, kind=kind)))
     pack = Pack(model, layers)
-    own = [settings(rank=rank, start=start, lr=0.01) for start, rank in points]
+    own = [settings(rank=rank, start=start, lr=0.01, method=kind) for start, rank in points]
     trainee = AdapterPack(pack)
     states = [
         TrainingState(p, s, d)
@@ -133,7 +196,7 @@ def fitted(base: nn.Module, points: list[tuple[str, int]], steps: int = 5) -> tu
 
 def test_a_point_in_a_pack_is_the_point_alone() -> None:
     base = make_model()
-    points = [("pissa", 1), ("documented", 3), ("pissa", 2), ("gradient", 2)]
+    points = [("pissa", 1), ("documented", 3), ("pissa", 2), ("gradient", 2), (SHARED, 4)]
     pack, before = fitted(base, points)
     for i, point in enumerate(points):
         still, row = pack.still[i], pack.rows[i].detach()
@@ -210,7 +273,7 @@ def test_files_and_algebra(start: str, tmp_path: Path) -> None:
     assert difference(outputs(twice, known), wanted) < 1e-9
 
 
-@pytest.mark.parametrize("start", ["pissa", "gradient"])
+@pytest.mark.parametrize("start", ["pissa", "gradient", SHARED])
 def test_stopped_and_gone_on(
     start: str,
     inputs: dict,  # noqa: F811
