@@ -53,6 +53,7 @@ def rows(sweep: Sweep, out: Path) -> Iterator[dict[str, Any]]:
                     "components": one.components.text(),
                     "structures": one.structures.text(),
                     "median bound (meV/Å)": f"{1e3 * one.median:.1f}",
+                    "largest of a structure (eV/Å)": f"{one.largest:.2f}",
                     "an uncertainty": "yes" if values["sets"][name]["uncertainty"] else "no",
                 }
 

@@ -31,7 +31,7 @@ VARIANTS = {  # {name: the section keep}
     "p10": {"num_samples": 200, "weight": 0, "penalty": 10},
     "w1": {"num_samples": 200, "weight": 1},
 }
-MOLECULE = ("w0.01", "w0.001")  # those that a molecule of rMD17 is tried with
+MOLECULE = ("w0.01",)  # what a molecule of rMD17 is tried with
 
 
 @dataclass(frozen=True)

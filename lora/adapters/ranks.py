@@ -6,11 +6,11 @@
               1o  ||||||||        1o  |
 
 All irreps of all layers compete for the numbers that train.  With B at zero its first step is
-along s A^T G, G the gradient of the loss by the weight, and the loss falls by the square of that
-times the step.  So a column a of A is worth |s a^T G|^2, shared out to its numbers and those of its
-row of B.  Columns that are worth the least become zero in A and in B.  There they stay, since the
-gradient of each has the other as a factor: files, packs and merging see an adapter of the whole
-rank.
+along s A^T G, G the gradient of the loss by the weight, and by plain gradient descent the loss
+falls by the square of that times the step.  So a column a of A is worth |s a^T G|^2, shared out to
+its numbers and those of its row of B.  Columns that are worth the least become zero in A and in B.
+There they stay, since the gradient of each has the other as a factor: files, packs and merging see
+an adapter of the whole rank.
 
 Ranks are shared out by importance in AdaLoRA (arXiv 2303.10512), by the gradient at the start in
 GoRA (arXiv 2502.12171); here it is done once, irrep by irrep.

@@ -68,6 +68,7 @@ class Trial:
                 Share(**found["components"]),
                 Share(**found["structures"]),
                 found["median"],
+                found["largest"],
                 found["n_structures"],
             )
             for name, found in values["sets"].items()

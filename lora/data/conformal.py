@@ -66,12 +66,14 @@ class Covered:
         components: The share of force components within their bounds.
         structures: The share of structures whose largest force error is within its bound.
         median: The median bound of a force component (eV/Å).
+        largest: The largest bound of the largest force error of a structure (eV/Å).
         n_structures: The number of structures with forces.
     """
 
     components: Share
     structures: Share
     median: float
+    largest: float
     n_structures: int
 
     def holds(self, coverage: float) -> bool:
@@ -165,11 +167,13 @@ def measure(table: pd.DataFrame, bound: Bound) -> Covered:
     bounds = bound.component * _positive(table["score"])
     within = (table["error"] <= bounds).groupby(table["structure"], sort=False).mean()
     whole = _whole(table)
-    inside = (whole["error"] <= bound.structure * whole["score"]).to_numpy()
+    of_whole = bound.structure * whole["score"]
+    inside = (whole["error"] <= of_whole).to_numpy()
     return Covered(
         share(within.to_numpy(), len(table)),
         share(inside.astype(float), len(whole)),
         float(bounds.median()),
+        float(of_whole.max()),
         len(whole),
     )
 

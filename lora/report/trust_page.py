@@ -30,6 +30,8 @@ NOTES = (
     "The validation set chose the epoch and the point, too, so that errors on it are rather small: "
     "what counts is the coverage on the other sets. Bounds are called an uncertainty where the "
     f"interval for components reaches the nominal share but for {100 * SLACK:g} %.",
+    "The largest bound of a structure is what a guard in MD compares with its limit: a limit a "
+    "little above that of the test set stops a run where it leaves what that set is like.",
 )
 
 
@@ -111,6 +113,7 @@ def _shown(source: str, trial: Trial, name: str, one: Covered) -> dict[str, Any]
         ),
         "structures whose largest\nerror is within its bound": one.structures.text(),
         "median bound\n(meV/Å)": f"{1e3 * one.median:.1f}",
+        "largest bound of\na structure (eV/Å)": f"{one.largest:.2f}",
         "an uncertainty": "yes" if one.holds(trial.bound.coverage) else "no",
     }
 
@@ -119,7 +122,7 @@ _COLUMNS = (
     *("source", "test_set", "structures", "calibrated_on", "nominal"),
     *("components", "components_low", "components_high"),
     *("whole_structures", "whole_structures_low", "whole_structures_high"),
-    *("median_bound_mev_per_a", "uncertainty"),
+    *("median_bound_mev_per_a", "largest_bound_ev_per_a", "uncertainty"),
 )
 
 
@@ -128,4 +131,4 @@ def _numbers(source: str, trial: Trial, name: str, one: Covered) -> tuple[Any, .
     shares = (x for s in (one.components, one.structures) for x in (s.value, s.low, s.high))
     bound = trial.bound
     own = (source, name, one.n_structures, bound.n_structures, bound.coverage)
-    return (*own, *shares, 1e3 * one.median, one.holds(bound.coverage))
+    return (*own, *shares, 1e3 * one.median, one.largest, one.holds(bound.coverage))

@@ -173,9 +173,26 @@ def _divide(
     if settings.method == "given":
         for name, path in settings.given.items():
             sets[name] = _bulk(read_structures(path, settings.keys, said), path, said)
+        sets["test"] = _own_test(sets["test"], settings.given.get("test", ""), said)
     tests = [_named("test", sets["test"])]
     for name, path in settings.test_files.items():
         extra = _bulk(read_structures(path, settings.keys, said), path, said)
         tests.append(_named(name, extra))
     sets["test"] = joined(*tests)
     return sets, dict(zip(map(str, todo), assigned, strict=True))
+
+
+def _own_test(structures: Sequence[Atoms], path: str, said: list[str]) -> Sequence[Atoms]:
+    """Return the structures of the test set alone, if a file is test.xyz of another sweep."""
+    names = [atoms.info.get("test_set") for atoms in structures]
+    others = sorted({str(x) for x in names if x not in (None, "test")})
+    if "test" not in names or not others:
+        return structures
+    own = [i for i, name in enumerate(names) if name in (None, "test")]
+    left = len(names) - len(own)
+    _warn(
+        f"split.test_file: {path} is of a sweep with several test sets; {left} structures of "
+        f"{', '.join(others)} are left out: name their files in data.test_sets",
+        said,
+    )
+    return some(structures, own)

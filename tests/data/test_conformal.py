@@ -90,6 +90,7 @@ def test_only_the_order_of_scores_matters() -> None:
     again = measure(scaled[1], calibrate(scaled[0], 0.9))
     assert again.components == found.components
     assert again.median == pytest.approx(found.median)
+    assert again.largest == pytest.approx(found.largest) and found.largest > found.median
     zero = new.assign(score=0.0)  # bounds nothing, and breaks nothing
     assert measure(zero, calibrate(known, 0.9)).components.value == 0.0
 

@@ -240,6 +240,7 @@ def test_bounds_are_called_an_uncertainty_only_where_they_hold(tmp_path: Path) -
         ("committee", "hot"): False,
     }
     assert (table["median_bound_mev_per_a"] == 50).all()
+    assert (table["largest_bound_ev_per_a"] == 0.6).all()
 
 
 NO_BOUNDS: dict[str, tuple[dict, str]] = {

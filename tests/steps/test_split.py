@@ -84,6 +84,19 @@ def test_given_files_and_further_test_sets(dataset: Path, tmp_path: Path) -> Non
     assert summary["leakage"]["duplicates"] >= N  # the same file three times: said
 
 
+def test_the_test_set_of_another_sweep_is_that_alone(dataset: Path, tmp_path: Path) -> None:
+    """Its test.xyz has all of its test sets, of which the further ones are files of their own."""
+    first = SplitSettings(method="random", seed=1, test_files={"hot": str(dataset)})
+    before = split(dataset, first, tmp_path / "one")["test_sets"]
+    assert before["hot"] == N > before["test"] > 0
+    given = {x: str(tmp_path / f"one/{x}.xyz") for x in ("valid", "test")}
+    again = SplitSettings(method="given", given=given, test_files={"hot": str(dataset)})
+    summary = split(tmp_path / "one/train.xyz", again, tmp_path / "two")
+    assert summary["test_sets"] == before
+    words = f"{N} structures of hot are left out: name their files in data.test_sets"
+    assert [words in x for x in summary["warnings"]].count(True) == 1
+
+
 def test_leakage_sees_through_motion_and_order() -> None:
     rng = np.random.default_rng(1)
     atoms = molecule("CH3CHO")

@@ -223,7 +223,7 @@ DETAILS: dict[str, dict[str, Any]] = {  # the curves of the checks that have som
 def trial(**shares: float) -> dict[str, Any]:
     """Return bounds as the step trust writes them, and {set: the share that they hold for}."""
     found = {
-        name: Covered(Share(x, x - 0.02, x + 0.02), Share(x, x - 0.06, x + 0.06), 0.05, 20)
+        name: Covered(Share(x, x - 0.02, x + 0.02), Share(x, x - 0.06, x + 0.06), 0.05, 0.6, 20)
         for name, x in shares.items()
     }
     return Trial(Bound(0.9, 2.0, 4.0, 30), found).to_dict()
