@@ -93,7 +93,7 @@ class TrainSettings:
     )
     start_from: str | None = option_field(
         None,
-        "For the start adapter: the folder of one of this foundation model, kind and layers.",
+        "The adapter that start adapter goes on from, of this base, kind and layers: docs/loop.md.",
         str,
         pattern=r"[^-~{}?<>][^{}?<>]*",
         rule="is no path that Snakemake can work with; rename the folder",
