@@ -41,7 +41,7 @@ class Data:
     Attributes:
         home: The folder of their results.
         sets: The test sets.
-        section: What differs from docs/study/keep.yaml.
+        section: What differs from the quickstart's config and docs/study/keep.yaml.
         variants: The rows of `VARIANTS` that are run.
     """
 
@@ -74,15 +74,14 @@ class Data:
 
 def run(data: Data) -> None:
     """Run the sweeps, one after the other; what is done already takes seconds."""
-    base = yaml.safe_load((HERE / "keep.yaml").read_text()) | data.section
     data.home.mkdir(exist_ok=True)
     for name in ("plain", *data.variants):
-        own = base | {"results": str(data.home / name)}
+        own = data.section | {"results": str(data.home / name)}
         if name in VARIANTS:
-            own |= {"grid": base["grid"] | {"keep": [True]}, "keep": VARIANTS[name]}
+            own |= {"grid": {"keep": [True]}, "keep": VARIANTS[name]}
         file = data.home / f"{name}.yaml"
         file.write_text(yaml.safe_dump(own))
-        files = ["config/config.yaml", str(file)]
+        files = ["config/config.yaml", str(HERE / "keep.yaml"), str(file)]
         subprocess.run(["snakemake", "--cores", "all", "--configfile", *files], check=True)
 
 

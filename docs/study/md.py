@@ -46,7 +46,7 @@ def run(results: str) -> None:
         for k, bound in enumerate(bounds(frames)):
             rows.append((i, (k + 1) * EVERY * TIMESTEP / 1000, bound, ""))
         rows.append((i, rows[-1][1] if frames else 0.0, np.nan, end or "held"))
-    for name, frames in sets.items():  # of the quickstart; other data have test alone
+    for name, frames in sets.items():
         rows += [(name, np.nan, bound, "") for bound in bounds(frames)]
     pd.DataFrame(rows, columns=["run", "ps", "bound", "end"]).to_csv(
         f"{results}_md.csv", index=False

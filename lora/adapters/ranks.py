@@ -40,12 +40,16 @@ def keep_best(
         gradients: Of the weight of each layer, in the shape of `base_weight`.
         share: The largest share of the numbers of A and B that is kept.
     """
-    every = [(i, part) for i, layer in enumerate(layers) for part in layer.host.parts]
-    worths = {key: _worths(layers[key[0]], gradients[key[0]])[key[1]] for key in every}
-    costs = {(i, part): _cost(layers[i], part) for i, part in every}
+    worths: dict[tuple[int, str], Tensor] = {}
+    costs: dict[tuple[int, str], int] = {}
+    for i, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
+        matrices = layer.host.matrices(gradient)
+        for part, (left, right) in layer.factors().items():
+            worths[i, part] = _worth(layer, left, right, matrices[part])
+            costs[i, part] = left.shape[0] + right.shape[1]  # of a column of A and B
     kept = {key: [int(worth.argmax())] for key, worth in worths.items()}
-    left = share * sum(costs[key] * len(worth) for key, worth in worths.items())
-    left -= sum(costs.values())
+    room = share * sum(costs[key] * len(worth) for key, worth in worths.items())
+    room -= sum(costs.values())
     others = [
         (float(worth) / costs[key], key, column)
         for key, of_each in worths.items()
@@ -53,8 +57,8 @@ def keep_best(
         if column not in kept[key]
     ]
     for _, key, column in sorted(others, key=lambda x: -x[0]):
-        left -= costs[key]
-        if left < 0:
+        room -= costs[key]
+        if room < 0:
             break
         kept[key].append(column)
     for i, layer in enumerate(layers):
@@ -62,20 +66,10 @@ def keep_best(
     return [{part: len(kept[i, part]) for part in x.host.parts} for i, x in enumerate(layers)]
 
 
-def _worths(layer: Adapter, gradient: Tensor) -> dict[str, Tensor]:
-    """Return of each irrep the square of s A^T G, summed over outputs, [rank]."""
-    found = {}
-    for part, matrix in layer.host.matrices(gradient).items():
-        left, right = layer.factors()[part]
-        step = right @ matrix.mT if layer.host.outputs_first else left.mT @ matrix
-        found[part] = (layer.scale * step).square().sum(dim=1)
-    return found
-
-
-def _cost(layer: Adapter, part: str) -> int:
-    """Return how many numbers a column of A and B has."""
-    left, right = layer.factors()[part]
-    return left.shape[0] + right.shape[1]
+def _worth(layer: Adapter, left: Tensor, right: Tensor, gradient: Tensor) -> Tensor:
+    """Return the square of s A^T G of an irrep, summed over outputs, [rank]."""
+    step = right @ gradient.mT if layer.host.outputs_first else left.mT @ gradient
+    return (layer.scale * step).square().sum(dim=1)
 
 
 def _keep(layer: Adapter, columns: dict[str, list[int]]) -> None:

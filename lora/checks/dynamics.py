@@ -168,7 +168,13 @@ def fragments(atoms: Atoms) -> int:
 
 
 def failure_of(atoms: Atoms, pieces: int, temperature: float) -> str:
-    """Return how a run has failed by now; empty where it has not."""
+    """Return how a run has failed by now; empty where it has not.
+
+    Args:
+        atoms: The structure as it is now, with its calculator and momenta.
+        pieces: The number of pieces that the run began with.
+        temperature: That of the thermostat, in K.
+    """
     forces = atoms.get_forces()
     if not np.isfinite(forces).all() or np.abs(forces).max() > FORCE:
         return "explosion"

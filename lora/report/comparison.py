@@ -202,6 +202,12 @@ class Errors:
         full_length = points["ended_by"] == Ending.MAX_NUM_EPOCHS
         return int((last & full_length).sum()), len(points)
 
+    def unmoved(self) -> tuple[list[str], int]:
+        """Return the points whose best epoch was that before training, and of how many."""
+        points = trained(sound(self.table)).drop_duplicates("point")
+        points = points[points["epochs"] > 0]
+        return sorted(points.loc[points["best_epoch"] == 0, "point"]), len(points)
+
     def of_points(self, values: Mapping[str, float]) -> dict[str, Spread]:
         """Return numbers of points over the seeds of their groups, {group: spread}.
 

@@ -176,7 +176,7 @@ def to_do(errors: Errors, chosen: str, improving: Sequence[str]) -> list[str]:
     Args:
         errors: The errors of every group.
         chosen: The group of the chosen point.
-        improving: The sentence on trainings that were still improving.
+        improving: What is said of trainings that were still improving, or gained nothing.
     """
     lines = [*improving]
     if errors.of(chosen, VALID, errors.metric).n == 1:

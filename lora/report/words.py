@@ -14,7 +14,7 @@ from lora.report.rivals import against, side
 from lora.selection.choose import Choice
 from lora.selection.table import BASELINES, of_all_data, trained
 
-SHOWN = 6  # refused points that are named
+SHOWN = 6  # points that are named
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Words:
 
     Attributes:
         model: What won and by how much, what was refused.
-        improving: That trainings would have gained from more epochs.
+        improving: That trainings would have gained from more epochs, or gained nothing by theirs.
         failed: The trainings that failed.
         rivals: How LoRA stands against other methods.
         diverged: The trainings that diverged.
@@ -44,14 +44,18 @@ class Words:
             choice: The decision.
         """
         chosen = errors.group_of[choice.point]
-        model = [*_no_better(errors, chosen), _chosen(errors, choice), *_refusals(choice)]
+        model = [*_no_better(errors, chosen), _chosen(errors, choice)]
+        if choice.point in errors.unmoved()[0]:
+            model.append("It was never better than before its first epoch: this is its start.")
+        model += _refusals(choice)
         if others := _others(errors, choice):
             model.append(_next(errors, chosen, others[0]))
         model += best_of_axes(errors)
         rivals, diverged = _rivals(errors, choice), []
         if choice.lora is not None:
             diverged = _diverged(errors.table)
-        return cls(model, _improving(errors), _failures(errors.table), rivals, diverged)
+        improving = [*_improving(errors), *_unmoved(errors)]
+        return cls(model, improving, _failures(errors.table), rivals, diverged)
 
     def in_order(self, forgotten: Sequence[str]) -> list[str]:
         """Return all sentences, those on forgetting (`lora.report.rivals`) among them."""
@@ -166,4 +170,17 @@ def _improving(errors: Errors) -> list[str]:
     return [
         f"{still} of {of} trainings were still improving in their last epoch: raise "
         "train.max_num_epochs."
+    ]
+
+
+def _unmoved(errors: Errors) -> list[str]:
+    """Say which trainings gained nothing."""
+    points, of = errors.unmoved()
+    if not points:
+        return []
+    more = f" and {len(points) - SHOWN} more" if len(points) > SHOWN else ""
+    return [
+        f"{len(points)} of {of} trainings were never better on the validation set than before "
+        f"their first epoch, which is kept: {', '.join(points[:SHOWN])}{more}. Look at the "
+        "learning rate and the number of epochs."
     ]

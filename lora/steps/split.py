@@ -172,8 +172,8 @@ def _divide(
     sets = {name: some(structures, own) for name, own in members.items()}
     if settings.method == "given":
         for name, path in settings.given.items():
-            sets[name] = _bulk(read_structures(path, settings.keys, said), path, said)
-        sets["test"] = _own_test(sets["test"], settings.given.get("test", ""), said)
+            read = _bulk(read_structures(path, settings.keys, said), path, said)
+            sets[name] = _own_test(read, path, said) if name == "test" else read
     tests = [_named("test", sets["test"])]
     for name, path in settings.test_files.items():
         extra = _bulk(read_structures(path, settings.keys, said), path, said)

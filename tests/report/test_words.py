@@ -229,6 +229,26 @@ def test_nothing_is_better_that_was_still_improving() -> None:
     assert "(better)" in told(table) and "still improving" not in told(table)
 
 
+def test_what_gained_nothing_is_named() -> None:
+    """Of the chosen point, that it is what training began with."""
+    table = seeds_of({"lora_a": (60.0, 0.5), "lora_b": (80.0, 0.5), "full": (90.0, 0.5)}, 3)
+    table["epochs"], table["best_epoch"], table["ended_by"] = 15, 7, "patience"
+    assert "before its first epoch" not in told(table) and "never better" not in told(table)
+    others = table["group"].isin(["lora_b", "full"])
+    table.loc[others, "best_epoch"] = 0
+    said = told(table)
+    assert "6 of 9 trainings were never better on the validation set than before" in said
+    assert "which is kept: full_s0, full_s1, full_s2, lora_b_s0, lora_b_s1, lora_b_s2. " in said
+    assert "this is its start" not in said
+    table["best_epoch"] = 0
+    said = told(table)
+    assert "9 of 9 trainings were never" in said
+    assert "full_s2, lora_a_s0, lora_a_s1, lora_a_s2 and 3 more. " in said
+    assert "It was never better than before its first epoch: this is its start." in said
+    table["epochs"] = 0  # nothing was asked for
+    assert "never better" not in told(table)
+
+
 @pytest.mark.long
 def test_the_best_of_many_is_corrected_for() -> None:
     """Of sweeps whose settings differ by noise alone, one in twenty may find anything better."""
