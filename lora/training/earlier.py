@@ -34,6 +34,7 @@ from lora.plan.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 EXACT = ("rank", "alpha", "scaling")  # which kinds that cannot be cut must have as they were
+NOTED = 1e-3  # eV; a difference of E0s that is said
 
 
 def earlier_adapter(settings: TrainSettings) -> Path:
@@ -145,5 +146,12 @@ def _say(
         )
     now = get_e0s(model)
     moved = {x: now[x] - energy for x, energy in card["E0s"].items() if x in now}
-    if moved and (worst := max(moved, key=lambda x: abs(moved[x]))):
-        log.info("start_from: E0s are up to %.1e eV from the adapter's (%s)", moved[worst], worst)
+    worst = max(moved, key=lambda x: abs(moved[x]), default="")
+    if worst and abs(moved[worst]) > NOTED:
+        kept = ", ".join(f"{x}: {card['E0s'][x]:.6f}" for x in moved)
+        log.warning(
+            "start_from: E0s are up to %.1e eV (%s) from those that the adapter was trained with, "
+            "so its energies begin wrong by about that an atom; to keep them: "
+            "e0s: {method: {%s}}, further elements added",
+            *(moved[worst], worst, kept),
+        )

@@ -10,7 +10,7 @@ import torch
 from lora import load_adapter
 from lora.data.structures import FORCES, load_structures
 from lora.errors import UserError
-from lora.files.sealed import read_json
+from lora.files.sealed import read_json, write_sealed
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
@@ -75,6 +75,24 @@ def test_it_begins_where_the_other_ended(
     assert lines[0]["valid_rmse_f_mev_per_a"] == pytest.approx(wanted, rel=1e-9)
     base = lines_of(earlier[kind].parent)[0]["valid_rmse_f_mev_per_a"]
     assert wanted < 0.99 * base and lines[-1]["valid_loss"] != lines[0]["valid_loss"]
+
+
+def test_other_e0s_are_said_with_what_keeps_the_old(
+    inputs: dict, earlier: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They shift every energy by a constant that the adapter was not trained with."""
+    found = read_json(inputs["files"].e0s)
+    old = found["E0s"]
+    worst = max(old)
+    go_on(inputs, tmp_path / "same", earlier["lora"])
+    assert "E0s" not in caplog.text
+    write_sealed(tmp_path / "e0s.json", found | {"E0s": old | {worst: old[worst] + 0.25}}, [])
+    moved = inputs | {"files": replace(inputs["files"], e0s=tmp_path / "e0s.json")}
+    go_on(moved, tmp_path / "moved", earlier["lora"])
+    elements = sorted({x for atoms in load_structures(moved["files"].train) for x in atoms.symbols})
+    kept = ", ".join(f"{x}: {old[x]:.6f}" for x in old if x in elements)
+    assert f"E0s are up to 2.5e-01 eV ({worst}) from those that the adapter" in caplog.text
+    assert f"e0s: {{method: {{{kept}}}}}" in caplog.text
 
 
 def test_a_lower_rank_keeps_the_largest_singular_values(
