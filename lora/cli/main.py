@@ -180,7 +180,7 @@ def _e0s(**args: Any) -> None:
 
     if args["method"].startswith("{"):  # explicit values
         args["method"] = _json(args["method"], "e0s")
-    own = {k: args[k] for k in ("method", "isolated_file", "max_error", "stop")}
+    own = {k: args[k] for k in ("method", "isolated_file", "max_error", "stop", "adapter")}
     settings = E0sSettings(**own, keys=Keys.of(args))
     e0s(args["train_file"], _base(args), args["out"], settings, _run_of(args))
 

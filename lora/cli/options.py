@@ -158,6 +158,7 @@ def _e0s(p: argparse.ArgumentParser) -> None:
     p.add_argument("train_file", help="train.xyz of the split")
     shared.foundation(p)
     shared.keys(p, E0s, "method", "isolated_file")  # a name, or JSON values
+    p.add_argument("--adapter", help="for the method adapter: the folder of a saved adapter")
     shared.keys(p, Data, *LABELS)
     shared.keys(p, E0s, "max_error", kind=float)
     p.add_argument("--no_stop", dest="stop", action="store_false", help="only warn at the gate")

@@ -1,5 +1,6 @@
 """Say in words where E0s are from, what they leave open, and which energies no E0s explain."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from lora.data.priors import FOUNDATION, FREE, TABLE, Evidence
 from lora.data.statistics import rms, typical
 
 NAMED = 3  # frames that a message names
+MOVED = 1e-3  # eV; a smaller move of E0s is not spoken of
 REMEDY = "correct or remove those frames, or give them config_energy_weight=0"
 PLURAL = {
     FREE: "free atoms",
@@ -71,6 +73,7 @@ def headline(method: str, chosen: Chosen, evidence: Evidence) -> str:
         "isolated": "the energies of free atoms",
         "foundation": "those of the foundation model",
         "explicit": "as the config gives them",
+        "adapter": "those of the adapter that trainings go on from",
     }
     return f"E0s ({method}): {what[method]}."
 
@@ -122,6 +125,26 @@ def far_off(errors: Errors) -> str:
         "others agree on, as after a calculation that did not converge: "
         f"{_named(errors, look.errors * look.far)}. They move a fit of E0s by up to "
         f"{look.moved:.3g} meV/atom; {REMEDY}."
+    )
+
+
+def from_earlier(chosen: Mapping[str, float], earlier: Mapping[str, float]) -> str:
+    """Return how far E0s are from those of an adapter that trainings go on from; "" if they agree.
+
+    The energies of an adapter without a step of training are wrong by about that an atom.
+
+    Args:
+        chosen: The E0s, {symbol: eV}.
+        earlier: Those that the adapter was trained with.
+    """
+    moved = {x: chosen[x] - energy for x, energy in earlier.items() if x in chosen}
+    worst = max(moved, key=lambda x: abs(moved[x]), default="")
+    if not worst or abs(moved[worst]) <= MOVED:
+        return ""
+    return (
+        f"E0s are up to {abs(1e3 * moved[worst]):.3g} meV ({worst}) from those of the adapter that "
+        "trainings go on from, so its energies begin wrong by about that an atom; e0s.method: "
+        "adapter keeps them."
     )
 
 

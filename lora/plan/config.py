@@ -10,7 +10,7 @@ from pydantic import Field
 from lora.catalogue import checks as check_rows
 from lora.catalogue import engines as engine_rows
 from lora.catalogue.bounds import Bounds
-from lora.catalogue.methods import ADAPTERS, BASELINES, BY_NAME, DTYPES
+from lora.catalogue.methods import ADAPTERS, BASELINES, BY_NAME, DTYPES, EARLIER
 from lora.plan.config_data import Audit, Data, E0s, Foundation, Split
 from lora.plan.config_grid import Grid
 from lora.plan.config_keep import Keep
@@ -292,6 +292,13 @@ class Config(Section):
         own = self.settings_of(name).get("start", DEFAULTS["start"])
         known = [x for x in self.grid.start or (own,) if BY_NAME[name].has_start(x)]
         return {x: "" if x == own else f"_{x}" for x in known}
+
+    @property
+    def starts_from(self) -> list[str]:
+        """Return the adapters that trainings go on from, as the config names them."""
+        kinds = [x for x in self.grid.adapter if EARLIER in self.starts_of(x)]
+        found = (self.settings_of(x).get("start_from") for x in kinds)
+        return list(dict.fromkeys(str(x) for x in found if x))
 
     def train_settings(self, name: str, **point: Any) -> TrainSettings:
         """Return the settings of a training of a method, with the defaults filled in.

@@ -26,7 +26,7 @@ from lora.plan.values import (
 )
 
 SPLITS = ("random", "group", "blocked", "given")
-E0S = ("auto", "estimated", "isolated", "foundation", "average")
+E0S = ("auto", "estimated", "isolated", "foundation", "average", "adapter")
 # What ASE reads as a number or as true or false, but for numbers like 600, which it gives back.
 NOT_TEXT = (
     r"(?![1-9]\d{0,8}$)\d[\d_]*\.?[\d_]*(?:[eE]-?[\d_]+)?"
@@ -205,8 +205,8 @@ class E0s(Section):
         "element counts by least squares, and stays near free atoms where the compositions leave "
         "E0s open; estimated takes the smallest shifts there; isolated takes free atoms in the "
         "data (config_type=IsolatedAtom) or in isolated_file; foundation leaves E0s unchanged; "
-        "average fits total energies by least squares (not advised). Or give the values, symbol: "
-        "eV.",
+        "average fits total energies by least squares (not advised); adapter takes those of the "
+        "adapter that trainings go on from (start_from). Or give the values, symbol: eV.",
     )
     isolated_file: FilePath | None = Field(
         default=None,

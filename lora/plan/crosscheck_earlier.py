@@ -24,6 +24,10 @@ def earlier_problems(config: Config, folder: Path) -> Iterator[Problem]:
     yield from _base(config, folder)
     for kind in config.grid.adapter:
         yield from _start(config, folder, kind)
+    if config.e0s.method == EARLIER and len(found := config.starts_from) != 1:
+        text = f"needs one adapter that trainings go on from, and there are {len(found)}"
+        end = f"set train.start: {EARLIER} and train.start_from, or give the values"
+        yield Problem(("e0s", "method"), f"{EARLIER} {text}; {end}", (("train", "start_from"),))
 
 
 def _base(config: Config, folder: Path) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 from lora.catalogue.atoms import EDITION
 from lora.catalogue.findings import ROWS as FINDINGS
 from lora.catalogue.made import BY_NAME as KINDS
+from lora.catalogue.methods import EARLIER
 from lora.files.sealed import read_seal
 from lora.plan.config import Config
 from lora.plan.config_data import LABELS
@@ -97,6 +98,9 @@ class DataJobs:
         if own.isolated_file:
             settings |= {key: getattr(data, key) for key in LABELS}
             files |= {"free atoms": Path(own.isolated_file)}
+        if own.method == EARLIER:
+            found = self.config.starts_from[0]
+            files |= {"start": (adapter_at(found) or Path(found)) / CARD}
         parts = {"settings": settings, "files": files, "after": ("audit",)}
         return self.job("e0s", **parts, needs=("split",))
 

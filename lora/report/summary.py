@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from lora.catalogue.columns import ENERGY, FORCE
+from lora.data.e0s_words import from_earlier
 from lora.files.sealed import read_json, write_text
+from lora.plan.earlier import CARD, adapter_at
 from lora.plan.packs import keeps_all
 from lora.plan.sweep import Sweep
 from lora.report.audit_page import warnings_of
@@ -82,7 +84,11 @@ def _of_the_data(sweep: Sweep, errors: Errors) -> list[str]:
     for race in read_races(sweep):
         sentences += about_race(race, errors)
     sentences += warnings_of(read_json(layout.receipt("audit")))
-    sentences += read_json(layout.receipt("e0s")).get("sentences", [])  # none of older versions
+    e0s = read_json(layout.receipt("e0s"))
+    sentences += e0s.get("sentences", [])  # none of older versions
+    starts = filter(None, map(adapter_at, sweep.config.starts_from))
+    moved = [from_earlier(e0s["E0s"], read_json(x / CARD)["E0s"]) for x in starts]
+    sentences += [x for x in moved if x]
     sentences += [f"{line}." for line in read_json(layout.receipt("split"))["warnings"]]
     if "report/committee" in sweep.jobs:
         sentences += read_json(layout.report("committee.json"))["sentences"]

@@ -62,7 +62,7 @@ def run_e0s(call: Call) -> None:
 
     config = call.sweep.config.e0s
     own = (config.method, config.isolated_file, config.max_error, config.stop)
-    settings = E0sSettings(*own, call.keys)
+    settings = E0sSettings(*own, call.keys, call.job.files.get("start"))
     e0s(call.sweep.layout.split("train"), call.base, call.receipt.path, settings, call.run)
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from lora.adapters.saved import read_card
+from lora.catalogue.methods import EARLIER
 from lora.data.e0s import Chosen, new_e0s
 from lora.data.e0s_words import Errors, far_off, headline, open_e0s, over_gate
 from lora.data.free_atoms import free_energies
@@ -42,6 +44,7 @@ from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.commands import Base, Run
 from lora.plan.config_data import E0s
+from lora.plan.earlier import adapter_at
 
 log = logging.getLogger(__name__)
 _CONFIG = E0s()  # the defaults
@@ -58,6 +61,7 @@ class E0sSettings:
         max_error: The gate, the largest RMSE with the new E0s (meV/atom).
         stop: Stop the sweep where the gate is exceeded; False only warns.
         keys: The names of the labels in isolated_file.
+        adapter: The adapter whose E0s the method adapter takes: its folder, or a file of it.
     """
 
     method: str | dict[str, float] = _CONFIG.method
@@ -65,6 +69,7 @@ class E0sSettings:
     max_error: float = _CONFIG.max_error
     stop: bool = _CONFIG.stop
     keys: Keys = Keys()
+    adapter: str | Path | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +111,7 @@ def e0s(
     evidence = _gather(train_file, model, settings)
     if unused := [x for x in evidence.free if x not in evidence.symbols]:
         log.info("free atoms of %s are not used: the data do not have them", " ".join(unused))
-    chosen = new_e0s(settings.method, evidence)
+    chosen = new_e0s(_method(settings, evidence), evidence)
     errors = _errors(evidence, chosen, settings.max_error) if len(evidence.energies) else None
     left_open = open_e0s(settings.name, chosen, evidence)
     gate = over_gate(settings.name, errors, settings.max_error) if errors else ""
@@ -155,6 +160,25 @@ def _gather(train_file: str | Path, base: torch.nn.Module, settings: E0sSettings
         path=train_file,
         kinds=[in_words(atoms) for atoms in used],
     )
+
+
+def _method(settings: E0sSettings, evidence: Evidence) -> str | dict[str, float]:
+    """Return the method; of an adapter the E0s that it was trained with, {symbol: eV}.
+
+    Raises UserError: there is no adapter, or it has no E0 of an element.
+    """
+    if settings.method != EARLIER:
+        return settings.method
+    if (folder := adapter_at(settings.adapter or "")) is None:
+        raise UserError(f"e0s: {settings.adapter or '--adapter'} is not the folder of an adapter")
+    earlier: dict[str, float] = read_card(folder)["E0s"]
+    if missing := [x for x in evidence.symbols if x not in earlier]:
+        known = ", ".join(f"{x}: {energy:.6f}" for x, energy in earlier.items())
+        raise UserError(
+            f"e0s: {folder} has no E0 of {', '.join(missing)}, which it was not trained on; set "
+            f"e0s.method to values: {{{known}, {', '.join(f'{x}: ...' for x in missing)}}}"
+        )
+    return earlier
 
 
 def _errors(evidence: Evidence, chosen: Chosen, gate: float) -> Errors:

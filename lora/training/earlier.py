@@ -7,7 +7,8 @@ with s the scale of the saved adapter and t that of the new one, s A B = t A' B'
 
 A lower rank keeps the largest singular values (`lora.adapters.algebra.cut`), a higher one adds
 columns of A at their random start and rows of B at zero, which change nothing and can be trained.
-E0s are those of the new sweep, chosen from its data as always.
+E0s are those of the new sweep, chosen from its data as always; `e0s.method: adapter` keeps those
+of the adapter.
 """
 
 import copy
@@ -26,6 +27,7 @@ from lora.adapters.layer import Adapter, Pairs
 from lora.adapters.saved import holds_weights, load_adapted, read_card
 from lora.adapters.stored import Values
 from lora.catalogue.methods import EARLIER
+from lora.data.e0s_words import from_earlier
 from lora.errors import UserError
 from lora.mace.elements import get_e0s
 from lora.mace.origin import origin_of
@@ -34,7 +36,6 @@ from lora.plan.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 EXACT = ("rank", "alpha", "scaling")  # which kinds that cannot be cut must have as they were
-NOTED = 1e-3  # eV; a difference of E0s that is said
 
 
 def earlier_adapter(settings: TrainSettings) -> Path:
@@ -144,14 +145,5 @@ def _say(
             "start_from: %d of %d layers keep the largest singular values (%s: rank %d of %d)",
             *(len(lower), len(layers), lower[0], layers[lower[0]].rank, saved[lower[0]].width),
         )
-    now = get_e0s(model)
-    moved = {x: now[x] - energy for x, energy in card["E0s"].items() if x in now}
-    worst = max(moved, key=lambda x: abs(moved[x]), default="")
-    if worst and abs(moved[worst]) > NOTED:
-        kept = ", ".join(f"{x}: {card['E0s'][x]:.6f}" for x in moved)
-        log.warning(
-            "start_from: E0s are up to %.1e eV (%s) from those that the adapter was trained with, "
-            "so its energies begin wrong by about that an atom; to keep them: "
-            "e0s: {method: {%s}}, further elements added",
-            *(moved[worst], worst, kept),
-        )
+    if moved := from_earlier(get_e0s(model), card["E0s"]):
+        log.warning("start_from: %s", moved)

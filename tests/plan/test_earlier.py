@@ -97,6 +97,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         },
         r"train\.start_from: .* has alpha .*, and dora adapters go on with that only",
     ),
+    "e0s_of_no_adapter": (
+        {"e0s": {"method": "adapter"}},
+        r"e0s\.method: adapter needs one adapter that trainings go on from, and there are 0",
+    ),
     "odd_path": ({"train": {"start": "adapter", "start_from": "a{b}"}}, r"is no path that"),
 }
 
@@ -131,6 +135,13 @@ def test_points_that_go_on_stand_beside_those_that_begin(tmp_path: Path) -> None
         ("adapter", there),
         ("documented", None),
     }
+
+
+def test_e0s_of_the_adapter_depend_on_it(tmp_path: Path) -> None:
+    raw = going_on(tmp_path, e0s={"method": "adapter"})
+    job = begin(raw).jobs["e0s"]
+    assert job.files["start"] == tmp_path / "one/train/p/adapter" / CARD
+    assert "start" not in begin(config(tmp_path, grid=SMALL)).jobs["e0s"].files
 
 
 def test_the_content_of_the_start_counts_and_not_its_place(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lora.catalogue import engines
 from lora.errors import UserError
 from lora.files.sealed import Receipt, digest, read_json, read_seal, write_sealed
+from lora.plan import earlier
 from lora.plan.layout import find_receipt
 from lora.plan.sweep import Sweep
 from lora.report import card_page, committee, style
@@ -151,6 +152,20 @@ def test_pages_of_e0s_without_energies_or_of_an_older_version(tmp_path: Path) ->
         write_all(sweep, "committee", "summary", "tables")
         text = sweep.layout.report("e0s.html").read_text()
         assert ("RMSE" in text) == (found is old) and "nan" not in text
+
+
+def test_e0s_that_are_not_those_of_the_adapter_are_said(tmp_path: Path) -> None:
+    folder = tmp_path / "one/train/p/adapter"
+    folder.mkdir(parents=True)
+    write_sealed(folder / earlier.CARD, {"E0s": E0S["E0s"] | {"O": -2041.02, "N": -5.0}})
+    sweep = make(tmp_path, train={"start": "adapter", "start_from": str(folder)})
+    write_all(sweep, "committee", "summary")
+    said = "E0s are up to 20 meV (O) from those of the adapter that trainings go on from"
+    for name in ("choice.html", "summary.txt"):
+        assert sweep.layout.report(name).read_text().count(said) == 1
+    write_sealed(folder / earlier.CARD, {"E0s": E0S["E0s"]})
+    write_all(sweep, "committee", "summary")
+    assert "go on from" not in sweep.layout.report("summary.txt").read_text()
 
 
 ONE_SEED = WHOLE | {"grid": GRID | {"seed": [3]}}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from lora.adapters.saved import FORMAT
 from lora.data.labels import Keys
 from lora.data.structures import (
     ENERGY,
@@ -17,11 +18,12 @@ from lora.data.structures import (
     write_structures,
 )
 from lora.errors import UserError
-from lora.files.sealed import read_json
+from lora.files.sealed import read_json, write_sealed
 from lora.mace.elements import get_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from lora.plan.commands import Base
+from lora.plan.earlier import CARD, TENSORS
 from lora.steps.e0s import E0sSettings, e0s
 from tests.support.models import CASES, make_model, structures
 
@@ -269,3 +271,29 @@ def test_the_original_file_and_frame_are_named(base: Base, tmp_path: Path) -> No
     write_structures(tmp_path / "train.xyz", frames[::-1])
     with pytest.raises(UserError, match=r"dft\.xyz frame 6: .*does not know Na"):
         e0s(tmp_path / "train.xyz", base, tmp_path / "e.json")
+
+
+def test_those_of_an_adapter(base: Base, tmp_path: Path) -> None:
+    """They are taken as they are; an element that it does not have is said with the values."""
+    write_structures(tmp_path / "t.xyz", shifted(structures(stress=False)))
+    fitted = e0s(tmp_path / "t.xyz", base, tmp_path / "fit.json")["E0s"]
+    folder = tmp_path / "p/adapter"
+
+    def trained_with(energies: dict[str, float]) -> E0sSettings:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TENSORS).write_bytes(b"")
+        card = {"format": FORMAT, "E0s": energies}
+        write_sealed(folder / CARD, card, [folder / TENSORS])
+        return E0sSettings("adapter", adapter=folder)
+
+    moved = fitted | {"C": fitted["C"] + 0.01}
+    settings = trained_with(moved)
+    result = e0s(tmp_path / "t.xyz", base, tmp_path / "e0s.json", settings)
+    assert result["E0s"] == moved and result["method"] == "adapter" and not result["warnings"]
+    assert result["sources"] == dict.fromkeys("HCNO", "given")
+    assert result["sentences"] == ["E0s (adapter): those of the adapter that trainings go on from."]
+    with pytest.raises(UserError, match=r"no E0 of C, which .* values: \{.*, C: \.\.\.\}"):
+        settings = trained_with({k: v for k, v in fitted.items() if k != "C"})
+        e0s(tmp_path / "t.xyz", base, tmp_path / "e0s.json", settings)
+    with pytest.raises(UserError, match="--adapter is not the folder of an adapter"):
+        e0s(tmp_path / "t.xyz", base, tmp_path / "e0s.json", E0sSettings("adapter"))
