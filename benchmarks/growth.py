@@ -35,7 +35,7 @@ def write_data(n: int) -> Path:
 
 
 def split_structures(n: int) -> None:
-    from lora.plan.settings import SplitSettings
+    from lora.data.grouping import SplitSettings
     from lora.steps.split import split
 
     split(write_data(n), SplitSettings(), WORK / f"split{n}")

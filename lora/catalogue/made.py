@@ -23,12 +23,12 @@ class Kind:
 ROWS = (
     Kind(
         "rattled",
-        "every atom moved at random, by 0.02 to 0.25 Å along each axis",
+        "every atom moved at random, with a standard deviation of 0.02 to 0.25 Å along each axis",
         "lora.data.around:rattled",
     ),
     Kind(
         "strained",
-        "cells with their atoms, and molecules, stretched and sheared by up to 10 %",
+        "cells with their atoms, and molecules, stretched by up to 15 % and sheared by up to 10 %",
         "lora.data.around:strained",
     ),
     Kind(

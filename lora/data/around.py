@@ -20,7 +20,7 @@ from lora.data.structures import bare, elements_of
 
 APART = 0.7  # sums of covalent radii; atoms nearer than this overlap: a triple bond has 0.77
 RATTLE = (0.02, 0.25)  # Å, standard deviation of a coordinate
-STRAIN = 0.1  # largest stretch and shear
+STRAIN = 0.1  # the largest uniform stretch, and shear, which adds half as much to an axis
 STEPS = 3  # the largest number of atoms that are exchanged, removed or added
 GAPS = (0.95, 2.0)  # sums of covalent radii, between the parts of two molecules
 SLICE = (0.3, 0.7)  # share of a cell that comes from another crystal

@@ -197,7 +197,7 @@ def summary(groups: pd.DataFrame, sentences: list[str], sweep: Sweep, best: str)
         f"model     {layout.model(best)}  ({others})",
         *exported,
         f"table     {layout.table}",
-        "report    snakemake --report report.html",
+        "report    snakemake --report report.html  (with the --configfile of the sweep)",
         f"compare   mace-lora ui {layout.results}",
         "          (or MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui -w 1 "
         f"--backend-store-uri 'sqlite:///{layout.database}')",

@@ -1,7 +1,7 @@
 """Make the foundation model: a small MACE of H, C, N, O molecules at the GFN2-xTB level.
 
-    python make_base.py sample    MD of small molecules, labelled as it runs (about 15 minutes)
-    python make_base.py train     mace_run_train on those labels (about an hour on one core)
+    python make_base.py sample    MD of small molecules, labelled as it runs (8 minutes)
+    python make_base.py train     mace_run_train on those labels (33 minutes of one core)
 
 `sample` writes base_train.xyz and base_valid.xyz (not kept) and base_holdout.xyz (kept:
 trajectories that the base never saw, to measure forgetting).  Units: eV, Å, eV/Å.

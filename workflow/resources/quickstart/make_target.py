@@ -1,7 +1,7 @@
 """Make the target dataset: malonaldehyde and its proton transfer, PBE0/def2-SVP.
 
-    python make_target.py sample     geometries by GFN2-xTB MD and NEB (about 5 minutes)
-    python make_target.py label      DFT energies and forces with PySCF (about 10 s each)
+    python make_target.py sample     geometries by GFN2-xTB MD and NEB (2 minutes)
+    python make_target.py label      DFT energies and forces with PySCF (11 to 14 s each)
 
 `label` appends as it goes and resumes where it was stopped.  Units: eV, Å, eV/Å.
 """
