@@ -10,6 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.md.md import MolecularDynamics
 
 from lora.calculators.bounds import Bounds
+from lora.data.structures import bare
 from lora.errors import UserError
 from lora.files.sealed import check_file
 from lora.mace.calculator import mace_calculator
@@ -134,8 +135,12 @@ class Guard:
         )
 
     def _write(self, file: Path, results: dict[str, Any]) -> None:
-        """Add the frame to a file, without the energy and forces that are not to be trusted."""
-        frame = self.dynamics.atoms.copy()
+        """Add the frame to a file, without the energy and forces that are not to be trusted.
+
+        Labels of the structure that the run began with are of another geometry, and left out, too.
+        """
+        frame = bare(self.dynamics.atoms)
+        frame.set_velocities(self.dynamics.atoms.get_velocities())
         frame.arrays[BOUND] = results[BOUND]
         frame.info |= {"step": self.dynamics.nsteps, LARGEST: results[LARGEST]}
         ase.io.write(file, frame, format="extxyz", append=True)

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from lora.catalogue.config_types import ISOLATED, names_free_atom
 from lora.data.held import changed
-from lora.data.labels import WEIGHT, Keys
+from lora.data.labels import GIVEN_WEIGHT, WEIGHT, Keys
 from lora.data.origin import where
 from lora.data.structures import type_of
 from lora.errors import UserError
@@ -78,6 +78,9 @@ class SplitSettings:
 def weigh_types(structures: Sequence[Atoms], weights: Mapping[str, float]) -> Sequence[Atoms]:
     """Return structures, the weight of each (MACE's `config_weight`) times that of its config_type.
 
+    The weight before is kept beside it, and counts where a structure that a split has written comes
+    again.
+
     Args:
         structures: The structures; those of a list are changed.
         weights: The weights by config_type; "Default" is the name of structures without one, and
@@ -87,8 +90,10 @@ def weigh_types(structures: Sequence[Atoms], weights: Mapping[str, float]) -> Se
 
     def weigh(atoms: Atoms) -> None:
         factor = factors.get(type_of(atoms), 1.0)
-        if factor != 1.0:
-            atoms.info[WEIGHT] = atoms.info.get(WEIGHT, 1.0) * factor
+        if factor != 1.0 or GIVEN_WEIGHT in atoms.info:
+            atoms.info.setdefault(WEIGHT, 1.0)
+            before = atoms.info[GIVEN_WEIGHT if GIVEN_WEIGHT in atoms.info else WEIGHT]
+            atoms.info |= {GIVEN_WEIGHT: before, WEIGHT: before * factor}
 
     return changed(structures, weigh) if weights else structures
 

@@ -32,6 +32,7 @@ OTHER = {"stress": "virials", "virials": "stress"}  # which give each other
 _CONFIG = Data.model_fields  # the defaults
 # MACE's weights of a structure in the loss: of all its labels, and of each
 WEIGHT = "config_weight"
+GIVEN_WEIGHT = "config_weight_before"  # a weight as it was, before that of its config_type
 WEIGHTS = (WEIGHT, *(f"config_{quantity}_weight" for quantity in QUANTITIES))
 LEAST_VOLUME = 1e-6  # Å^3; a cell with less has no stress
 

@@ -95,7 +95,8 @@ class Checks(Section):
     )
     winners: Count = Field(
         default=3,
-        description="The number of points, the best so far, that get the thorough checks.",
+        description="The number of points, the best so far, that get the thorough checks. Only "
+        "these can be chosen, unless all of them are refused.",
     )
     holdout_file: FilePath | None = Field(
         default=None,

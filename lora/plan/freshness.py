@@ -74,9 +74,9 @@ class Files:
         self.coming: dict[Path, Path | None] = {}  # made by this start: {file: what it copies}
 
     def digest(self, path: Path) -> str:
-        """Return the digest of a file's content, "" where that is not known before it is made."""
+        """Return the digest of a file's content, "" where it is not there, or not made yet."""
         source = self.coming.get(path, path)
-        if source is None or (path in self.coming and not source.is_file()):
+        if source is None or not (source.exists() or shards(source)):
             return ""
         path = source
         files = shards(path)
@@ -163,7 +163,10 @@ def _compare(job: Job, jobs: dict[str, Job], files: Files, keep: bool) -> Verdic
     if changed:
         failed = all(x.startswith(("failed:", "missed:")) for x in changed)
         return Verdict(Why.FAILED if failed else Why.SETTINGS, "; ".join(changed[:3]))
+    # what is gone, and asked for it would be refused, says nothing against what was made of it
+    gone = {x for x, path in job.files.items() if not (files.digest(path) or path in files.coming)}
     inputs = [x for x in now["inputs"] if made["inputs"].get(x) != now["inputs"][x]]
+    inputs = [x for x in inputs if x not in gone]
     inputs += [x for x in made["inputs"] if x not in now["inputs"]]
     if inputs:
         return Verdict(Why.DATA, ", ".join(inputs[:3]))

@@ -10,7 +10,7 @@ comparisons that could have been made in its place: the best of 8 settings again
 anything better.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from lora.catalogue.columns import ENERGY, FORCE, VALID
 from lora.catalogue.endings import Ending
 from lora.plan.sweep import Sweep
 from lora.selection.results import Results
-from lora.selection.table import by_group, make_table, of_all_data, sound, trained
+from lora.selection.table import by_group, copied, make_table, of_all_data, sound, trained
 
 CHANCE = 0.05  # that a sweep of settings that are equal finds one better
 CLOSE = 0.05  # relative difference that another seed can make
@@ -106,10 +106,15 @@ class Errors:
             every training failed.
         group_of: {point: its group}.
         origins: {point: what it was cut from, in words}, of cuts.
+        copies: The points without a training of their own, which have the numbers of another's.
     """
 
     def __init__(
-        self, table: pd.DataFrame, metric: str, origins: Mapping[str, str] | None = None
+        self,
+        table: pd.DataFrame,
+        metric: str,
+        origins: Mapping[str, str] | None = None,
+        copies: Collection[str] = (),
     ) -> None:
         """Average the errors of a table over seeds.
 
@@ -117,8 +122,10 @@ class Errors:
             table: The table of points.
             metric: The error that is compared.
             origins: {point: what it was cut from, in words}, of cuts.
+            copies: The points without a training of their own.
         """
         self.metric, self.table, self.origins = metric, table, origins or {}
+        self.copies = copies
         metrics = list(dict.fromkeys([ENERGY, FORCE, metric]))
         self.found = by_group(table, metrics)
         self.sets = list(dict.fromkeys(table["test_set"]))
@@ -137,7 +144,8 @@ class Errors:
             metric: The error that is compared.
         """
         origins = {x: point.origin for x, point in sweep.points.items() if point.origin}
-        return cls(make_table(sweep.points, results, sweep.config.pack.gpus), metric, origins)
+        table = make_table(sweep.points, results, sweep.config.pack.gpus)
+        return cls(table, metric, origins, copied(sweep.points))
 
     def of(self, group: str, test_set: str, metric: str) -> Spread:
         """Return an error over the seeds of a group."""
@@ -196,17 +204,22 @@ class Errors:
 
     def improving(self, *groups: str) -> tuple[int, int]:
         """Return how many trainings had their lowest error in the last epoch, and of how many."""
-        points = trained(sound(self.table[self.table["group"].isin(groups)]))
-        points = points.drop_duplicates("point")
+        points = self._trainings()
+        points = points[points["group"].isin(groups)]
         last = points["best_epoch"] == points["epochs"]
         full_length = points["ended_by"] == Ending.MAX_NUM_EPOCHS
         return int((last & full_length).sum()), len(points)
 
     def unmoved(self) -> tuple[list[str], int]:
         """Return the points whose best epoch was that before training, and of how many."""
-        points = trained(sound(self.table)).drop_duplicates("point")
+        points = self._trainings()
         points = points[points["epochs"] > 0]
         return sorted(points.loc[points["best_epoch"] == 0, "point"]), len(points)
+
+    def _trainings(self) -> pd.DataFrame:
+        """Return a row of each training that came to an end."""
+        points = trained(sound(self.table)).drop_duplicates("point")
+        return points[~points["point"].isin(self.copies)]
 
     def of_points(self, values: Mapping[str, float]) -> dict[str, Spread]:
         """Return numbers of points over the seeds of their groups, {group: spread}.

@@ -1,5 +1,6 @@
 """Write what the sweep cost, the new E0s and the split, as pages with their numbers as csv."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from lora.files.sealed import read_json, write_text
 from lora.plan.sweep import Sweep
 from lora.report.page import page, paragraph, rows_of
-from lora.selection.table import columns_of, read_table
+from lora.selection.table import columns_of, copied, read_table
 
 
 def write(sweep: Sweep) -> list[Path]:
@@ -22,7 +23,7 @@ def write(sweep: Sweep) -> list[Path]:
     """
     layout = sweep.layout
     return [
-        *cost(read_table(sweep), layout.report("cost.html")),
+        *cost(read_table(sweep), layout.report("cost.html"), copied(sweep.points)),
         *e0s(read_json(layout.receipt("e0s")), layout.report("e0s.html")),
         *split(read_json(layout.receipt("split")), layout.report("split.html")),
     ]
@@ -40,10 +41,10 @@ def save(
     return [path, numbers]
 
 
-def cost(table: pd.DataFrame, path: Path) -> list[Path]:
-    """Write time, memory and GPU hours of every point that was trained, or not at all."""
+def cost(table: pd.DataFrame, path: Path, copies: Collection[str] = ()) -> list[Path]:
+    """Write time, memory and GPU hours of every point, without cuts that were not trained."""
     points = table.drop_duplicates("point").set_index("point")
-    points = points[points["method"] != "cut"]
+    points = points.drop(index=[x for x in copies if x in points.index])
     headings = {column.key: column.heading for column in columns_of(table, "cost")}
     out = points[list(headings)].rename(columns=headings)
     total = f"{points['train_seconds'].sum() / 3600:.2f} hours of training in all"

@@ -81,14 +81,20 @@ def _no_better(errors: Errors, chosen: str) -> list[str]:
     """Say that no training gained anything on the foundation model, where that is so."""
     if FOUNDATION.group not in errors.groups:
         return []
-    groups = (FOUNDATION.group, chosen)
-    base, best = (errors.of(x, VALID, errors.metric) for x in groups)
+    found = {x: errors.of(x, VALID, errors.metric) for x in errors.groups}
+    base, best = found[FOUNDATION.group], found[chosen]
     if best.mean < base.mean:
         return []
+    heading = BY_KEY[errors.metric].heading
+    against = f"{heading} on the validation set {base.text(1)} against {best.text(1)}"
+    if any(x.mean < base.mean for x in found.values()):
+        return [
+            f"The chosen model is no better than the foundation model: {against}. Trainings that "
+            "are were refused by the checks."
+        ]
     return [
-        f"No training is better than the foundation model: {BY_KEY[errors.metric].heading} on the "
-        f"validation set {base.text(1)} against {best.text(1)}. Look at the labels, the learning "
-        "rate and the number of epochs before you use any of these models."
+        f"No training is better than the foundation model: {against}. Look at the labels, the "
+        "learning rate and the number of epochs before you use any of these models."
     ]
 
 
@@ -96,7 +102,9 @@ def _chosen(errors: Errors, choice: Choice) -> str:
     """Return the rule by which the point was chosen, and its error."""
     group = errors.group_of[choice.point]
     error = errors.of(group, VALID, errors.metric)
-    seeds = f", the mean of {error.n} seeds, of which {choice.point} is the best"
+    lost = any(errors.group_of[x] == group for x in choice.refused if x != choice.point)
+    best = "the best that passes all checks" if lost else "the best"
+    seeds = f", the mean of {error.n} seeds, of which {choice.point} is {best}"
     rule = (
         f"the lowest {BY_KEY[errors.metric].heading} on the validation set, {error.text(1)}"
         f"{seeds if error.n > 1 else ''}"
@@ -104,6 +112,12 @@ def _chosen(errors: Errors, choice: Choice) -> str:
     made = f" ({errors.origins[choice.point]})" if choice.point in errors.origins else ""
     if choice.point in choice.refused:
         return f"No point passes all checks. Of all points, {choice.point}{made} has {rule}."
+    if choice.put_off:
+        return (
+            f"Chosen: {choice.point}{made}. It has {rule}, of the points that were not put to the "
+            f"thorough checks: these refused all that were, {', '.join(choice.put_off)}. Raise "
+            "checks.winners to put more of them to these checks."
+        )
     if choice.refused:
         return f"Chosen: {choice.point}{made}. Of the points that pass all checks, it has {rule}."
     return f"Chosen: {choice.point}{made}. It has {rule}."

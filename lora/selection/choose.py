@@ -23,6 +23,8 @@ class Choice:
     metric:   the error on the validation set that was compared
     refused:  points over a limit of the checks, the lower errors first
     verdicts: on every point that was checked, but the foundation model
+    put_off:  where the long checks refused all points that had them, those points; the point to
+              ship is then the best of the others
     """
 
     point: str
@@ -30,6 +32,7 @@ class Choice:
     metric: str
     refused: list[str] = field(default_factory=list)
     verdicts: Verdicts = field(default_factory=dict)
+    put_off: list[str] = field(default_factory=list)
 
     @property
     def reasons(self) -> Verdicts:
@@ -50,8 +53,8 @@ class Choice:
             point: {name: Verdict(**x) for name, x in found.items()}
             for point, found in values.get("verdicts", {}).items()
         }
-        refused = values.get("refused", [])
-        return cls(values["point"], values["lora"], values["metric"], refused, verdicts)
+        lists = (values.get("refused", []), verdicts, values.get("put_off", []))
+        return cls(values["point"], values["lora"], values["metric"], *lists)
 
 
 def choose(
@@ -59,7 +62,8 @@ def choose(
 ) -> Choice:
     """Decide.
 
-    Where there are long checks, only a point that had them can be chosen.
+    Where there are long checks, only a point that had them can be chosen, unless they refused all
+    of these: then the best of the others, without them, is better than one that was refused.
 
     Args:
         table: The table of points.
@@ -68,11 +72,13 @@ def choose(
         thorough: The points that had the long checks.
     """
     kept, refused = ranking(table, metric, verdicts)
-    candidates = [x for x in kept if not thorough or x in thorough] or kept or refused
+    sound = [x for x in kept if not thorough or x in thorough]
+    put_off = [x for x in refused if x in thorough] if kept and not sound else []
+    candidates = sound or kept or refused
     lora = set(table.loc[table["method"].isin(LORA), "point"])
     best_lora = [x for x in [*candidates, *kept, *refused] if x in lora]
     best = best_lora[0] if best_lora else None
-    return Choice(candidates[0], best, metric, refused, verdicts)
+    return Choice(candidates[0], best, metric, refused, verdicts, put_off)
 
 
 def read_choice(sweep: Sweep) -> Choice:

@@ -83,7 +83,7 @@ def going_on(
         most: How many go on at most, with those; None is no limit.
     """
     cut = list(scores.values())[room - 1] + margin
-    kept = [group for i, (group, s) in enumerate(scores.items()) if i < room or s <= cut]
+    kept = [group for i, (group, s) in enumerate(scores.items()) if i < room or s <= cut < math.inf]
     return cut, tuple(kept[:most])
 
 

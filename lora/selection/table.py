@@ -138,6 +138,15 @@ def trained(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[table["point"] != FOUNDATION.name]
 
 
+def copied(points: Mapping[str, Point]) -> list[str]:
+    """Return the cuts that were not trained after that: they have the numbers of their training.
+
+    Args:
+        points: Every point by name.
+    """
+    return [name for name, point in points.items() if point.cut_from and not point.trains]
+
+
 def of_all_data(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of points that trained on the largest share of the data, or not at all."""
     share = table["train_fraction"]

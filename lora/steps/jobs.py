@@ -87,10 +87,15 @@ def _take_over(call: Call, pack: Pack, rung: int) -> None:
         for receipt in (results / step / "packs").glob("*.json"):
             known = call.sweep.packs if step == "train" else bundles_of(call.sweep.packs)
             if receipt.stem not in known:
-                found = read_json(receipt)
+                try:
+                    found = read_json(receipt)
+                except UserError:
+                    if receipt.exists():
+                        raise
+                    continue  # another job has just deleted it
                 same = {x for x in found if step != "train" or found[x].get("rung", 0) == rung}
                 if names & same:
-                    receipt.unlink()
+                    receipt.unlink(missing_ok=True)
 
 
 def _part(call: Call, pack: Pack) -> Part | None:

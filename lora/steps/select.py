@@ -137,7 +137,7 @@ def _is_above(atoms: Atoms, place: str, settings: SelectSettings) -> bool:
         raise UserError(f"{place}: {settings.score} is no number") from None
     if not numbers.size or not np.isfinite(numbers).all():
         raise UserError(f"{place}: {settings.score} is not finite; leave the frame out")
-    vectors = settings.score in atoms.arrays and numbers.ndim > 1
+    vectors = settings.score not in atoms.info and numbers.ndim > 1
     sizes = np.linalg.norm(numbers, axis=-1) if vectors else numbers
     return bool(sizes.max() > settings.above)
 

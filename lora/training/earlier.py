@@ -133,6 +133,12 @@ def _refuse_layers(saved: dict[str, Adapter], layers: dict[str, Adapter], folder
                     f"start_from: {folder} has {what} {was}, and this point {now}; {layer.kind} "
                     "adapters go on with the same one only"
                 )
+        if saved[name].width != layer.width:  # pissa's has the columns of the base's part, too
+            raise UserError(
+                f"start_from: {folder} has {saved[name].width} columns in {name}, as of the start "
+                f"pissa, and this point {layer.width}, to which {layer.kind} adapters cannot be "
+                "cut; go on from it as foundation.model"
+            )
 
 
 def _say(

@@ -134,8 +134,14 @@ class Fit:
         return [group[k] for k in kept]
 
     def _next_group(self) -> list[int]:
-        """Return the places of the points to advance by one epoch, together."""
+        """Return the places of the points to advance by one epoch, together.
+
+        A group that stands within an epoch ends it first, as it is.
+        """
         active = [i for i, point in enumerate(self.points) if not point.rests(self.until)]
+        begun: list[int] = self.inside["group"] if self.inside.get("steps") else []
+        if begun and set(begun) <= set(active):
+            return begun
         active.sort(key=lambda i: (self.points[i].epoch, i))
         return [i for i in active if self._alike(i) == self._alike(active[0])][: self.together]
 
@@ -258,6 +264,7 @@ class Fit:
             for key, point in zip(self.keys, self.points, strict=True)
             if not point.failed  # it stopped in the middle of an epoch: the next run begins it anew
         }
+        state["keys"] = self.keys  # of those that failed, too
         state["together"] = self.together  # other sizes round differently
         state["inside"] = self.inside
         state["notes"] = self.notes
@@ -268,8 +275,9 @@ class Fit:
         state = read_checkpoint(path, self.device)
         if not state:
             return 0
-        had = state.keys() - {"together", "inside", "notes"}
-        if had != set(self.keys) and state["inside"].get("steps"):
+        had = state.keys() - {"keys", "together", "inside", "notes"}
+        same = state["keys"] == self.keys if "keys" in state else had == set(self.keys)
+        if not same and state["inside"].get("steps"):
             # others train beside them now: who stands within an epoch cannot go on
             log.warning("%s is of other points, within an epoch: starting again", path)
             return 0
@@ -280,7 +288,9 @@ class Fit:
                 resumed += 1
                 self.together, self.inside = state["together"], state["inside"]
                 log.info("going on after epoch %d of %s", point.epoch, path)
-        if resumed < len(self.points):
+        if not same:
             self.inside = {}
-            log.warning("%s is of other settings or data, or some failed: starting again", path)
+        if lost := len(self.points) - resumed:
+            what = "had failed" if same else "are of other settings or data, or had failed"
+            log.warning("%s: %d of %d points %s, and start again", path, lost, len(self.keys), what)
         return resumed

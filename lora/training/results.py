@@ -85,7 +85,7 @@ def results_of(folders: Iterable[Path], keys: list[str]) -> list[dict[str, Any]]
 def peak_memory(device: str) -> int:
     """Return the most memory used so far, in MB: of the GPU, or of this process on a CPU."""
     if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated() / 2**20)
+        return int(torch.cuda.max_memory_allocated(device) / 2**20)
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

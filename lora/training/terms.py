@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from lora.catalogue.methods import LOSS_TERMS
+from lora.data.held import joined
 from lora.data.labels import ENERGY, NAMES, OTHER, counts, has_volume
 from lora.errors import UserError
 from lora.plan.settings import TrainSettings
@@ -55,7 +56,7 @@ def check_terms(
         if term not in measured:
             log.warning("no structure of the validation set has %s: its loss leaves them out", term)
         if term in OTHER:
-            _say_computed(term, train + valid)
+            _say_computed(term, joined(train, valid))
     if "stress" in LOSS_TERMS[loss] and "stress" not in there and settings.stress_weight:
         _say_no_stress(loss, train, others)
 

@@ -113,6 +113,7 @@ def test_a_guard_ends_a_run_at_the_first_frame_beyond_the_limit(
     export: tuple[Path, Path], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     limit, atoms = middle(export, 30), acetaldehyde(export)
+    atoms.info["config_weight"] = 2.0
     run = VelocityVerlet(atoms, units.fs)
     guard, seen = Guard(run, limit, tmp_path / "beyond.xyz"), []
     run.attach(lambda: seen.append(atoms.calc.results["largest_force_bound"]))
@@ -124,6 +125,9 @@ def test_a_guard_ends_a_run_at_the_first_frame_beyond_the_limit(
     assert frame.positions == pytest.approx(atoms.positions, abs=1e-7)
     assert frame.info["step"] == guard.first and frame.calc is None
     assert "forces" not in frame.arrays
+    own = {"REF_energy", "REF_forces", "config_weight"}
+    assert own & {*atoms.info, *atoms.arrays} and not own & {*frame.info, *frame.arrays}
+    assert frame.get_velocities() == pytest.approx(atoms.get_velocities(), abs=1e-6)
     assert frame.arrays["forces_bound"] == pytest.approx(
         atoms.calc.results["forces_bound"], abs=1e-7
     )

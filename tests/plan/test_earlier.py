@@ -144,6 +144,16 @@ def test_e0s_of_the_adapter_depend_on_it(tmp_path: Path) -> None:
     assert "start" not in begin(config(tmp_path, grid=SMALL)).jobs["e0s"].files
 
 
+def test_an_adapter_that_is_gone_and_no_longer_asked_for(tmp_path: Path) -> None:
+    """What has started from it stays as it is."""
+    raw = going_on(tmp_path)
+    pretend(begin(raw))
+    shutil.rmtree(tmp_path / "one")
+    raw["grid"] = SMALL | {"start": ["documented"]}
+    raw["train"] = {}
+    assert not [x for x in running(begin(raw)) if x.startswith("train/")]
+
+
 def test_the_content_of_the_start_counts_and_not_its_place(tmp_path: Path) -> None:
     raw = going_on(tmp_path)
     pretend(begin(raw))

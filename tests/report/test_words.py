@@ -200,6 +200,41 @@ def test_where_nothing_was_gained_it_is_said_first() -> None:
         assert any(line.startswith("The next best is full with 65.0") for line in lines)
 
 
+def test_what_was_gained_and_refused_is_not_called_nothing() -> None:
+    table = seeds_of({"lora_a": (30.0, 1.0), "lora_b": (60.0, 1.0), "foundation": (60.0, 0.0)}, 3)
+    refused = verdicts_of({f"lora_a_s{i}": {"nve": 5.0} for i in range(3)})
+    first = all_said(comparison.Errors(table, METRIC), choose(table, METRIC, refused))[0]
+    assert first.startswith("The chosen model is no better than the foundation model: ")
+    assert first.endswith("Trainings that are were refused by the checks.")
+
+
+def test_the_best_seed_is_the_best_of_those_that_pass() -> None:
+    table = seeds_of({"lora_a": (60.0, 1.0)}, 3)
+    errors = comparison.Errors(table, METRIC)
+    whole = " ".join(all_said(errors, choose(table, METRIC, {})))
+    assert "the mean of 3 seeds, of which lora_a_s0 is the best." in whole
+    choice = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 5.0}}))
+    said = " ".join(all_said(errors, choice))
+    assert "of which lora_a_s1 is the best that passes all checks." in said
+
+
+def test_a_choice_without_the_long_checks_is_said() -> None:
+    table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
+    choice = choose(table, METRIC, verdicts_of({"lora_a_s0": {"nve": 5.0}}), ["lora_a_s0"])
+    said = " ".join(all_said(comparison.Errors(table, METRIC), choice))
+    assert "of the points that were not put to the thorough checks: these refused all" in said
+    assert "that were, lora_a_s0. Raise checks.winners" in said and "pass all checks" not in said
+
+
+def test_cuts_of_a_training_are_no_trainings() -> None:
+    table = seeds_of({"lora_a": (60.0, 0.0), "lora_a_cut2": (70.0, 0.0)}, 1)
+    table["epochs"], table["best_epoch"], table["ended_by"] = 15, 15, "max_num_epochs"
+    errors = comparison.Errors(table, METRIC, copies=["lora_a_cut2_s0"])
+    assert errors.improving("lora_a", "lora_a_cut2") == (1, 1)
+    table["best_epoch"] = 0
+    assert errors.unmoved() == (["lora_a_s0"], 1)
+
+
 def told(table: pd.DataFrame) -> str:
     """Return what is said of LoRA against full fine-tuning, and of forgetting."""
     errors = comparison.Errors(table, METRIC)

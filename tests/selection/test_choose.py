@@ -103,6 +103,16 @@ def test_only_points_that_had_the_long_checks_can_be_chosen() -> None:
     assert choose(table, METRIC, {}, {"lora_b_s0"}).point == "lora_b_s0"
 
 
+def test_where_the_long_checks_refuse_all_that_had_them_the_next_is_taken_and_said() -> None:
+    table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0), "lora_c": (62.0, 0.0)}, 1)
+    refused = verdicts_of({f"lora_{x}_s0": {"nve": 5.0} for x in "ab"})
+    had = ["lora_a_s0", "lora_b_s0"]
+    made = choose(table, METRIC, refused, had)
+    assert (made.point, made.put_off) == ("lora_c_s0", had)
+    assert Choice.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert choose(table, METRIC, refused, [*had, "lora_c_s0"]).put_off == []
+
+
 def test_where_all_are_refused_the_best_is_taken() -> None:
     table = seeds_of({"lora_a": (60.0, 0.0), "lora_b": (61.0, 0.0)}, 1)
     made = choose(table, METRIC, verdicts_of({f"lora_{x}_s0": {"nve": 5.0} for x in "ab"}))

@@ -38,6 +38,12 @@ def test_so_many_go_on_as_there_is_room_for() -> None:
     assert len(compare(SIX, 2, 6, 0.0).kept) == 6
 
 
+def test_who_failed_does_not_go_on_whatever_the_margin() -> None:
+    lost = {"a": falling(1.0)} | {x: {1: [math.nan] * 4} for x in "bcd"}
+    for margin in (0.0, 1.0):
+        assert compare(lost, 3, 2, margin).kept == ("a", "b")  # room for two
+
+
 def test_what_is_within_the_noise_of_the_cut_goes_on() -> None:
     rng = np.random.default_rng(0)
     noisy = {g: {1: [x * math.exp(rng.normal(0, 0.05)) for x in c[1]]} for g, c in SIX.items()}

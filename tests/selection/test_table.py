@@ -10,7 +10,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json
 from lora.plan.sweep import Sweep
 from lora.selection.results import read_results
-from lora.selection.table import NAMES, make_table, read_table
+from lora.selection.table import NAMES, copied, make_table, read_table
 from lora.steps.choose import choose
 from lora.steps.shortlist import shortlist
 from tests.support.results import make_sweep, write_results
@@ -111,6 +111,14 @@ def test_a_cut_has_fewer_numbers_and_the_training_of_its_origin(tmp_path: Path) 
     cut = table_of(made).set_index("point").loc["lora_r4_a8_s3_cut2"].iloc[0]
     assert (cut["method"], cut["rank"], cut["trainable_parameters"]) == ("cut", 2, 200)
     assert (cut["total_parameters"], cut["train_seconds"]) == (84608, 16.5)
+
+
+def test_cuts_that_are_polished_have_trainings_of_their_own(tmp_path: Path) -> None:
+    made = make_sweep(tmp_path / "cut", rank_curve=True, baselines=[])
+    assert copied(made.points) == ["lora_r4_a8_s3_cut2"]
+    grid = {"rank": [2, 4, 8], "alpha": [8, 16], "seed": [3]}
+    raced = make_sweep(tmp_path / "race", grid=grid, race={"ranks": "cut"}, baselines=[])
+    assert copied(raced.points) == [] and any(x.polished for x in raced.points.values())
 
 
 def test_gpu_hours_count_the_gpus_of_a_training(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -57,6 +58,19 @@ def test_the_far_frames_come_first(home: Path, tmp_path: Path) -> None:
 def test_only_frames_above_the_bound(home: Path, tmp_path: Path, score: str) -> None:
     assert chosen(home, tmp_path, count=2, score=score, above=0.25)[0] == 5
     assert sorted(chosen(home, tmp_path, count=9, score=score, above=0.25)) == [3, 4, 5]
+
+
+def test_of_forces_the_length_counts_wherever_ase_keeps_them(home: Path, tmp_path: Path) -> None:
+    pool = load_structures(home / "pool.xyz")
+    for i, atoms in enumerate(pool):
+        forces = np.zeros((len(atoms), 3))
+        forces[0] = [-20.0 if i == 3 else -1.0, 0.0, 0.0]
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=forces)
+    ase.io.write(tmp_path / "pool.xyz", pool, format="extxyz")
+    base, settings = Base(home / "base.model"), SelectSettings(count=9, score="forces", above=5.0)
+    out = tmp_path / "chosen.xyz"
+    found = select(tmp_path / "pool.xyz", base, [home / "train.xyz"], out, settings)
+    assert found["chosen"] == [3]
 
 
 def test_what_a_model_computed_is_no_label(home: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
 from lora.data.fingerprint import fingerprint
-from lora.data.grouping import SplitSettings, allocate
+from lora.data.grouping import SplitSettings, allocate, weigh_types
 from lora.data.leakage import leakage
 from lora.data.origin import origin_of, where
 from lora.data.structures import ENERGY, FORCES, load_structures, write_structures
@@ -219,6 +219,19 @@ def test_weights_of_config_types_are_those_of_mace(
             plain = 2.0 if atoms.info[ENERGY] < 4 else 1.0  # test errors count as they did
             assert float(graph.weight) == (plain if name == "test" else own)
     assert caplog.text.count("data.config_type_weights: no structure is cold") == 1
+
+
+def test_what_a_split_has_weighed_is_not_weighed_again() -> None:
+    """As where a training set of an earlier sweep goes on beside new frames."""
+    frames = [molecule("H2O") for _ in range(3)]
+    frames[0].info |= {"config_type": "hot", "config_weight": 2.0}
+    frames[1].info |= {"config_type": "hot"}
+    for weights in ({"hot": 0.1}, {"hot": 0.1}, {"hot": 0.0}, {"hot": 0.5}):
+        weigh_types(frames, weights)
+        found = [x.info.get("config_weight", 1.0) for x in frames]
+        assert found == [2.0 * weights["hot"], weights["hot"], 1.0]
+    weigh_types(frames, {"Default": 3.0})
+    assert [x.info["config_weight"] for x in frames] == [2.0, 1.0, 3.0]
 
 
 # --- many structures, and large ones

@@ -38,6 +38,7 @@ def earlier(inputs: dict, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     out = tmp_path_factory.mktemp("earlier")
     own = {"lora": {}, "dora": {"method": "dora"}, "sparse": {"method": "sparse"}}
     own |= {"pissa": {"start": "pissa", "lr": 0.004}}
+    own |= {"dora_pissa": {"method": "dora", "start": "pissa", "lr": 0.004}}
     for name, more in own.items():
         train_pack({out / name: replace(FIRST, **more)}, **inputs, work=out / f"{name}_work")
     return {name: out / name / "adapter" for name in own}
@@ -140,6 +141,7 @@ def test_the_content_of_the_adapter_counts_and_not_its_place(
         ("lora", {"targets": Targets(irreps=("0e",))}, "as this point does not; give targets"),
         ("dora", {"method": "dora", "rank": 2}, "has rank 3, and this point 2; dora adapters go"),
         ("sparse", {"method": "sparse", "alpha": 1.0}, "has alpha 8.0, and this point 1.0"),
+        ("dora_pissa", {"method": "dora"}, r"columns .* go on from it as foundation\.model"),
     ],
 )
 def test_another_adapter_is_refused_in_a_line(

@@ -334,3 +334,61 @@ def test_a_point_that_failed_in_a_part_goes_on_from_its_rung(
     for x in "abcd":
         assert apart(tmp_path / x, grid / x) < CLOSE
         assert read_json(tmp_path / x / "train.json")["epochs"] == EPOCHS
+
+
+def test_memory_that_runs_out_within_an_epoch_that_is_stopped(
+    inputs: dict, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group ends its epoch as it began it; no step is taken twice."""
+    steps: list[int] = []
+    backward = session.Fit._backward
+
+    def tight(self: session.Fit, batch: object, group: list[int]) -> list:
+        if len(steps) == 3 and len(group) > 2:  # in the middle of an epoch
+            raise torch.OutOfMemoryError
+        return backward(self, batch, group)
+
+    def stopped(self: session.Session) -> None:
+        steps.append(1)
+        if len(steps) == 5:
+            raise Paused("made up")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session.Fit, "_backward", tight)
+        patched.setattr(session.Session, "_each_step", stopped)
+        with pytest.raises(Paused):
+            train(inputs, tmp_path, "abcd")
+    train(inputs, tmp_path, "abcd")
+    for x in "abcd":
+        assert apart(tmp_path / x, grid / x) < CLOSE
+
+
+def test_one_that_failed_costs_the_others_nothing(
+    inputs: dict, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins again after a stop within an epoch; they go on."""
+    steps: list[int] = []
+    backward = session.Fit._backward
+
+    def full(self: session.Fit, batch: object, group: list[int]) -> list:
+        if steps and 4 in [self.points[i].settings.rank for i in group]:
+            raise torch.OutOfMemoryError
+        return backward(self, batch, group)
+
+    def stopped(self: session.Session) -> None:
+        steps.append(1)
+        if len(steps) == 7:
+            raise Paused("made up")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session.Fit, "_backward", full)
+        patched.setattr(session.Session, "_each_step", stopped)
+        with pytest.raises(Paused):
+            train(inputs, tmp_path, "abcd")
+    begun = {x: lines_of(tmp_path / x) for x in "abc"}
+    assert all(len(x) > 1 for x in begun.values())
+    train(inputs, tmp_path, "abcd")
+    for x in "abcd":
+        assert apart(tmp_path / x, grid / x) < CLOSE
+    for x, lines in begun.items():
+        assert lines_of(tmp_path / x)[: len(lines)] == lines  # with the times of the first try

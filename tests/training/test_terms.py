@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from lora.data.held import Joined
 from lora.data.labels import ENERGY, FORCES, STRESS, VIRIALS, counts
 from lora.data.structures import write_structures
 from lora.errors import UserError
@@ -52,6 +53,18 @@ def test_a_loss_whose_label_nobody_has_is_refused(gone, loss: str, term: str) ->
         checked(few, loss=loss, **{f"{term}_weight": 0.0})
     checked(mixed(4), loss=loss)
     checked(without(mixed(4)[:1], *gone) + mixed(4)[:1], loss=loss)  # one has it
+
+
+def test_sets_that_are_not_held_in_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """As those of more than 10,000 structures."""
+    caplog.set_level(logging.INFO)
+    few = without([x for x in mixed(8) if x.cell.rank == 3], STRESS)
+    for atoms in few:
+        atoms.info[VIRIALS] = np.eye(3)
+    check_terms(TrainSettings(loss="stress").resolved(), Joined(few), few, "train.xyz")
+    check_terms(TrainSettings(loss="stress").resolved(), few, few, "train.xyz")
+    said = [x for x in caplog.messages if "-virials / volume" in x]
+    assert len(said) == 2 and len(set(said)) == 1
 
 
 def _weighed(atoms: Atoms, **info: float) -> Atoms:
