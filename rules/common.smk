@@ -10,7 +10,7 @@ if CLONE:
     sys.path.insert(0, str(CLONE))  # this clone's library, not another's
 try:
     from lora.plan import home, warm
-    from lora.plan.start import Start
+    from lora.plan.start import Start, in_use
     from lora.plan.sweep import Sweep
     from lora.plan.words import in_lines
 except ImportError as error:
@@ -21,7 +21,7 @@ MODULE = workflow.modifier  # how a `module` of another workflow renames rules a
 START = Start(
     main=workflow.is_main_process,
     dry=workflow.output_settings.dryrun,
-    locked=any(Path(".snakemake/locks").glob("*")),
+    locked=workflow.is_main_process and in_use(config),
     cores=workflow.cores or 1,
     nodes=workflow.resource_settings.nodes,
     resources=workflow.resource_settings.default_resources or {},
@@ -43,6 +43,8 @@ config["results"] = SWEEP.config.results
 def forced():
     """Return what -R names; rules by their own names, not by those that a module gives them."""
     asked = frozenset(workflow.dag_settings.forcerun)
+    if workflow.dag_settings.forceall:
+        asked = frozenset(job.step for job in SWEEP.jobs.values())
     names = {x for job in SWEEP.jobs.values() for x in (job.step, job.name) if asked}
     return asked | {x for x in names if MODULE.modify_rulename(x) in asked}
 

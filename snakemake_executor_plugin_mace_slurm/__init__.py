@@ -76,6 +76,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                     "sbatch is not in PATH, so nothing was submitted; run snakemake on a login "
                     "node of the cluster (there may be a module to load), or without --profile"
                 )
+            if self.workflow.executor_settings.array_jobs:
+                raise WorkflowError(
+                    "job arrays: their tasks are not known again after a kill, and a refused one "
+                    "would be waited for; leave --mace-slurm-array-jobs out"
+                )
             super().__post_init__(test_mode)
             # the nodes have cores of their own: those here limit no job that runs there
             self.workflow.global_resources["_cores"] = None

@@ -95,7 +95,7 @@ def weigh_types(structures: Sequence[Atoms], weights: Mapping[str, float]) -> Se
             before = atoms.info[GIVEN_WEIGHT if GIVEN_WEIGHT in atoms.info else WEIGHT]
             atoms.info |= {GIVEN_WEIGHT: before, WEIGHT: before * factor}
 
-    return changed(structures, weigh) if weights else structures
+    return changed(structures, weigh)
 
 
 def unknown_types(structures: Iterable[Atoms], weights: dict[str, float]) -> list[str]:

@@ -74,7 +74,9 @@ def is_xyz(path: Path) -> bool:
     Args:
         path: The file.
     """
-    return any(suffix.lower() in SUFFIXES for suffix in path.suffixes)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = bool(suffixes) and suffixes[-1] in OPENERS
+    return bool({*suffixes[: -1 if packed else None][-1:]} & {*SUFFIXES})
 
 
 def scan(path: Path) -> Iterator[Frame]:

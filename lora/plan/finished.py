@@ -19,3 +19,16 @@ def finished(receipt: str | Path) -> list[str]:
     """
     results = read_json(receipt)
     return [point for point, result in results.items() if result["ended_by"] not in NO_MODEL]
+
+
+def failed(receipt: Path, point: str) -> bool:
+    """Return True for a point whose training has failed, so that nothing can be made of it.
+
+    Args:
+        receipt: The receipt of its pack's training; where there is none yet, nothing has failed.
+        point: The point.
+
+    Raises:
+        UserError: The receipt is damaged.
+    """
+    return receipt.is_file() and point not in finished(receipt)

@@ -80,9 +80,9 @@ def enter(layout: Layout, start: Start) -> Known:
         if start.runs:
             hold(layout)
             note_move(layout)
+        whole = {} if start.locked else refuse_damaged(layout)
     except OSError as error:
         raise UserError(f"results: {trouble(error)}; run it again when that is mended") from None
-    whole = {} if start.locked else refuse_damaged(layout)
     return whole if start.runs else {}
 
 

@@ -1,11 +1,16 @@
 """Say how snakemake was started, and refuse results that cannot be gone on with."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lora.errors import UserError
+from lora.plan.config import Config
 from lora.plan.home import refuse_other_rules
 from lora.plan.layout import Layout
+
+LOCKS = Path(".snakemake/locks")
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,7 @@ class Start:
 
     main:      True in the process that the user started, False in jobs
     dry:       True where nothing will run
-    locked:    True where another snakemake works in this folder
+    locked:    True where another snakemake works on these results, or was killed at it
     cores:     of this machine that may be used
     nodes:     jobs at a time on a cluster, None where all runs here
     resources: default resources of the profile
@@ -60,6 +65,27 @@ class Start:
                 "module: prefix and replace_prefix would move the files of a sweep away from where "
                 "its plan has them; leave them out and name the folder by results in the config"
             )
+
+
+def in_use(raw: Mapping[str, object], locks: Path = LOCKS) -> bool:
+    """Return True where another snakemake has locked files of the results folder of a config.
+
+    Snakemake itself goes on where no two of its files are the same, as those of two sweeps.
+
+    Args:
+        raw: The config as it was read.
+        locks: The folder of snakemake's locks; each is a file with the paths that it locks.
+    """
+    results = os.path.abspath(str(raw.get("results", Config.model_fields["results"].default)))
+    inside = os.path.join(results, "")
+    for lock in locks.glob("*"):
+        try:
+            paths = lock.read_text(errors="replace").splitlines()
+        except OSError:  # it has just ended
+            continue
+        if any(os.path.abspath(x).startswith(inside) for x in paths):
+            return True
+    return False
 
 
 def refuse_old(layout: Layout) -> None:

@@ -17,7 +17,7 @@ from lora.plan.bundles import bundles_of, in_bundles
 from lora.plan.checking import resolve
 from lora.plan.cluster import Forecast, Times, check_profile, minutes_of, race_line
 from lora.plan.config import Config
-from lora.plan.finished import finished
+from lora.plan.finished import failed, finished
 from lora.plan.freshness import Files, Verdict, judge, mark
 from lora.plan.identity import enter, id_of, left_out, remember
 from lora.plan.job import Job
@@ -242,7 +242,10 @@ class Sweep:
     @property
     def tracked(self) -> list[str]:
         """Return the points that MLflow gets a run of."""
-        return [x for x in self.points if x not in self.cuts and self.began(x)]
+        began = [x for x in self.points.values() if x.name not in self.cuts and self.began(x.name)]
+        whole = {x.cut_from: self.pack_of[x.cut_from] for x in began if x.polished}
+        lost = {x for x, pack in whole.items() if failed(self.layout.receipt("train", pack), x)}
+        return [x.name for x in began if x.cut_from not in lost]
 
     @cached_property
     def heats(self) -> dict[str, Heat]:
@@ -281,9 +284,8 @@ class Sweep:
 
     def is_sound(self, point: Point) -> bool:
         """Return False for a point whose training, or that of what it is cut from, failed."""
-        source = point.source
-        trained = self.packs[self.pack_of[source]].trains
-        return not trained or source in finished(self.layout.receipt("train", self.pack_of[source]))
+        pack = self.packs[self.pack_of[point.source]]
+        return not pack.trains or point.source in finished(self.layout.receipt("train", pack.name))
 
     def needs(self, step: str, name: str = "") -> list[str]:
         """Return the files that a job reads: of the user, and receipts of other jobs.

@@ -81,7 +81,8 @@ def e0s(found: dict[str, Any], path: Path) -> list[Path]:
 
 def split(found: dict[str, Any], path: Path) -> list[Path]:
     """Write how many structures and labels each set has, and what the leakage check found."""
-    sets = found["labels"] | {"isolated_atoms": {"structures": found["counts"]["isolated_atoms"]}}
+    free = {"free atoms": {"structures": found["counts"]["isolated_atoms"]}}
+    sets = found["labels"] | free  # no name of a set has a space
     out = pd.DataFrame(sets).T.dropna(axis="columns", how="all").astype("Int64")
     out = out.loc[:, out.sum() > 0].rename(columns=lambda name: name.replace("_", " "))
     leak = found["leakage"]

@@ -56,7 +56,7 @@ def _train(call: Call) -> None:
 
     sweep, layout, pack = call.sweep, call.sweep.layout, call.sweep.packs[call.job.name]
     part = _part(call, pack)
-    rung = part.rung if part else 0
+    rung = part.rung
     there = [x for x in pack.points if not x.polished or sweep.is_sound(sweep.points[x.cut_from])]
     points = {layout.training(x.name, rung): x.settings for x in there if x.settings}
     files = TrainFiles(
@@ -98,11 +98,18 @@ def _take_over(call: Call, pack: Pack, rung: int) -> None:
                     receipt.unlink(missing_ok=True)
 
 
-def _part(call: Call, pack: Pack) -> Part | None:
-    """Return which part of its points' trainings a pack is, in a race."""
+def _part(call: Call, pack: Pack) -> Part:
+    """Return which part of its points' trainings a pack is: in a race from rung to rung, else all.
+
+    What the same code has made of the same settings and data is taken, unless the user asks for it
+    anew: not all that runs the split or the E0s again changes what is trained on.
+    """
     layout, leg = call.sweep.layout, pack.leg
+    mark = layout.mark("train", pack.name)
+    forced = mark.is_file() and mark.read_text().startswith(Why.FORCED)
+    made_of = json.dumps([call.receipt.stamp[x] for x in ("code", "versions")])
     if leg is None:
-        return None
+        return Part(code=made_of, take=not forced)
     rung = leg.number if leg.until is not None else 0
     begun, cut = {}, {}
     for point in pack.points:
@@ -112,9 +119,6 @@ def _part(call: Call, pack: Pack) -> Part | None:
         so_far = layout.training(point.name, leg.number - 1)
         if leg.number > 1 and so_far.is_dir():
             begun[layout.training(point.name, rung)] = so_far
-    mark = layout.mark("train", pack.name)
-    forced = mark.is_file() and mark.read_text().startswith(Why.FORCED)
-    made_of = json.dumps([call.receipt.stamp[x] for x in ("code", "versions")])
     return Part(rung, leg.until, begun, made_of, take=not forced, cut=cut)
 
 

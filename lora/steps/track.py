@@ -15,7 +15,6 @@ from typing import Any
 
 from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up
-from lora.plan.identity import place_of
 from lora.plan.sweep import Sweep
 from lora.selection.choose import read_choice
 from lora.tracking.content import content_of
@@ -81,7 +80,7 @@ def track(sweep: Sweep, settings: TrackSettings, receipt: Receipt | None = None)
     files: list[Path] = []
     if store.is_local:
         runs = found.get("runs", {}).values()
-        found |= {"place": place_of(layout), "logged": content_of(layout.database, runs)}
+        found |= {"logged": content_of(layout.database, runs)}
         folders = [store.artifacts / run for run in runs]
         if model := found.get("logged_model"):
             folders.append(store.folder_of_model(model))

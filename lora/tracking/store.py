@@ -5,20 +5,22 @@ while it runs, from its trainings (`live`); both name metrics alike and stamp th
 that stands in the file, so that what is written twice is there once.
 """
 
+import itertools
 import json
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from lora.errors import UserError
 from lora.files.lock import Lock
-from lora.files.sealed import read_json
-from lora.plan.identity import id_of, place_of
+from lora.plan.identity import id_of
 from lora.plan.layout import Layout
 from lora.plan.servers import NAMED, host_of, is_named, wrong_with
 from lora.tracking.names import run_name
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+ARTIFACTS = "artifacts"  # the folder of files beside the SQLite file
 SWEEP, POINT = "sweep_id", "point"  # tags that a run is found by
 KEY, DIGEST = "training_key", "content_digest"  # tags that say what is in it
 # what MLflow sends to whatever server it is told to talk to
@@ -78,7 +81,7 @@ class Store:
     @property
     def artifacts(self) -> Path:
         """Return the folder of files of that store."""
-        return Layout(self.results).database.resolve().with_name("artifacts")
+        return Layout(self.results).database.resolve().with_name(ARTIFACTS)
 
     @contextmanager
     def writing(self) -> Iterator["Store"]:
@@ -231,10 +234,10 @@ class Store:
         """Put the store of a moved folder aside, whose runs name files in the old place."""
         if self.is_local and is_elsewhere(self.results):
             database = Layout(self.results).database
-            kept = database.with_name(f"{database.name}.before")  # with what people wrote in it
+            names = (f"{database.name}.before{x or ''}" for x in itertools.count())
+            kept = next(x for x in map(database.with_name, names) if not x.exists())
             log.warning("%s was moved: MLflow's store is made anew; %s", self.results, kept)
-            if database.is_file():
-                database.replace(kept)
+            database.replace(kept)  # with what people wrote in it
             shutil.rmtree(self.artifacts, ignore_errors=True)
 
     def _find_or_make_experiment(self) -> str:
@@ -282,11 +285,23 @@ def check_uri(uri: str | None) -> str | None:
 
 
 def is_elsewhere(results: Path) -> bool:
-    """Return True for a results folder that was moved since its store in it was filled."""
-    layout = Layout(results)
-    tracked = layout.receipt("track")
-    place = read_json(tracked).get("place") if tracked.is_file() else None
-    return place not in (None, place_of(layout))
+    """Return True for a results folder that was moved since its store in it was made.
+
+    MLflow holds where the files of an experiment lie; snakemake deletes our own receipt before it
+    runs the job again.
+    """
+    database = Layout(results).database
+    if not database.is_file():
+        return False
+    own = database.resolve().with_name(ARTIFACTS)
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            rows = store.execute("select artifact_location from experiments").fetchall()
+    except sqlite3.Error:  # damaged: MLflow says so
+        return False
+    places = [Path(unquote(urlsplit(x).path)) for (x,) in rows if str(x).startswith("file:")]
+    ours = [x for x in places if x.parts[-2:] == own.parts[-2:]]
+    return any(x.resolve() != own for x in ours)
 
 
 def _refuse_credentials(uri: str) -> None:

@@ -216,7 +216,9 @@ class Session:
     def _set_keys(self) -> None:
         """Make digests of what each training is of: settings, foundation model, data."""
         files = self.inputs.files
-        self.data_digest = digest(files.train, files.valid, files.e0s, *self.reminders.files)
+        e0s = json.dumps(read_json(files.e0s)["E0s"], sort_keys=True)  # not what they are made of
+        structures = digest(files.train, files.valid, *self.reminders.files)
+        self.data_digest = _digest(f"{structures} {e0s}")
         rank = padded(self.settings)
         digests = " ".join([self.base_digest, self.data_digest])
         texts = [

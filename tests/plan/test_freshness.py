@@ -5,7 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,6 +15,7 @@ from lora.errors import UserError
 from lora.files.sealed import Receipt, count_up, read_json, read_seal, write_sealed
 from lora.plan import data_jobs, freshness
 from lora.plan.layout import Layout
+from lora.plan.start import in_use
 from lora.plan.sweep import Sweep
 from tests.support.plans import FRAME, begin, config, pretend, running
 
@@ -456,6 +457,33 @@ def test_a_sweep_that_runs_is_not_disturbed(done: Path) -> None:
     begin(config(done, train={"lr": 0.02}), locked=True)
     assert {x: x.stat().st_mtime_ns for x in (done / "results").rglob("*")} == before
     assert not newer(sweep, "train/full_s3")
+
+
+def test_locks_of_another_sweep_in_the_same_folder_are_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake lets both run; a lock is a file with the paths that it locks."""
+    monkeypatch.chdir(tmp_path)
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    assert not in_use({"results": "out"})
+    (locks / "0.input.lock").write_text("data.xyz\nout_2/e0s/e0s.json\n")
+    (locks / "0.output.lock").write_text("out_2/report/summary.txt\n")
+    assert not in_use({"results": "out"}) and not in_use({})
+    assert in_use({"results": "out_2"}) and in_use({"results": str(tmp_path / "out_2")})
+    (locks / "1.output.lock").write_text("results/train/packs/a.json\n")
+    assert in_use({})
+
+
+def test_a_folder_that_cannot_be_read_is_said_in_a_line(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied", "results/train/a/state.pt")
+
+    monkeypatch.setattr("lora.plan.identity.check_all", closed)
+    with pytest.raises(UserError, match="results: .*state.pt: permission denied"):
+        begin(config(done))
 
 
 def test_a_job_reads_the_plan_as_it_was_written(done: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lora.files.sealed import Receipt
 from lora.plan.config_race import Polish
 from lora.plan.race import Heat
 from lora.plan.sweep import Sweep
@@ -107,3 +108,14 @@ def test_one_setting_of_the_highest_rank_is_cut_all_the_same(tmp_path: Path) -> 
     sweep = begin(race(tmp_path, CUT, grid=GRID | {"alpha": [1]}))
     assert sweep.heats["lora"].sizes() == [1, 1, 1]
     assert sweep.packs["lora_cut_s1_1"].places == 2
+
+
+def test_of_one_that_failed_nothing_is_polished_and_nothing_tracked(tmp_path: Path) -> None:
+    then = finished(tmp_path)
+    before = then.tracked
+    for seed, end in ((1, "patience"), (2, "failed")):
+        receipt = Receipt(then.layout.receipt("train", f"lora_end_s{seed}_1"))
+        receipt.write({f"lora_r4_a8_s{seed}": {"ended_by": end, "seconds": 9.0}})
+    again = begin(race(tmp_path, CUT))
+    cuts = {"lora_r4_a8_s2_cut1", "lora_r4_a8_s2_cut2"}
+    assert {*before} - {*again.tracked} == cuts and "lora_r4_a8_s2" in again.tracked

@@ -12,8 +12,8 @@ from lora.files.sealed import Receipt, read_json, read_seal
 from lora.plan import freshness
 from lora.steps.jobs import Given, run
 from tests.support.models import make_model
-from tests.support.plans import begin, config, pretend
-from tests.support.trainings import teacher_data
+from tests.support.plans import begin, config, pretend, running
+from tests.support.trainings import lines_of, teacher_data
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +82,39 @@ def test_jobs_load_the_kept_foundation_model_and_never_the_network(
             run(job.step, sweep.layout.plan, job.name, Given())
     computing = {x.step for x in sweep.jobs.values() if x.computes} - {"foundation", "thorough"}
     assert {"audit", "e0s", "keep", "train"} < set(done) == computing
+
+
+def test_what_the_same_training_has_made_is_taken(tmp_path: Path) -> None:
+    """Another test set makes the split again, and changes nothing that is trained on."""
+    torch.save(make_model(), tmp_path / "base.model")
+    for name, n in (("data.xyz", 8), ("more.xyz", 3)):
+        write_structures(tmp_path / name, teacher_data(n, seed=n))
+    raw = config(
+        tmp_path,
+        split={"valid_fraction": 0.25, "test_fraction": 0.25},
+        grid={"rank": [1, 2], "alpha": [1]},
+        baselines=[],
+        train={"max_num_epochs": 1},
+    )
+    steps = ("foundation", "split", "audit", "e0s", "train")
+
+    def trained(raw: dict, asked: str = "") -> list[float]:
+        """The time of each training of a start that runs these steps."""
+        sweep = begin(raw)
+        for job in (x for x in sweep.jobs.values() if x.step in steps):
+            if job.step == "train":
+                job.receipt.unlink(missing_ok=True)  # as snakemake does
+                sweep.layout.mark("train", job.name).parent.mkdir(parents=True, exist_ok=True)
+                sweep.layout.mark("train", job.name).write_text(asked)
+            run(job.step, sweep.layout.plan, job.name, Given())
+        assert sweep.trained_packs and running(begin(raw)).keys().isdisjoint({"train/lora_s3_1"})
+        folders = [sweep.layout.training(x) for x in sweep.trained_points]
+        return [lines_of(x)[-1]["timestamp"] for x in folders]
+
+    first = trained(raw)
+    data = raw["data"] | {"test_sets": [{"name": "more", "file": str(tmp_path / "more.xyz")}]}
+    assert trained(raw | {"data": data}) == first
+    other = trained(raw | {"data": data}, f"{freshness.Why.FORCED}: ")
+    assert all(b > a for a, b in zip(first, other, strict=True))
+    changed = trained(raw | {"split": raw["split"] | {"seed": 5}})
+    assert all(b > a for a, b in zip(other, changed, strict=True))

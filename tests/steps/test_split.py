@@ -230,6 +230,8 @@ def test_what_a_split_has_weighed_is_not_weighed_again() -> None:
         weigh_types(frames, weights)
         found = [x.info.get("config_weight", 1.0) for x in frames]
         assert found == [2.0 * weights["hot"], weights["hot"], 1.0]
+    weigh_types(frames, {})
+    assert [x.info.get("config_weight", 1.0) for x in frames] == [2.0, 1.0, 1.0]
     weigh_types(frames, {"Default": 3.0})
     assert [x.info["config_weight"] for x in frames] == [2.0, 1.0, 3.0]
 
