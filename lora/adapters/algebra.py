@@ -136,8 +136,11 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
         injection = injection or injection_of(model)  # the sum is written as the first is
         e0s, layers = get_e0s(model), dict(lora_layers(model))
         unload_lora(model)
-        if terms and layers.keys() != terms[0][1].keys():
-            raise UserError(f"{folder}: adapts other layers than the first adapter")
+        if terms and _adapted(layers) != _adapted(terms[0][1]):
+            raise UserError(
+                f"{folder}: adapts other layers or irreps than the first adapter, or is of another "
+                "kind"
+            )
         terms.append((weight, layers))
         for symbol, energy in e0s.items():
             shift[symbol] += weight * (energy - base_e0s[symbol])
@@ -151,6 +154,11 @@ def add_adapters(model: nn.Module, weights: Mapping[str | Path, float]) -> None:
     note(model, "lora_before", was)
     train_adapters_only(model)
     set_e0s(model, {symbol: base_e0s[symbol] + shift[symbol] for symbol in base_e0s})
+
+
+def _adapted(layers: Mapping[str, Adapter]) -> dict[str, tuple[Any, ...]]:
+    """Return the kind and the irreps of each adapted layer."""
+    return {name: (x.kind, [*x.host.parts]) for name, x in layers.items()}
 
 
 def _sum(terms: list[tuple[float, Adapter]]) -> Adapter:

@@ -19,7 +19,8 @@ from lora.adapters.saved import holds_weights, load_adapter, read_card
 from lora.data.labels import has_volume
 from lora.data.structures import bare
 from lora.errors import UserError
-from lora.mace.elements import check_elements, get_e0s
+from lora.mace.calculator import with_both_names
+from lora.mace.elements import check_elements, get_e0s, set_e0s
 from lora.mace.foundation import load_foundation
 from lora.mace.graphs import batches, graphs
 from lora.mace.predict import frozen
@@ -58,12 +59,13 @@ class Committee(Calculator):
             raise UserError("committee: give at least two adapters; one has no spread")
         dtype = read_card(adapters[0])["dtype"]
         model = load_foundation(foundation, head, getattr(torch, dtype))
-        layers, e0s = [], None
+        layers, e0s, base_e0s = [], None, get_e0s(model)
         for folder in adapters:
             if holds_weights(read_card(folder)):
                 raise UserError(f"{folder}: holds whole weights; a committee shares one base")
             if read_card(folder)["targets"].get("modules_to_save"):
                 raise UserError(f"{folder}: holds whole modules; a committee shares one base")
+            set_e0s(model, base_e0s)  # not those of the adapter before
             load_adapter(model, folder)
             layers.append(take_adapters(model))
             own = get_e0s(model)
@@ -83,7 +85,7 @@ class Committee(Calculator):
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         periodic = has_volume(self.atoms)
-        plain = bare(self.atoms)
+        plain = bare(with_both_names(self.atoms))
         check_elements(self.model, [plain], "committee")
         batch = next(batches(graphs([plain], self.model), 1, self.device))
         with frozen(self.pack):

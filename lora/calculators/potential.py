@@ -1,6 +1,7 @@
 """Merged models as functions of structures: many at once, or one by one as an ASE calculator."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -16,7 +17,7 @@ from lora.calculators.joined import Joined
 from lora.mace.door import Untyped
 from lora.mace.elements import check_elements, elements, get_e0s, trim_elements
 from lora.mace.foundation import load_foundation
-from lora.mace.moving import Moving
+from lora.mace.moving import Moving, fills
 
 Predicted = tuple[np.ndarray, list[np.ndarray]]  # energies [n] (eV), forces of each (eV/Å)
 KEYS = ("energy", "forces")
@@ -72,10 +73,7 @@ class Together:
         """
         self.potentials = potentials
         models = [x.model for x in potentials]
-        try:
-            self.passes = [_Pass(models, list(range(len(models))))]
-        except ValueError:  # they are not of one kind
-            self.passes = [_Pass([model], [i]) for i, model in enumerate(models)]
+        self.passes = _passes(models)
         for i, potential in enumerate(potentials):
             potential.ask = partial(self._ask, i)
             del potential.model  # joined with others, it is no model of its own any more
@@ -118,6 +116,14 @@ class Together:
             answers.append((found[place][0][own], found[place][1][own]))
             given[place] = own.stop
         return answers
+
+
+def _passes(models: Sequence[nn.Module]) -> list["_Pass"]:
+    """Return one pass of all models; where they cannot be filled up or joined, one of each."""
+    if all(map(fills, models)):
+        with suppress(ValueError):  # they are not of one kind
+            return [_Pass(models, list(range(len(models))))]
+    return [_Pass([model], [i]) for i, model in enumerate(models)]
 
 
 class _Pass:

@@ -13,7 +13,7 @@ from lora.calculators.bounds import Bounds
 from lora.data.structures import bare
 from lora.errors import UserError
 from lora.files.sealed import check_file
-from lora.mace.calculator import mace_calculator
+from lora.mace.calculator import mace_calculator, with_both_names
 
 log = logging.getLogger(__name__)
 BOUND, LARGEST = "forces_bound", "largest_force_bound"
@@ -71,7 +71,8 @@ class Watched(Calculator):
             system_changes: What has changed since the last call, for ASE.
         """
         super().calculate(atoms, properties, system_changes)
-        self.mace.calculate(self.atoms, properties, system_changes)
+        assert self.atoms is not None
+        self.mace.calculate(with_both_names(self.atoms), properties, system_changes)
         own = {BOUND: self.bounds.components().cpu().numpy(), LARGEST: self.bounds.largest()}
         self.results = self.mace.results | own
 
@@ -139,7 +140,7 @@ class Guard:
 
         Labels of the structure that the run began with are of another geometry, and left out, too.
         """
-        frame = bare(self.dynamics.atoms)
+        frame = bare(with_both_names(self.dynamics.atoms))
         frame.set_velocities(self.dynamics.atoms.get_velocities())
         frame.arrays[BOUND] = results[BOUND]
         frame.info |= {"step": self.dynamics.nsteps, LARGEST: results[LARGEST]}

@@ -22,6 +22,7 @@ from lora.data.statistics import drift
 APART = 2.0  # sums of covalent radii; atoms farther apart do not hold together
 TOUCHING = 0.55  # sums of covalent radii; atoms nearer than this have collapsed
 HOT = 5.0  # an explosion: the temperature over that of the thermostat
+EVERY = 5  # steps between two energies of a run
 SAMPLES = 200  # of the energy over time that are kept
 FORCE = 100.0  # an explosion: a force component (eV/Å)
 
@@ -50,8 +51,10 @@ def energy_drift(
         numbers.
 
     Raises:
-        NotCheckedError: All structures have one atom.
+        NotCheckedError: All structures have one atom, or the run is too short.
     """
+    if steps < 2 * EVERY:
+        raise NotCheckedError(f"{steps} steps say nothing of a drift; it takes {2 * EVERY} steps")
     first = next((x for x in sample.structures if len(x) > 1), None)
     if first is None:
         raise NotCheckedError("all structures have one atom, which does not move by itself")
@@ -62,20 +65,21 @@ def energy_drift(
     Stationary(atoms)
     energies: list[float] = []
     dynamics = VelocityVerlet(atoms, timestep * units.fs)
-    dynamics.attach(lambda: energies.append(atoms.get_total_energy()), interval=5)
-    dynamics.attach(lambda: sample.meter.at("nve", dynamics.nsteps, steps, "steps"), interval=5)
+    dynamics.attach(lambda: energies.append(atoms.get_total_energy()), interval=EVERY)
+    dynamics.attach(lambda: sample.meter.at("nve", dynamics.nsteps, steps, "steps"), interval=EVERY)
     dynamics.run(steps)
     per_atom = 1e3 * np.array(energies) / len(atoms)
     if not np.isfinite(per_atom).all():
         return float("inf"), {}
-    times = np.arange(len(per_atom)) * 5 * timestep / 1000
+    times = np.arange(len(per_atom)) * EVERY * timestep / 1000
     found = drift(times, per_atom)
     drawn = slice(None, None, -(-len(times) // SAMPLES))
     curve = {
         "ps": times[drawn].round(6).tolist(),
         "energy": (per_atom - per_atom[0])[drawn].round(6).tolist(),
     }
-    value = max(0.0, abs(found["slope"]) - 2 * found["standard_error"])
+    value = abs(found["slope"]) - 2 * found["standard_error"]
+    value = float("inf") if np.isnan(value) else max(0.0, value)
     return value, {**found, "curve": curve}
 
 
@@ -189,11 +193,11 @@ def closest(atoms: Atoms) -> float:
     """Return the smallest distance in a structure, in sums of covalent radii.
 
     Args:
-        atoms: The structure; of a lone atom the distance is infinite.
+        atoms: The structure; where it is above 1, or of a lone atom, it may be infinite.
     """
+    radii = covalent_radii[atoms.numbers]
     if atoms.pbc.any():
-        i, j, d = neighbor_list("ijd", atoms, 1.5)
+        i, j, d = neighbor_list("ijd", atoms, 2 * radii.max())
     else:
         (i, j), d = np.triu_indices(len(atoms), 1), pdist(atoms.positions)
-    radii = covalent_radii[atoms.numbers]
     return float((d / (radii[i] + radii[j])).min(initial=np.inf))

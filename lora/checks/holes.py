@@ -16,6 +16,7 @@ from lora.checks.base import Sample
 from lora.checks.dynamics import TOUCHING, closest
 from lora.checks.relaxation import LOOK, relax
 from lora.data.statistics import rate_below
+from lora.data.structures import bare
 
 DEEP = 1.0  # eV/atom below the lowest structure of the data: a hole
 NEAREST = 0.8  # sums of covalent radii, at which atoms are thrown
@@ -123,8 +124,7 @@ def throw(atoms: Atoms, rng: np.random.Generator) -> Atoms:
         atoms: The structure.
         rng: The random numbers.
     """
-    out = atoms.copy()
-    out.info, radii = {}, covalent_radii[atoms.numbers]
+    out, radii = bare(atoms), covalent_radii[atoms.numbers]
     crystal, nearest = bool(atoms.pbc.all()), NEAREST
     # Å; 14 Å^3 an atom
     box = atoms.cell.array if crystal else np.eye(3) * (len(atoms) * 14.0) ** (1 / 3)

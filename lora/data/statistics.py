@@ -55,7 +55,7 @@ def rate_below(count: int, n: int, confidence: float = 0.95) -> float:
 
 
 def drift(times: np.ndarray, energies: np.ndarray) -> dict[str, float]:
-    """Return the slope of an energy over time, fitted to the means of `BLOCKS` blocks.
+    """Return the slope of an energy over time, fitted to the means of at most `BLOCKS` blocks.
 
     Args:
         times: Times [n] (ps), which begin at 0.
@@ -64,7 +64,8 @@ def drift(times: np.ndarray, energies: np.ndarray) -> dict[str, float]:
     Returns:
         {"slope", "standard_error"} in the unit of the energies per ps, and "ps", the length.
     """
-    parts = list(zip(np.array_split(times, BLOCKS), np.array_split(energies, BLOCKS), strict=True))
+    n = min(BLOCKS, len(times))
+    parts = list(zip(np.array_split(times, n), np.array_split(energies, n), strict=True))
     fit = linregress([t.mean() for t, _ in parts], [e.mean() for _, e in parts])
     return {"slope": float(fit.slope), "standard_error": float(fit.stderr), "ps": float(times[-1])}
 

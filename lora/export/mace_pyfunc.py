@@ -61,6 +61,9 @@ class Potential:
         if unknown:
             symbols = sorted({x for x in atoms.symbols if Atoms(x).numbers[0] in unknown})
             raise ValueError(f"structure {row}: the model does not know {' '.join(symbols)}")
+        for own, read in (("total_charge", "charge"), ("total_spin", "spin")):
+            if own in atoms.info:  # its name in files for training
+                atoms.info.setdefault(read, atoms.info[own])
         atoms.calc = self.calculator
         return {
             "energy": float(atoms.get_potential_energy()),

@@ -20,6 +20,8 @@ from lora.data.structures import bare
 from lora.export.engines.ase import Ase
 from lora.export.engines.base import EVERY, Answer, CannotError, Engine, name_of
 from lora.files.terminal import Meter
+from lora.mace.elements import check_elements
+from lora.mace.graphs import near_origin
 from lora.mace.kernels import rounded
 from lora.mace.processes import side_by_side
 
@@ -122,6 +124,7 @@ def _refer(proof: Proof) -> Reference:
     """Run the merged model in ASE."""
     chosen = choose(proof.structures)
     engine = Ase(proof.merged, proof.dtype, proof.head)
+    check_elements(engine.model, chosen, "structures_file")
     answers = [engine(atoms) for atoms in chosen]
     # all engines can run what is periodic in all directions or in none
     moving = warm(next((a for a in chosen if a.pbc.all() or not a.pbc.any()), chosen[0]))
@@ -194,7 +197,7 @@ def choose(structures: Sequence[Atoms]) -> list[Atoms]:
         structures: The structures; free atoms are left out, and a cell of one atom is repeated,
             with its atoms moved a little, so that there are forces.
     """
-    found = [several(bare(atoms)) for atoms in structures if not is_free(atoms)]
+    found = [near_origin(several(bare(x))) for x in structures if not is_free(x)]
     found.sort(key=lambda atoms: -atoms.pbc.sum())
     few = found[:: max(1, len(found) // N_STRUCTURES)][:N_STRUCTURES]
     for atoms in few:

@@ -2,9 +2,27 @@
 
 from pathlib import Path
 
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from lora.mace.door import Untyped, upstream
+
+NAMES = {"total_charge": "charge", "total_spin": "spin"}  # in files, and in MACE's calculator
+
+
+def with_both_names(atoms: Atoms) -> Atoms:
+    """Return a structure whose total charge and spin have the names of files and of the calculator.
+
+    Args:
+        atoms: The structure, which stays as it is; of two that differ each keeps its own.
+    """
+    pairs = [*NAMES.items(), *((b, a) for a, b in NAMES.items())]
+    missing = {a: atoms.info[b] for a, b in pairs if b in atoms.info and a not in atoms.info}
+    if not missing:
+        return atoms
+    out: Atoms = atoms.copy()
+    out.info |= missing
+    return out
 
 
 def mace_calculator(

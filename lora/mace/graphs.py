@@ -74,7 +74,7 @@ def graphs(structures: Sequence[Atoms], model: Untyped) -> Sequence[Any]:
     r_max, dtype = float(model.r_max), model.r_max.dtype
 
     def make(i: int) -> Any:
-        atoms = _near_origin(structures[i])
+        atoms = near_origin(structures[i])
         head = atoms.info.get(HEAD)
         config = data.config_from_atoms(
             atoms, key_specification=keys, head_name=head if head in heads else heads[0]
@@ -89,11 +89,14 @@ def graphs(structures: Sequence[Atoms], model: Untyped) -> Sequence[Any]:
     return made[:] if len(made) <= HELD else made
 
 
-def _near_origin(atoms: Atoms) -> Atoms:
+def near_origin(atoms: Atoms) -> Atoms:
     """Return a structure without a cell around the origin, where it is `FAR` from there.
 
     MACE looks for neighbours on a grid that reaches from the origin to the farthest atom, five
     cutoffs wide for each Å: at 300 Å it takes 8 GB.
+
+    Args:
+        atoms: The structure, which stays as it is.
     """
     if atoms.pbc.any() or np.abs(atoms.positions).max() <= FAR:
         return atoms

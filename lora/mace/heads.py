@@ -41,6 +41,7 @@ def two_heads(model: nn.Module) -> nn.Module:
                 "ScaleShiftMACE models can be trained with replay"
             )
         own = list(getattr(model, "heads", None) or ["Default"])[:1]
+        own = ["Default"] if own == [REPLAY] else own  # graphs know their head by its name
         config["heads"] = [*own, REPLAY]
         e0s = np.atleast_2d(config["atomic_energies"])
         config["atomic_energies"] = np.concatenate([e0s, e0s])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lora.data.structures import bare
 from lora.mace.door import Untyped, upstream
-from lora.mace.graphs import batches, graphs
+from lora.mace.graphs import batches, graphs, near_origin
 
 KEPT = 32  # batches whose still parts are kept
 
@@ -100,7 +100,8 @@ class Moving:
         first, index, shifts = 0, [np.zeros((2, 0), dtype=int)], [np.zeros((0, 3))]
         for atoms in group:
             pbc = tuple(bool(x) for x in atoms.pbc)
-            found = neighbours(atoms.positions, self.r_max, pbc, atoms.cell.array.copy())
+            places = near_origin(atoms).positions
+            found = neighbours(places, self.r_max, pbc, atoms.cell.array.copy())
             index.append(found[0] + first)
             shifts.append(found[1])
             first += len(atoms)
@@ -114,6 +115,19 @@ class Moving:
         atoms = np.arange(missing) % n_atoms  # spread: rows of neighbours are padded in turn
         far = np.tile([2 * self.r_max + 10.0, 0.0, 0.0], (missing, 1))
         return np.concatenate([index, [atoms, atoms]], axis=1), np.concatenate([shifts, far])
+
+
+def fills(model: Untyped) -> bool:
+    """Return True for a model in which neighbours beyond the cutoff add nothing.
+
+    In MACE's non-linear blocks biases stand behind the radial functions, so that a message is zero
+    there only where the cutoff multiplies what the blocks give (`apply_cutoff` False).
+
+    Args:
+        model: A MACE model.
+    """
+    inside = bool(getattr(model.radial_embedding, "apply_cutoff", True))
+    return not (inside and any("NonLinear" in type(x).__name__ for x in model.interactions))
 
 
 def _still_key(atoms: Atoms) -> tuple[Hashable, ...]:

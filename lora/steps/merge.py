@@ -24,7 +24,7 @@ from lora.data.structures import elements_of, load_structures
 from lora.errors import UserError
 from lora.files.sealed import digest, read_json, write_sealed, write_torch
 from lora.mace.device import set_threads
-from lora.mace.elements import set_e0s
+from lora.mace.elements import check_elements, set_e0s
 from lora.mace.foundation import fingerprint, load_foundation
 from lora.mace.graphs import graphs
 from lora.mace.origin import without_notes
@@ -74,6 +74,7 @@ def merge(
         kind = read_card(adapter)["dtype"] if adapter else dtype
         if kind not in models:
             models[kind] = load_foundation(base.model, base.head, getattr(torch, kind))
+            check_elements(models[kind], structures, check_file)
         model = copy.deepcopy(models[kind])
         if not adapter:
             set_e0s(model, e0s)

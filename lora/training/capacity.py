@@ -9,6 +9,7 @@ import torch
 from lora.errors import UserError
 from lora.mace.graphs import batches
 from lora.mace.predict import frozen
+from lora.training.distributed import any_of
 from lora.training.loop import Fit
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,16 @@ def fit_memory(fit: Fit) -> int:
     validation = next(batches(by_size, s.valid_batch_size, fit.device))
     while True:
         group = list(range(fit.together))
+        failed = False
         try:
-            fit._backward(step, group)
+            fit._backward(step, group, alone=True)
             with frozen(fit.model):
                 fit._outputs(validation, group, training=False)
-            return fit.together
         except torch.OutOfMemoryError:
-            log.info("%d points at once do not fit into memory", fit.together)
+            failed = True
+        if not any_of(failed):
+            return fit.together
+        log.info("%d points at once do not fit into memory", fit.together)
         if fit.together == 1:
             raise UserError(
                 f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}: do not "

@@ -201,12 +201,13 @@ class Fit:
             except (RuntimeError, MemoryError) as error:  # the first is torch's, too
                 if not out_of_memory(error):
                     raise
+                s, epoch = self.points[todo[0]].settings, self.points[todo[0]].epoch
+                sizes = f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}"
+                # processes that share a training must all go the same way
+                if rank_and_size()[1] > 1:
+                    them = "them" if len(todo) == 1 else "them or pack.size"
+                    raise UserError(f"{sizes}: memory ran out; lower {them}") from None
                 if len(todo) == 1:
-                    s, epoch = self.points[todo[0]].settings, self.points[todo[0]].epoch
-                    sizes = f"batch_size {s.batch_size}, valid_batch_size {s.valid_batch_size}"
-                    # processes that share a training must all go the same way
-                    if rank_and_size()[1] > 1:
-                        raise UserError(f"{sizes}: memory ran out; lower them") from None
                     when = f"in epoch {epoch + 1}" if epoch >= 0 else "before the first epoch"
                     why = f"memory ran out {when} with {sizes}; lower them"
                     raise PointError(todo[0], why) from None
@@ -215,13 +216,20 @@ class Fit:
                 torch.cuda.empty_cache()
         return results
 
-    def _backward(self, batch: Any, group: list[int]) -> list[Tensor]:
-        """Compute the gradients of a group on one batch.  Return the losses, [] each."""
+    def _backward(self, batch: Any, group: list[int], alone: bool = False) -> list[Tensor]:
+        """Compute the gradients of a group on one batch.  Return the losses, [] each.
+
+        Args:
+            batch: The batch; of several processes the share of this one.
+            group: The places of the points.
+            alone: Without the other processes, to which sums of losses go otherwise.
+        """
         points = [self.points[i] for i in group]
         for point in points:
             point.optimizer.zero_grad(set_to_none=True)
         outs = self._outputs(batch, group, training=True)
-        losses = [p.loss(pred=out, ref=batch) for p, out in zip(points, outs, strict=True)]
+        ddp = not alone and rank_and_size()[1] > 1  # MACE's own default is not that of all losses
+        losses = [p.loss(pred=out, ref=batch, ddp=ddp) for p, out in zip(points, outs, strict=True)]
         if PENALTY in outs[0]:  # of points that train together each has one
             losses = [loss + out[PENALTY] for loss, out in zip(losses, outs, strict=True)]
         # no point's loss has a part of another's; of positions nobody wants the gradient

@@ -87,8 +87,8 @@ class Session:
         files = self.inputs.files
         self.settings = [one.resolved() for one in self.inputs.points.values()]
         self.shared = s = common(self.settings)
-        check_device(s.device)
         self.device = join_others(s.device)
+        check_device(self.device)
         self.usage = Usage(str(self.device))
         torch.backends.cuda.matmul.allow_tf32 = s.allow_tf32
         self.train, self.valid = _without_atoms(files.train), _without_atoms(files.valid)

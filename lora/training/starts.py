@@ -90,7 +90,8 @@ def along_gradient(settings: TrainSettings, train: Sequence[Any]) -> Start:
         todo = batches(train, n, device, order, 0, rank_and_size(), settings.drop_last)
         for batch in islice(todo, PASS):
             out = model(batch.to_dict(), training=True, **wanted)
-            torch.autograd.backward(loss(pred=out, ref=batch), inputs=probes)
+            ddp = rank_and_size()[1] > 1
+            torch.autograd.backward(loss(pred=out, ref=batch, ddp=ddp), inputs=probes)
         gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in probes]
         average(gradients)
         for layer, gradient in zip(layers, gradients, strict=True):

@@ -81,6 +81,14 @@ def test_what_cannot_be_added(tmp_path: Path) -> None:
     model = make_model()
     with pytest.raises(UserError, match="adapts other layers"):
         add_adapters(model, {a: 1.0, b: 1.0})
+    few = saved(tmp_path / "few", 2, 1, targets={"irreps": ["0e"]})
+    for pair in ((few, a), (a, few)):
+        with pytest.raises(UserError, match="other layers or irreps"):
+            add_adapters(model, dict.fromkeys(pair, 1.0))
+    other = saved(tmp_path / "sparse", 2, 1, kind="sparse")
+    for pair in ((other, a), (a, other)):
+        with pytest.raises(UserError, match="of another kind"):
+            add_adapters(model, dict.fromkeys(pair, 1.0))
     assert not dict(lora_layers(model)) and np.array_equal(forces(model), forces(make_model()))
     assert not hasattr(model, "lora_injection")  # nor does it claim to hold adapters
     with pytest.raises(UserError, match="belongs to the base"):

@@ -12,7 +12,7 @@ from ase.calculators.fd import calculate_numerical_forces
 from lora import inject_lora, load_adapter, load_foundation, save_adapter
 from lora.calculators.committee import Committee
 from lora.errors import UserError
-from lora.mace.elements import set_e0s
+from lora.mace.elements import get_e0s, set_e0s
 from lora.mace.graphs import graphs
 from lora.mace.predict import predict
 from tests.support.models import BASE, make_model, perturb, structures
@@ -30,6 +30,19 @@ def saved(folder: Path, rank: int, seed: int, h: float = -1.0, **own: object) ->
 def base(tmp_path: Path) -> Path:
     torch.save(make_model(), tmp_path / "base.model")
     return tmp_path / "base.model"
+
+
+def test_e0s_are_compared_in_any_order(tmp_path: Path, base: Path) -> None:
+    """An adapter of fewer elements does not inherit those of the one before."""
+    folders = [saved(tmp_path / "hydrogen", 1, seed=1), tmp_path / "more"]
+    model = make_model()
+    set_e0s(model, {"H": -1.0, "O": get_e0s(model)["O"] - 1.0})
+    inject_lora(model, rank=1)
+    perturb(model, seed=2)
+    save_adapter(model, folders[1])
+    for order in (folders, folders[::-1]):
+        with pytest.raises(UserError, match="has other E0s than"):
+            Committee(base, order)
 
 
 def test_mean_and_spread_of_members(tmp_path: Path, base: Path) -> None:

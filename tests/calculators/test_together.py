@@ -101,6 +101,28 @@ def test_models_of_two_kinds_answer_one_by_one(tmp_path: Path) -> None:
     assert furthest(found, alone(each(models), [some, some])) < 1e-9
 
 
+def test_where_neighbours_beyond_the_cutoff_count_each_answers_alone(tmp_path: Path) -> None:
+    """MACE's non-linear blocks with `apply_cutoff`, its default."""
+    case = replace(next(x for x in ONE_HEAD if x.name == "nonlinear"), apply_cutoff=True)
+    models, some = files(tmp_path, case, linears), structures()
+    asked = [some[:2], some[1:5], some[3:]]
+    joint = each(models)
+    company = Together(joint)
+    assert len(company.passes) == 3
+    found = company.run(lambda one: one(asked[joint.index(one)]))
+    assert furthest(found, alone(each(models), asked)) < 1e-9
+
+
+def test_a_molecule_far_from_the_origin_takes_no_more_memory(tmp_path: Path) -> None:
+    """MACE's grid of neighbours reaches from the origin: at 5,000 Å it would take terabytes."""
+    torch.save(make_model(), tmp_path / "0.model")
+    near = next(x for x in structures() if not x.pbc.any())
+    far = near.copy()
+    far.positions += [5000.0, -3000.0, 0.0]
+    found = [each([tmp_path / "0.model"])[0]([x]) for x in (near, far)]
+    assert furthest(found[:1], found[1:]) < 1e-9
+
+
 def test_what_cannot_be_joined_is_refused() -> None:
     """Another number in a block, and a tensor of a block whose rows depend on each other."""
     models = [make_model(BASE) for _ in range(3)]

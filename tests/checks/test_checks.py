@@ -12,9 +12,10 @@ from ase.build import bulk, molecule
 
 from lora.calculators.potential import Potential, Single
 from lora.catalogue.checks import BY_NAME
-from lora.checks.dynamics import closest, fragments
+from lora.checks.dynamics import TOUCHING, closest, fragments
 from lora.checks.holes import throw
 from lora.checks.run import make_sample, measure, run_checks
+from lora.data import statistics
 from lora.data.structures import ENERGY, load_structures, write_structures
 from lora.errors import UserError
 from lora.files.sealed import Receipt, read_json, write_sealed
@@ -198,6 +199,30 @@ def test_the_sample_knows_the_distances_of_the_data() -> None:
     assert found[1, 8] == pytest.approx((plain[0, 1], longer[0, 1:].max()))
     assert found[1, 1] == pytest.approx(tuple(sorted((plain[1, 2], longer[1, 2]))))
     assert found[29, 29][0] == pytest.approx(3.6 / 2**0.5)
+
+
+def test_atoms_that_collapse_in_a_crystal_of_large_atoms() -> None:
+    crystal = bulk("K", "bcc", a=5.3, cubic=True) * 2
+    assert closest(crystal) > 1
+    molecule_ = Atoms("K2", [[0, 0, 0], [1.7, 0, 0]])
+    crystal.positions[1] = crystal.positions[0] + [1.7, 0, 0]
+    assert closest(crystal) == pytest.approx(closest(molecule_)) and closest(crystal) < TOUCHING
+
+
+@pytest.mark.parametrize("n", [3, 9, 10, 400])
+def test_a_drift_is_found_in_runs_of_any_length(n: int) -> None:
+    times = 0.0025 * np.arange(n)
+    found = statistics.drift(times, 5.0 + 40.0 * times)
+    assert found["slope"] == pytest.approx(40.0)
+    assert found["standard_error"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_short_run_at_constant_energy_is_looked_at_or_said() -> None:
+    given = sample()
+    given.settings = {"nve": {"steps": 40}}
+    assert run_checks(BROKEN["nve"], given, ["nve"])["checks"]["nve"]["value"] > 1
+    given.settings = {"nve": {"steps": 9}}
+    assert "10 steps" in run_checks(Morse(), given, ["nve"])["not_checked"]["nve"]
 
 
 def test_thrown_atoms_do_not_touch_and_pieces_are_counted() -> None:

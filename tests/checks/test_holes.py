@@ -101,6 +101,13 @@ def test_what_a_rate_is_below(fell: int, n: int, below: float) -> None:
         assert binom.cdf(fell, n, rate_below(fell, n)) == pytest.approx(0.05)
 
 
+def test_thrown_atoms_have_the_charge_of_their_structure() -> None:
+    """A neutral molecule is electronvolts below its cation, and no hole."""
+    atoms = molecule("CH3CHO")
+    atoms.info |= {"total_charge": 1, "total_spin": 2, "REF_energy": -5.0}
+    assert throw(atoms, np.random.default_rng(0)).info == {"total_charge": 1, "total_spin": 2}
+
+
 def test_thrown_atoms_find_room() -> None:
     """In a box of their own, around heavy atoms, and in a cell that is too full."""
     rng = np.random.default_rng(0)

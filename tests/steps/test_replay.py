@@ -28,7 +28,7 @@ from lora.steps.merge import merge
 from lora.steps.replay import ReplaySettings, replay
 from lora.steps.train import train, train_pack
 from tests.support import counts
-from tests.support.models import CASES, Case, make_model, perturb
+from tests.support.models import BASE, CASES, Case, make_model, perturb
 from tests.support.trainings import QUICK, lines_of, teacher_data, with_files
 
 SCALE_SHIFT = [c for c in CASES if c.cls == "ScaleShiftMACE" and len(c.heads) == 1]
@@ -74,6 +74,19 @@ def test_both_heads_start_as_the_model_and_part(case: Case) -> None:
     tolerance = 1e-9 if case.dtype == torch.float64 else 1e-3
     assert np.abs(found[0] - own[0]).max() < tolerance
     assert np.abs(found[1] - own[1]).max() < tolerance
+
+
+def test_a_base_whose_head_has_the_name_of_the_replayed_one() -> None:
+    """As a model that was fine-tuned with replay before: both heads would have one name."""
+    base = make_model(replace(BASE, heads=(REPLAY,)))
+    structures = [molecule("CH3CHO"), molecule("HCN")]
+    model = two_heads(base)
+    assert model.heads == ["Default", REPLAY]
+    set_e0s(model, {"H": get_e0s(model)["H"] + 1.0})
+    marked = mark_replay(structures, 1.0)
+    old = energies_of(base, structures)[0]
+    new, kept = energies_of(model, structures)[0], energies_of(model, marked)[0]
+    assert new - old == pytest.approx([4.0, 1.0]) and kept == pytest.approx(old, rel=1e-9)
 
 
 def test_a_model_that_gets_no_heads_is_said() -> None:

@@ -16,14 +16,16 @@ from tests.support.trainings import lines_of
 pytestmark = pytest.mark.slow
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 TORCHRUN += ["--nproc_per_node", "2", "-m", "lora.cli"]
+KINDS = [("lora", "weighted"), ("lora", "huber"), ("full", "weighted")]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["lora", "full"][: counts.of(1, 2)])
+@pytest.mark.parametrize(("method", "loss"), KINDS[: counts.of(2, 3)])
 def test_two_processes_equal_one(
     files: dict[str, Path],
     tmp_path: Path,
     method: str,
+    loss: str,
 ) -> None:
     """Batches of 3, 3, 3 and of 4, 4, 1: shares of unequal size, and one too small to share."""
     along = {"batch_size": 4, "rank": 2, "start": "gradient"}
@@ -32,7 +34,7 @@ def test_two_processes_equal_one(
     command = ["train", *(str(files[x]) for x in ("train_file", "valid_file"))]
     command += ["--foundation", str(files["foundation"]), "--e0s_file", str(files["e0s_file"])]
     command += ["--points", json.dumps(points), "--method", method, "--max_num_epochs", "5"]
-    command += ["--lr", "0.02", "--threads", "1", "--out"]
+    command += ["--loss", loss, "--lr", "0.02", "--threads", "1", "--out"]
     env = os.environ | forkserver.environment()
     for name, start in (("one", ["mace-lora"]), ("two", TORCHRUN)):
         run = [*start, *command, str(tmp_path / name)]
