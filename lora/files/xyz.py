@@ -22,8 +22,10 @@ from lora.files.comment import (
     wrong_in,
     wrong_in_atom,
 )
+from lora.files.stored import HDF5, LMDB
 
 SUFFIXES = (".xyz", ".extxyz")
+OTHERS = (*HDF5, *LMDB, ".traj", ".db")  # of other formats, as in train.xyz.h5
 OPENERS: dict[str, Callable[..., IO[Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 PLAIN = 4  # columns of a frame whose comment line does not name them: symbol and position
 LONGEST = 1_000_000  # characters of a line; a packed file of a few kB can hold a longer one
@@ -75,8 +77,7 @@ def is_xyz(path: Path) -> bool:
         path: The file.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = bool(suffixes) and suffixes[-1] in OPENERS
-    return bool({*suffixes[: -1 if packed else None][-1:]} & {*SUFFIXES})
+    return not {*suffixes[-1:]} & {*OTHERS} and bool({*suffixes} & {*SUFFIXES})
 
 
 def scan(path: Path) -> Iterator[Frame]:

@@ -44,7 +44,7 @@ def test_packed_files(tmp_path: Path) -> None:
     with gzip.open(path, "wt") as handle:
         handle.write(ONE)
     assert is_xyz(path) and [x.n_atoms for x in scan(path)] == [2]
-    assert is_xyz(tmp_path / "x.300K.extxyz")
+    assert is_xyz(tmp_path / "x.300K.extxyz") and is_xyz(tmp_path / "x.xyz.old")
     for name in ("x.db", "x.xyz.h5", "x.xyz.traj", "xyz", "x.gz", ".xyz"):
         assert not is_xyz(tmp_path / name)
 
