@@ -86,7 +86,7 @@ def test_the_first_run_and_a_login_node_that_kills(clone: Clone) -> None:
         x for x in found if x.startswith("logs/")
     }
     clone.bash(of_file, **{"medium_omat ": "base.model "})
-    kept = (clone.home / "medium_omat.model").read_bytes()
+    kept = (clone.home / "mace-omat-0-medium.model").read_bytes()
     assert kept == (clone.home / "base.model").read_bytes()
     (of_job,) = blocks(PAGE, "Login nodes that end what runs long")
     assert "sbatch" in of_job and "Submitted" in clone.bash(of_job)
