@@ -66,7 +66,7 @@ class Data:
             "data": {"file": files["train"], "test_sets": []},
             "split": given,
             "checks": {"standard": [], "thorough": [], "holdout_file": str(holdout_of(home))},
-            "export": {"engines": [], "data_licence": "CC0-1.0"},
+            "export": {"engines": ["ase"], "data_licence": "CC0-1.0"},
             "train": {"max_num_epochs": EPOCHS, "patience": EPOCHS},
         }
         return cls(home, ("test",), section, MOLECULE)
